@@ -1,0 +1,112 @@
+/*
+ * options.h - the configuration as the program uses it: plain structs, filled in by config/ from the table there.
+ *
+ * Ownership: a `struct config` and every string in it is one allocation tree, freed by config_free (config/config.h).
+ * Everybody else borrows, read-only. Absent strings are NULL. Times are nanoseconds unless the name says otherwise.
+ */
+#ifndef FANSYNCD_CORE_OPTIONS_H
+#define FANSYNCD_CORE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/filter.h"
+
+struct strlist {
+	char **v; /* n strings, then NULL */
+	size_t n;
+};
+
+enum watcher_choice { WATCHER_AUTO = 0, WATCHER_FANOTIFY, WATCHER_INOTIFY };
+
+/* lsyncd's delete = true | false | "startup" | "running". */
+enum delete_mode { DELETE_NEVER = 0, DELETE_ALWAYS, DELETE_STARTUP, DELETE_RUNNING };
+
+enum inotify_mode { INOTIFY_CLOSE_WRITE = 0, INOTIFY_MODIFY, INOTIFY_CLOSE_WRITE_OR_MODIFY };
+
+/* rsync = { } of lsyncd, and the same keys for native transports: what is mirrored, and how. */
+struct rsync_options {
+	char *binary; /* "rsync" */
+	bool archive, links, times, perms, owner, group, devices, specials;
+	bool acls, xattrs, hard_links, sparse, checksum, update, compress;
+	bool append, append_verify, backup, copy_dirlinks, copy_links, copy_unsafe_links, cvs_exclude;
+	bool delete_excluded, dry_run, executability, existing, ignore_times, inplace, ipv4, ipv6, keep_dirlinks;
+	bool omit_dir_times, omit_link_times, one_file_system, protect_args, prune_empty_dirs, quiet;
+	bool verbose, whole_file, numeric_ids, fuzzy, mkpath;
+	char *backup_dir, *chmod, *chown, *groupmap, *usermap, *password_file, *rsh, *rsync_path, *suffix, *temp_dir;
+	char *max_size, *min_size, *partial_dir;
+	int64_t bwlimit; /* KiB/s, 0: none */
+	int64_t timeout; /* seconds, 0: none given */
+	struct strlist extra; /* verbatim, filter options removed (they are in sync_options.filter) */
+};
+
+struct ssh_options {
+	char *binary; /* "ssh" */
+	char *identity_file, *known_hosts_file;
+	struct strlist options; /* "Key=Value" */
+	struct strlist extra;   /* verbatim */
+	int64_t port;           /* 0: ssh's default */
+	struct strlist remote_prefix; /* argv put before commands run on the target, as [ "sudo" ] */
+	int64_t timeout_ns;     /* connection is dead after that without an answer */
+};
+
+struct sync_options {
+	char *name;      /* unique; "sync1", ... when not given */
+	char *transport; /* a name of the registry */
+	char *source;    /* absolute, canonical */
+	char *target;    /* rsync, direct: directory, host::module or rsync:// URL; made from host and targetdir by rsyncssh */
+	char *host, *targetdir;
+	bool bidirectional;
+	int64_t delay_ns;
+	int64_t max_delays;       /* marks; that many pending: act at once */
+	int64_t max_pending;      /* marks; above, subtrees collapse into reconciles */
+	int64_t max_processes;    /* accepted from lsyncd; a sync has one worker */
+	enum delete_mode delete_mode;
+	bool init;                /* reconcile at start */
+	int64_t open_file_interval_ns; /* 0: only on close */
+	int64_t reconcile_interval_ns; /* 0: never */
+	enum watcher_choice watcher;
+	enum inotify_mode inotify_mode;
+	bool one_file_system;
+	bool allow_empty_source;
+	char *require_marker;
+	int64_t max_delete;       /* -1: default of DESIGN.md promise 5 */
+	bool conflict_copies;
+	int64_t large_file;       /* bytes */
+	int64_t batch_size_limit; /* bytes; lsyncd's key */
+	int64_t retry_min_ns, retry_max_ns;
+	int64_t progress_timeout_ns; /* worker without progress for so long is replaced */
+	struct strlist exclude, filter_rules; /* as given, for --check and the round trip */
+	char *exclude_from, *filter_from;
+	struct filter *filter;    /* all rules of all keys, in order; never NULL */
+	struct rsync_options rsync;
+	struct ssh_options ssh;
+	int line;                 /* where the section starts, for messages */
+	char *file;
+};
+
+struct settings {
+	char *logfile, *pidfile, *status_file, *control_socket, *state_dir;
+	bool nodaemon, onepass, insist;
+	int64_t status_interval_ns;
+	int log_facility;  /* <syslog.h> */
+	char *log_ident;
+	struct strlist log; /* categories */
+	int64_t max_processes; /* batches in flight over all syncs; 0: no limit */
+	int64_t max_delays;    /* 0: each sync's own */
+	int64_t fanotify_queue; /* events; 0: unlimited. A limit lets a test force an overflow */
+	int64_t stop_timeout_ns; /* how long a stop waits for the batch in flight */
+	bool hide_fan_rename;    /* behave as a kernel before 5.17 (a test's switch) */
+	enum inotify_mode inotify_mode;
+};
+
+struct config {
+	char *path; /* of the file, absolute; NULL when made from arguments or a text */
+	struct settings settings;
+	struct sync_options *syncs;
+	size_t n_syncs;
+	struct strlist warnings; /* "file:line: text" each */
+};
+
+#endif

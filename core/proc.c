@@ -1,0 +1,168 @@
+#include "core/proc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { END_CHILD = 0, END_PARENT = 1 };
+
+static void close_pair(int fds[2])
+{
+	for (int i = 0; i < 2; i++) {
+		if (fds[i] >= 0)
+			(void)close(fds[i]);
+		fds[i] = -1;
+	}
+}
+
+/* fds[END_CHILD] for the child, fds[END_PARENT] for us. */
+static int make_pipe(int fds[2], bool child_reads, struct err *err)
+{
+	int raw[2];
+
+	if (pipe2(raw, O_CLOEXEC) < 0)
+		return err_errno(err, errno, "pipe2");
+	fds[END_CHILD] = child_reads ? raw[0] : raw[1];
+	fds[END_PARENT] = child_reads ? raw[1] : raw[0];
+	if (fcntl(fds[END_PARENT], F_SETFL, O_NONBLOCK) < 0) {
+		close_pair(fds);
+		return err_errno(err, errno, "fcntl O_NONBLOCK");
+	}
+	return 0;
+}
+
+/* Child side: from here to exec only async-signal-safe calls, and setenv (we are single-threaded). */
+static void child_fail(int report)
+{
+	int code = errno;
+	ssize_t ignored = write(report, &code, sizeof(code));
+
+	(void)ignored;
+	_exit(127);
+}
+
+static void child_signals(void)
+{
+	sigset_t none;
+
+	for (int signo = 1; signo < NSIG; signo++)
+		(void)signal(signo, SIG_DFL); /* fails for KILL and STOP: they are default anyway */
+	(void)sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Move fd to a number of 10 or more, so that the dup2 calls to 0..3 can't overwrite one still needed. */
+static int child_lift(int fd, int report)
+{
+	int high = fcntl(fd, F_DUPFD_CLOEXEC, 10);
+
+	if (high < 0)
+		child_fail(report);
+	return high;
+}
+
+static void child_run(const struct proc_spec *spec, pid_t parent, int fds[3][2], int report)
+{
+	int source[4] = { -1, -1, -1, -1 };
+	int null;
+
+	child_signals();
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent) /* it died before we asked to be told */
+		_exit(127);
+	if (spec->own_group)
+		(void)setpgid(0, 0);
+	report = child_lift(report, report);
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0)
+		child_fail(report);
+	for (int i = 0; i < 3; i++)
+		source[i] = child_lift(fds[i][END_CHILD] >= 0 ? fds[i][END_CHILD] : null, report);
+	if (spec->pass_fd > 0)
+		source[3] = child_lift(spec->pass_fd, report);
+	for (int i = 0; i < 4; i++)
+		if (source[i] >= 0 && dup2(source[i], i) < 0)
+			child_fail(report);
+	if (spec->cwd != NULL && chdir(spec->cwd) < 0)
+		child_fail(report);
+	for (size_t i = 0; spec->env != NULL && spec->env[i] != NULL; i++)
+		if (putenv((char *)(uintptr_t)spec->env[i]) != 0)
+			child_fail(report);
+	(void)execvp(spec->argv[0], (char *const *)(uintptr_t)spec->argv);
+	child_fail(report);
+}
+
+int proc_spawn(struct proc *p, const struct proc_spec *spec, struct err *err)
+{
+	int fds[3][2] = { { -1, -1 }, { -1, -1 }, { -1, -1 } };
+	const bool want[3] = { spec->pipe_in, spec->pipe_out, spec->pipe_err };
+	int report[2] = { -1, -1 };
+	pid_t pid, parent = getpid();
+	int code = 0;
+	ssize_t n;
+
+	for (int i = 0; i < 3; i++)
+		if (want[i] && make_pipe(fds[i], i == 0, err) < 0)
+			goto fail;
+	if (pipe2(report, O_CLOEXEC) < 0) {
+		err_errno(err, errno, "pipe2");
+		goto fail;
+	}
+	pid = fork();
+	if (pid < 0) {
+		err_errno(err, errno, "fork for %s", spec->argv[0]);
+		goto fail;
+	}
+	if (pid == 0)
+		child_run(spec, parent, fds, report[1]);
+	(void)close(report[1]);
+	report[1] = -1;
+	for (int i = 0; i < 3; i++) {
+		if (fds[i][END_CHILD] >= 0)
+			(void)close(fds[i][END_CHILD]);
+		fds[i][END_CHILD] = -1;
+	}
+	do
+		n = read(report[0], &code, sizeof(code));
+	while (n < 0 && errno == EINTR);
+	if (n != 0) { /* exec failed: the errno came instead of end-of-file */
+		(void)waitpid(pid, NULL, 0);
+		err_errno(err, n == (ssize_t)sizeof(code) ? code : EIO, "can't start %s", spec->argv[0]);
+		goto fail;
+	}
+	(void)close(report[0]);
+	*p = (struct proc){ pid, fds[0][END_PARENT], fds[1][END_PARENT], fds[2][END_PARENT] };
+	return 0;
+fail:
+	for (int i = 0; i < 3; i++)
+		close_pair(fds[i]);
+	close_pair(report);
+	return -1;
+}
+
+void proc_close(struct proc *p)
+{
+	int *fds[3] = { &p->in, &p->out, &p->err };
+
+	for (int i = 0; i < 3; i++) {
+		if (*fds[i] >= 0)
+			(void)close(*fds[i]);
+		*fds[i] = -1;
+	}
+}
+
+void proc_status_text(int status, char *out, size_t size)
+{
+	if (WIFEXITED(status))
+		(void)snprintf(out, size, "exit %d", WEXITSTATUS(status));
+	else if (WIFSIGNALED(status))
+		(void)snprintf(out, size, "killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+	else
+		(void)snprintf(out, size, "status 0x%x", (unsigned)status);
+}

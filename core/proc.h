@@ -1,0 +1,37 @@
+/*
+ * proc.h - child processes from argument arrays, never a shell.
+ *
+ * Children start with default signal dispositions, an empty signal mask, only the descriptors named here, and are
+ * killed by the kernel when this process dies (PR_SET_PDEATHSIG), unless told otherwise.
+ */
+#ifndef FANSYNCD_CORE_PROC_H
+#define FANSYNCD_CORE_PROC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "core/err.h"
+
+struct proc_spec {
+	const char *const *argv; /* NULL-terminated; argv[0] is looked up in PATH unless it holds a slash */
+	const char *const *env;  /* NULL-terminated "K=V" added to (or replacing in) the environment; may be NULL */
+	const char *cwd;         /* NULL: stay */
+	bool pipe_in, pipe_out, pipe_err; /* make pipes; without: /dev/null for 0, and 1 and 2 to /dev/null */
+	int pass_fd;             /* > 0: becomes descriptor 3 of the child */
+	bool own_group;          /* its own process group: the terminal's ^C does not reach it; kill(-pid) reaches all */
+};
+
+struct proc {
+	pid_t pid;
+	int in, out, err; /* our ends, non-blocking and close-on-exec, -1 where no pipe was asked for */
+};
+
+/* Start it. Does not block beyond fork+exec; a failed exec is reported here (by a close-on-exec pipe), not as an exit
+ * status. The caller closes the descriptors (proc_close) and reaps the pid (loop_child). */
+int proc_spawn(struct proc *p, const struct proc_spec *spec, struct err *err);
+void proc_close(struct proc *p);
+/* How a child ended, in words: "exit 23", "killed by signal 9 (Killed)". */
+void proc_status_text(int status, char *out, size_t size);
+
+#endif

@@ -1,0 +1,51 @@
+/*
+ * watch_backend.h - what watcher.c and its two backends share. Included by them alone.
+ *
+ * A backend is one const descriptor in its own file, everything else there static. It owns one kernel group (a
+ * descriptor in the loop) for all of its sources. It delivers records through watch_emit, from its loop callback or
+ * from drain, in the order of the kernel's queue.
+ */
+#ifndef FANSYNCD_CORE_WATCH_BACKEND_H
+#define FANSYNCD_CORE_WATCH_BACKEND_H
+
+#include "core/watcher.h"
+
+struct watch_backend;
+
+struct watched {
+	struct watcher_set *set;
+	struct watched *next;
+	const struct watch_backend *backend;
+	struct watch_request rq; /* path is our own copy; root_fd borrowed */
+	size_t path_len;
+	uint64_t root_dev, root_ino;
+	void *owner;
+	void *priv; /* the backend's part */
+	char reason[192];
+	enum watched_state state;
+	uint64_t events, overflows;
+};
+
+struct watch_backend {
+	const char *name;
+	/* Make the group. *out is handed to the other calls. Fails with ERR_DENIED/ERR_LIMIT/ERR_CONFIG and words that
+	 * say what is missing. */
+	int (*open)(struct watcher_set *set, struct loop *loop, const struct watcher_settings *s, void **out,
+		    struct err *err);
+	void (*close)(void *backend);
+	int (*add)(void *backend, struct watched *w, struct err *err);
+	void (*remove)(void *backend, struct watched *w);
+	/* Read and deliver until EAGAIN. */
+	int (*drain)(void *backend, struct err *err);
+	/* Fill in the backend's numbers. */
+	void (*info)(void *backend, const struct watched *w, struct watched_info *out);
+};
+
+extern const struct watch_backend watch_fanotify;
+extern const struct watch_backend watch_inotify;
+
+/* For backends: hand on a record or a state (implemented in watcher.c). */
+void watch_emit(struct watched *w, const struct change *c);
+void watch_set_state(struct watched *w, enum watched_state state, const char *why);
+
+#endif

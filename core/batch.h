@@ -20,7 +20,8 @@ enum mark_flag {
 	MARK_WAS_FILE = 1u << 4,  /* something else of that name was seen to go */
 	MARK_BORN = 1u << 5,      /* first seen being created: the target never had it, so if it is gone again nothing is due */
 	MARK_FAILED = 1u << 6,    /* given back by a transport once: look harder (checksum) */
-	MARK_CAUSE = 1u << 7,     /* RECURSIVE because of an overflow, a start, a limit: counts as a reconcile */
+	MARK_CAUSE = 1u << 7,     /* RECURSIVE because a watcher or a limit said so, not only because a directory went */
+	MARK_START = 1u << 8,     /* RECURSIVE because the sync starts: lsyncd's delete = "startup" applies to it */
 };
 
 struct batch_item {

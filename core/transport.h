@@ -1,0 +1,124 @@
+/*
+ * transport.h - the abstract transport: carries a batch to a target. Lives in the worker process.
+ *
+ * A transport is one const descriptor in its own file (transports/NAME.c), everything else there static, and a line in
+ * transports/registry.c. The core asks capability bits, never which transport it is.
+ *
+ * A session is single-threaded and event-driven: it registers its descriptors, timers and children with env->loop and
+ * never blocks (local file system calls apart). At any time at most one apply or reconcile is under way (transports
+ * with TRANSPORT_PIPELINE may later be given more). Rules, tested by one contract suite for every transport:
+ *  - each item and each rename is settled at most once; what is unsettled at `finished` counts as RETRY;
+ *  - DONE means the target's commit point was passed (rename returned, rsync exited with 0), never "sent";
+ *  - after `down` nothing more is called back for the work under way; the core closes the session, and opens a new one
+ *    after its backoff;
+ *  - callbacks are never called from inside open, apply or reconcile: always from the loop.
+ */
+#ifndef FANSYNCD_CORE_TRANSPORT_H
+#define FANSYNCD_CORE_TRANSPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "core/batch.h"
+#include "core/err.h"
+#include "core/loop.h"
+#include "core/options.h"
+
+/* Facts about a transport. */
+enum transport_cap {
+	TRANSPORT_RENAME = 1u << 0,        /* renames are carried; without it the worker makes them reconciles */
+	TRANSPORT_LOOK = 1u << 1,          /* the target can be looked at: bidirectional is possible */
+	TRANSPORT_NATIVE = 1u << 2,        /* our own engine: archive and delay 0 are the defaults */
+	TRANSPORT_LOCAL_TARGET = 1u << 3,  /* the target may be a local directory: nesting checks apply */
+	TRANSPORT_EXEC = 1u << 4,          /* starts programs: the worker can't be confined by seccomp */
+	TRANSPORT_HOST = 1u << 5,          /* host and targetdir are required instead of target */
+};
+
+/* What the worker saw of a path when it looked, just before apply. */
+enum look {
+	LOOK_NONE = 0,
+	LOOK_ABSENT,
+	LOOK_DIR,
+	LOOK_FILE,
+	LOOK_SYMLINK,
+	LOOK_SPECIAL, /* FIFO, socket, device */
+};
+
+struct transport_item {
+	const char *path; /* relative to the source, valid until finished or down */
+	size_t len;
+	unsigned flags; /* enum mark_flag */
+	uint32_t tries;
+	enum look look;
+	struct stat st; /* valid unless ABSENT */
+};
+
+struct transport_work {
+	const struct batch_rename *renames; /* to be done first, in order; apply only */
+	size_t n_renames;
+	/* apply: in depth-first order, already filtered; an ABSENT one is to be deleted on the target (the topmost such
+	 * path only: what lies below is not listed again). reconcile: directories (path "" = the whole source), to be
+	 * made equal with all that is below; never nested. */
+	struct transport_item *items;
+	size_t n_items;
+	bool may_delete;    /* lsyncd's delete modes, already decided for this work */
+	int64_t max_delete; /* entries; -1: the default of DESIGN.md promise 5 */
+};
+
+/* Sums since the session was opened; the worker adds them up. */
+struct transport_counters {
+	uint64_t files_sent, bytes_sent, deletions, renames_carried, handshakes, processes;
+};
+
+struct transport_progress {
+	const char *phase; /* "listing", "sending", ...: a string constant */
+	uint64_t files, files_total, bytes, bytes_total; /* totals 0 when unknown */
+	const char *path; /* being worked on, or NULL */
+	size_t path_len;
+};
+
+struct transport_env {
+	struct loop *loop;
+	const struct sync_options *opt;
+	int source_fd; /* O_DIRECTORY descriptor of the source's root */
+	const char *runtime_dir; /* mode 0700, private to this worker, short; removed by the core at its end */
+	struct transport_counters *counters; /* the session adds to it */
+	void *ctx;
+	/* `why` may be NULL for DONE and GONE. Index into work->items / work->renames. */
+	void (*settle)(void *ctx, size_t index, enum verdict v, const struct err *why);
+	void (*settle_rename)(void *ctx, size_t index, enum verdict v, const struct err *why);
+	/* A path of its own that the work stumbled over: inside a reconciled directory (RETRY or REJECT with reason), or to
+	 * be compared again (RECONCILE). */
+	void (*found)(void *ctx, const char *path, size_t len, enum verdict v, const struct err *why);
+	/* The work is over. */
+	void (*finished)(void *ctx);
+	/* The target can't be reached, or the session is broken: everything unsettled goes back to pending. */
+	void (*down)(void *ctx, const struct err *why);
+	/* Sign of life; also what --sync-now shows. Cheap to call often. */
+	void (*progress)(void *ctx, const struct transport_progress *p);
+};
+
+struct transport {
+	const char *name;
+	unsigned caps;
+	int64_t default_delay_ns;
+	/* Check and complete this transport's part of a sync section (target from host and targetdir, ...). Touches
+	 * nothing outside `opt`; no I/O. The error's text does not name the file and line: config/ puts them before it. */
+	int (*validate)(struct sync_options *opt, struct err *err);
+	/* Start a session. env outlives it. May connect lazily. NULL on failure. */
+	void *(*open)(const struct transport_env *env, struct err *err);
+	/* Carry changes. Returns 0 when the work was taken (finished or down will follow), -1 if it was not. `work` stays
+	 * valid until then. */
+	int (*apply)(void *session, const struct transport_work *work, struct err *err);
+	int (*reconcile)(void *session, const struct transport_work *work, struct err *err);
+	/* End now: kills children, closes descriptors. No callback afterwards. */
+	void (*close)(void *session);
+};
+
+/* The registry (transports/registry.c): NULL-terminated; and a look-up by name, NULL if there is none. */
+extern const struct transport *const transport_registry[];
+const struct transport *transport_find(const char *name);
+
+#endif

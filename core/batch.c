@@ -15,8 +15,8 @@ void batch_free(struct batch *b)
 const char *verdict_name(enum verdict v)
 {
 	static const char *const names[VERDICTS] = {
-		[VERDICT_NONE] = "none",     [VERDICT_DONE] = "done",	  [VERDICT_GONE] = "gone",
-		[VERDICT_RETRY] = "retry",   [VERDICT_REJECT] = "reject", [VERDICT_RECONCILE] = "reconcile",
+		[VERDICT_NONE] = "none",   [VERDICT_DONE] = "done",	[VERDICT_GONE] = "gone",
+		[VERDICT_RETRY] = "retry", [VERDICT_REJECT] = "reject", [VERDICT_RECONCILE] = "reconcile",
 	};
 
 	return (unsigned)v < VERDICTS ? names[v] : "unknown";

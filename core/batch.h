@@ -13,15 +13,16 @@
 
 /* What is known of a marked path. */
 enum mark_flag {
-	MARK_LOOK = 1u << 0,      /* content or attributes may differ */
-	MARK_NAME = 1u << 1,      /* created, deleted, renamed, or its type may have changed */
+	MARK_LOOK = 1u << 0,	  /* content or attributes may differ */
+	MARK_NAME = 1u << 1,	  /* created, deleted, renamed, or its type may have changed */
 	MARK_RECURSIVE = 1u << 2, /* all that is below, too: reconcile if it is a directory */
-	MARK_WAS_DIR = 1u << 3,   /* a directory of that name was seen to go */
+	MARK_WAS_DIR = 1u << 3,	  /* a directory of that name was seen to go */
 	MARK_WAS_FILE = 1u << 4,  /* something else of that name was seen to go */
-	MARK_BORN = 1u << 5,      /* first seen being created: the target never had it, so if it is gone again nothing is due */
-	MARK_FAILED = 1u << 6,    /* given back by a transport once: look harder (checksum) */
-	MARK_CAUSE = 1u << 7,     /* RECURSIVE because a watcher or a limit said so, not only because a directory went */
-	MARK_START = 1u << 8,     /* RECURSIVE because the sync starts: lsyncd's delete = "startup" applies to it */
+	MARK_BORN =
+		1u << 5, /* first seen being created: the target never had it, so if it is gone again nothing is due */
+	MARK_FAILED = 1u << 6, /* given back by a transport once: look harder (checksum) */
+	MARK_CAUSE = 1u << 7,  /* RECURSIVE because a watcher or a limit said so, not only because a directory went */
+	MARK_START = 1u << 8,  /* RECURSIVE because the sync starts: lsyncd's delete = "startup" applies to it */
 };
 
 struct batch_item {
@@ -54,10 +55,10 @@ void batch_free(struct batch *b);
 
 enum verdict {
 	VERDICT_NONE = 0,
-	VERDICT_DONE,      /* the target has passed its commit point: it is equal */
-	VERDICT_GONE,      /* the source has it no more and nothing is due: an event of an ancestor says so, or will */
-	VERDICT_RETRY,     /* failed for now: once more, not before a backoff */
-	VERDICT_REJECT,    /* given up, with a reason; an error in the log */
+	VERDICT_DONE,	   /* the target has passed its commit point: it is equal */
+	VERDICT_GONE,	   /* the source has it no more and nothing is due: an event of an ancestor says so, or will */
+	VERDICT_RETRY,	   /* failed for now: once more, not before a backoff */
+	VERDICT_REJECT,	   /* given up, with a reason; an error in the log */
 	VERDICT_RECONCILE, /* compare this path and all below (a rename that the target could not do) */
 	VERDICTS
 };

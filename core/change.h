@@ -14,11 +14,12 @@
 
 enum change_kind {
 	CHANGE_NONE = 0,
-	CHANGE_TOUCH,     /* content or attributes of `path` may differ; a file was closed after writing */
-	CHANGE_MODIFY,    /* written to, not closed yet (only while openFileInterval is in use) */
-	CHANGE_CREATE,    /* the name appeared (a regular file may still be open for writing: TOUCH follows at its close) */
-	CHANGE_DELETE,    /* the name disappeared; for a directory with all that was below */
-	CHANGE_RENAME,    /* old_path became path, both inside the source, names exact as of the event */
+	CHANGE_TOUCH,  /* content or attributes of `path` may differ; a file was closed after writing */
+	CHANGE_MODIFY, /* written to, not closed yet (only while openFileInterval is in use) */
+	CHANGE_CREATE, /* the name appeared (a regular file may still be open for writing: TOUCH follows at its close)
+			*/
+	CHANGE_DELETE, /* the name disappeared; for a directory with all that was below */
+	CHANGE_RENAME, /* old_path became path, both inside the source, names exact as of the event */
 	CHANGE_RECONCILE, /* anything may have changed at and below `path` */
 };
 
@@ -31,8 +32,8 @@ enum change_origin {
 struct change {
 	enum change_kind kind;
 	bool is_dir; /* the kernel's word for the object when the event happened; for RECONCILE: unknown, false */
-	/* RENAME: false when the two names may not be what they were when it happened (resolved too late): both names are
-	 * reconciled then, never renamed on the target. */
+	/* RENAME: false when the two names may not be what they were when it happened (resolved too late): both names
+	 * are reconciled then, never renamed on the target. */
 	bool exact;
 	enum change_origin origin;
 	pid_t pid; /* 0: unknown */

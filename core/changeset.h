@@ -36,9 +36,9 @@ struct changeset *changeset_new(const struct changeset_limits *limits);
 void changeset_free(struct changeset *cs);
 
 /* Take in a record. `generation` is the barrier's current generation; a mark keeps its first unserved one.
- * `hold_until_ns`: 0, or the mark is not due before that time (a later record without a hold lifts it; `extend` moves an
- * existing hold, otherwise the earlier one stays).
- * Returns 0, or -1 when out of memory: then the root is marked recursive, which needs no memory, so nothing is lost. */
+ * `hold_until_ns`: 0, or the mark is not due before that time (a later record without a hold lifts it; `extend` moves
+ * an existing hold, otherwise the earlier one stays). Returns 0, or -1 when out of memory: then the root is marked
+ * recursive, which needs no memory, so nothing is lost. */
 int changeset_add(struct changeset *cs, const struct change *c, uint64_t generation, int64_t now_ns,
 		  int64_t hold_until_ns, bool extend);
 
@@ -58,7 +58,8 @@ void changeset_release_holds(struct changeset *cs);
 void changeset_release_retries(struct changeset *cs);
 
 /* Hand out what is due at `now_ns`: all renames, and marks that are not held, oldest first up to the limits. NULL when
- * nothing is due or out of memory (nothing changed then). The batch is the caller's; it stays in flight until changeset_finish. */
+ * nothing is due or out of memory (nothing changed then). The batch is the caller's; it stays in flight until
+ * changeset_finish. */
 struct batch *changeset_take(struct changeset *cs, int64_t now_ns);
 
 /* Settle one item, or one rename, of a batch in flight; a second verdict for the same index is ignored. For RETRY,
@@ -78,7 +79,7 @@ bool changeset_served(const struct changeset *cs, uint64_t generation);
 /* Whether `path` itself is marked as pending or in flight (for tests and the status). */
 bool changeset_has(const struct changeset *cs, const char *path, size_t len);
 /* Visit up to `max` pending paths, oldest first, for the status. */
-void changeset_list(const struct changeset *cs, size_t max, void (*fn)(void *ctx, const char *path, size_t len, unsigned flags),
-		    void *ctx);
+void changeset_list(const struct changeset *cs, size_t max,
+		    void (*fn)(void *ctx, const char *path, size_t len, unsigned flags), void *ctx);
 
 #endif

@@ -48,18 +48,24 @@ enum err_class err_class_of_errno(int errnum)
 		int errnum;
 		enum err_class class;
 	} table[] = {
-		{ EAGAIN, ERR_AGAIN },         { EINTR, ERR_AGAIN },       { EBUSY, ERR_AGAIN },
-		{ ETXTBSY, ERR_AGAIN },        { ENOENT, ERR_GONE },       { ENOTDIR, ERR_GONE },
-		{ ESTALE, ERR_GONE },          { ENODEV, ERR_GONE },       { EACCES, ERR_DENIED },
-		{ EPERM, ERR_DENIED },         { EROFS, ERR_DENIED },      { ENOSPC, ERR_NOSPACE },
-		{ EDQUOT, ERR_NOSPACE },       { EIO, ERR_IO },            { EUCLEAN, ERR_IO },
-		{ EPROTO, ERR_PROTOCOL },      { EBADMSG, ERR_PROTOCOL },  { ECONNREFUSED, ERR_NETWORK },
-		{ ECONNRESET, ERR_NETWORK },   { ETIMEDOUT, ERR_NETWORK }, { EHOSTUNREACH, ERR_NETWORK },
-		{ ENETUNREACH, ERR_NETWORK },  { EPIPE, ERR_NETWORK },     { ENETDOWN, ERR_NETWORK },
-		{ EHOSTDOWN, ERR_NETWORK },    { ENOTCONN, ERR_NETWORK },  { ECONNABORTED, ERR_NETWORK },
-		{ EADDRNOTAVAIL, ERR_NETWORK }, { EMFILE, ERR_LIMIT },      { ENFILE, ERR_LIMIT },
-		{ EMLINK, ERR_LIMIT },         { ENAMETOOLONG, ERR_LIMIT }, { EFBIG, ERR_LIMIT },
-		{ E2BIG, ERR_LIMIT },          { ENOMEM, ERR_NOMEM },      { ELOOP, ERR_UNSAFE },
+		{ EAGAIN, ERR_AGAIN },	       { EINTR, ERR_AGAIN },
+		{ EBUSY, ERR_AGAIN },	       { ETXTBSY, ERR_AGAIN },
+		{ ENOENT, ERR_GONE },	       { ENOTDIR, ERR_GONE },
+		{ ESTALE, ERR_GONE },	       { ENODEV, ERR_GONE },
+		{ EACCES, ERR_DENIED },	       { EPERM, ERR_DENIED },
+		{ EROFS, ERR_DENIED },	       { ENOSPC, ERR_NOSPACE },
+		{ EDQUOT, ERR_NOSPACE },       { EIO, ERR_IO },
+		{ EUCLEAN, ERR_IO },	       { EPROTO, ERR_PROTOCOL },
+		{ EBADMSG, ERR_PROTOCOL },     { ECONNREFUSED, ERR_NETWORK },
+		{ ECONNRESET, ERR_NETWORK },   { ETIMEDOUT, ERR_NETWORK },
+		{ EHOSTUNREACH, ERR_NETWORK }, { ENETUNREACH, ERR_NETWORK },
+		{ EPIPE, ERR_NETWORK },	       { ENETDOWN, ERR_NETWORK },
+		{ EHOSTDOWN, ERR_NETWORK },    { ENOTCONN, ERR_NETWORK },
+		{ ECONNABORTED, ERR_NETWORK }, { EADDRNOTAVAIL, ERR_NETWORK },
+		{ EMFILE, ERR_LIMIT },	       { ENFILE, ERR_LIMIT },
+		{ EMLINK, ERR_LIMIT },	       { ENAMETOOLONG, ERR_LIMIT },
+		{ EFBIG, ERR_LIMIT },	       { E2BIG, ERR_LIMIT },
+		{ ENOMEM, ERR_NOMEM },	       { ELOOP, ERR_UNSAFE },
 		{ EXDEV, ERR_UNSAFE },
 	};
 
@@ -72,11 +78,11 @@ enum err_class err_class_of_errno(int errnum)
 const char *err_class_name(enum err_class class)
 {
 	static const char *const names[ERR_CLASSES] = {
-		[ERR_NONE] = "none",       [ERR_AGAIN] = "again",       [ERR_GONE] = "gone",
-		[ERR_DENIED] = "denied",   [ERR_NOSPACE] = "no space",  [ERR_IO] = "io",
-		[ERR_PROTOCOL] = "protocol", [ERR_AUTH] = "auth",       [ERR_NETWORK] = "network",
-		[ERR_CONFIG] = "config",   [ERR_LIMIT] = "limit",       [ERR_NOMEM] = "no memory",
-		[ERR_UNSAFE] = "unsafe",   [ERR_BUG] = "bug",
+		[ERR_NONE] = "none",	     [ERR_AGAIN] = "again",	 [ERR_GONE] = "gone",
+		[ERR_DENIED] = "denied",     [ERR_NOSPACE] = "no space", [ERR_IO] = "io",
+		[ERR_PROTOCOL] = "protocol", [ERR_AUTH] = "auth",	 [ERR_NETWORK] = "network",
+		[ERR_CONFIG] = "config",     [ERR_LIMIT] = "limit",	 [ERR_NOMEM] = "no memory",
+		[ERR_UNSAFE] = "unsafe",     [ERR_BUG] = "bug",
 	};
 
 	if ((unsigned)class >= ERR_CLASSES || names[class] == NULL)

@@ -18,7 +18,7 @@ enum err_class {
 	ERR_GONE,     /* the named thing does not exist (any more) */
 	ERR_DENIED,   /* permission */
 	ERR_NOSPACE,  /* disk full or over quota */
-	ERR_IO,       /* the device or file system failed */
+	ERR_IO,	      /* the device or file system failed */
 	ERR_PROTOCOL, /* the peer said something that it must not */
 	ERR_AUTH,     /* the peer refused us, or we refuse the peer */
 	ERR_NETWORK,  /* unreachable, reset, timed out */
@@ -34,7 +34,7 @@ enum err_class {
 
 struct err {
 	enum err_class class;
-	int code;                /* errno, exit status, ...: 0 when there is none */
+	int code;		 /* errno, exit status, ...: 0 when there is none */
 	char text[ERR_TEXT_MAX]; /* for the administrator; raw bytes of names may be in it, the log escapes them */
 };
 

@@ -21,12 +21,12 @@ enum log_category {
 	LOG_CAT_WARN,
 	LOG_CAT_NORMAL,
 	LOG_CAT_INFO,
-	LOG_CAT_EXEC,    /* command lines of children, and what they said */
-	LOG_CAT_EVENT,   /* raw kernel events (lsyncd: Inotify, Fsevents) */
-	LOG_CAT_RECORD,  /* change records (lsyncd: Delay, Call) */
-	LOG_CAT_FILTER,  /* what the filter dropped (lsyncd: Exclude, Filter) */
-	LOG_CAT_ALARM,   /* timers and retries */
-	LOG_CAT_STATUS,  /* status file (lsyncd: Statusfile) */
+	LOG_CAT_EXEC,	/* command lines of children, and what they said */
+	LOG_CAT_EVENT,	/* raw kernel events (lsyncd: Inotify, Fsevents) */
+	LOG_CAT_RECORD, /* change records (lsyncd: Delay, Call) */
+	LOG_CAT_FILTER, /* what the filter dropped (lsyncd: Exclude, Filter) */
+	LOG_CAT_ALARM,	/* timers and retries */
+	LOG_CAT_STATUS, /* status file (lsyncd: Statusfile) */
 	LOG_CAT_DEBUG,
 	LOG_CATEGORIES
 };
@@ -39,11 +39,11 @@ enum log_target {
 };
 
 struct log_settings {
-	const char *file;       /* NULL: none */
-	bool to_syslog;         /* when there is no file and the process is a daemon */
-	bool to_stdout;         /* foreground: also to standard output (errors: standard error) */
-	int facility;           /* LOG_USER, LOG_DAEMON ... of <syslog.h>, already shifted */
-	const char *ident;      /* syslog ident */
+	const char *file;  /* NULL: none */
+	bool to_syslog;	   /* when there is no file and the process is a daemon */
+	bool to_stdout;	   /* foreground: also to standard output (errors: standard error) */
+	int facility;	   /* LOG_USER, LOG_DAEMON ... of <syslog.h>, already shifted */
+	const char *ident; /* syslog ident */
 };
 
 /* Open the sinks. Strings are copied. May be called again (reload): on failure the old sinks stay. */

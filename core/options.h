@@ -36,34 +36,35 @@ struct rsync_options {
 	bool verbose, whole_file, numeric_ids, fuzzy, mkpath;
 	char *backup_dir, *chmod, *chown, *groupmap, *usermap, *password_file, *rsh, *rsync_path, *suffix, *temp_dir;
 	char *max_size, *min_size, *partial_dir;
-	int64_t bwlimit; /* KiB/s, 0: none */
-	int64_t timeout; /* seconds, 0: none given */
+	int64_t bwlimit;      /* KiB/s, 0: none */
+	int64_t timeout;      /* seconds, 0: none given */
 	struct strlist extra; /* verbatim, filter options removed (they are in sync_options.filter) */
 };
 
 struct ssh_options {
 	char *binary; /* "ssh" */
 	char *identity_file, *known_hosts_file;
-	struct strlist options; /* "Key=Value" */
-	struct strlist extra;   /* verbatim */
-	int64_t port;           /* 0: ssh's default */
+	struct strlist options;	      /* "Key=Value" */
+	struct strlist extra;	      /* verbatim */
+	int64_t port;		      /* 0: ssh's default */
 	struct strlist remote_prefix; /* argv put before commands run on the target, as [ "sudo" ] */
-	int64_t timeout_ns;     /* connection is dead after that without an answer */
+	int64_t timeout_ns;	      /* connection is dead after that without an answer */
 };
 
 struct sync_options {
-	char *name;      /* unique; "sync1", ... when not given */
+	char *name;	 /* unique; "sync1", ... when not given */
 	char *transport; /* a name of the registry */
-	char *source;    /* absolute, canonical */
-	char *target;    /* rsync, direct: directory, host::module or rsync:// URL; made from host and targetdir by rsyncssh */
+	char *source;	 /* absolute, canonical */
+	char *target;	 /* rsync, direct: directory, host::module or rsync:// URL; made from host and targetdir by
+			    rsyncssh */
 	char *host, *targetdir;
 	bool bidirectional;
 	int64_t delay_ns;
-	int64_t max_delays;       /* marks; that many pending: act at once */
-	int64_t max_pending;      /* marks; above, subtrees collapse into reconciles */
-	int64_t max_processes;    /* accepted from lsyncd; a sync has one worker */
+	int64_t max_delays;    /* marks; that many pending: act at once */
+	int64_t max_pending;   /* marks; above, subtrees collapse into reconciles */
+	int64_t max_processes; /* accepted from lsyncd; a sync has one worker */
 	enum delete_mode delete_mode;
-	bool init;                /* reconcile at start */
+	bool init;		       /* reconcile at start */
 	int64_t open_file_interval_ns; /* 0: only on close */
 	int64_t reconcile_interval_ns; /* 0: never */
 	enum watcher_choice watcher;
@@ -71,18 +72,18 @@ struct sync_options {
 	bool one_file_system;
 	bool allow_empty_source;
 	char *require_marker;
-	int64_t max_delete;       /* -1: default of DESIGN.md promise 5 */
+	int64_t max_delete; /* -1: default of DESIGN.md promise 5 */
 	bool conflict_copies;
-	int64_t large_file;       /* bytes */
+	int64_t large_file;	  /* bytes */
 	int64_t batch_size_limit; /* bytes; lsyncd's key */
 	int64_t retry_min_ns, retry_max_ns;
-	int64_t progress_timeout_ns; /* worker without progress for so long is replaced */
+	int64_t progress_timeout_ns;	      /* worker without progress for so long is replaced */
 	struct strlist exclude, filter_rules; /* as given, for --check and the round trip */
 	char *exclude_from, *filter_from;
-	struct filter *filter;    /* all rules of all keys, in order; never NULL */
+	struct filter *filter; /* all rules of all keys, in order; never NULL */
 	struct rsync_options rsync;
 	struct ssh_options ssh;
-	int line;                 /* where the section starts, for messages */
+	int line; /* where the section starts, for messages */
 	char *file;
 };
 
@@ -90,14 +91,14 @@ struct settings {
 	char *logfile, *pidfile, *status_file, *control_socket, *state_dir;
 	bool nodaemon, onepass, insist;
 	int64_t status_interval_ns;
-	int log_facility;  /* <syslog.h> */
+	int log_facility; /* <syslog.h> */
 	char *log_ident;
-	struct strlist log; /* categories */
-	int64_t max_processes; /* batches in flight over all syncs; 0: no limit */
-	int64_t max_delays;    /* 0: each sync's own */
-	int64_t fanotify_queue; /* events; 0: unlimited. A limit lets a test force an overflow */
+	struct strlist log;	 /* categories */
+	int64_t max_processes;	 /* batches in flight over all syncs; 0: no limit */
+	int64_t max_delays;	 /* 0: each sync's own */
+	int64_t fanotify_queue;	 /* events; 0: unlimited. A limit lets a test force an overflow */
 	int64_t stop_timeout_ns; /* how long a stop waits for the batch in flight */
-	bool hide_fan_rename;    /* behave as a kernel before 5.17 (a test's switch) */
+	bool hide_fan_rename;	 /* behave as a kernel before 5.17 (a test's switch) */
 	enum inotify_mode inotify_mode;
 };
 

@@ -15,11 +15,11 @@
 
 struct proc_spec {
 	const char *const *argv; /* NULL-terminated; argv[0] is looked up in PATH unless it holds a slash */
-	const char *const *env;  /* NULL-terminated "K=V" added to (or replacing in) the environment; may be NULL */
-	const char *cwd;         /* NULL: stay */
+	const char *const *env;	 /* NULL-terminated "K=V" added to (or replacing in) the environment; may be NULL */
+	const char *cwd;	 /* NULL: stay */
 	bool pipe_in, pipe_out, pipe_err; /* make pipes; without: /dev/null for 0, and 1 and 2 to /dev/null */
-	int pass_fd;             /* > 0: becomes descriptor 3 of the child */
-	bool own_group;          /* its own process group: the terminal's ^C does not reach it; kill(-pid) reaches all */
+	int pass_fd;			  /* > 0: becomes descriptor 3 of the child */
+	bool own_group; /* its own process group: the terminal's ^C does not reach it; kill(-pid) reaches all */
 };
 
 struct proc {

@@ -28,12 +28,12 @@
 
 /* Facts about a transport. */
 enum transport_cap {
-	TRANSPORT_RENAME = 1u << 0,        /* renames are carried; without it the worker makes them reconciles */
-	TRANSPORT_LOOK = 1u << 1,          /* the target can be looked at: bidirectional is possible */
-	TRANSPORT_NATIVE = 1u << 2,        /* our own engine: archive and delay 0 are the defaults */
-	TRANSPORT_LOCAL_TARGET = 1u << 3,  /* the target may be a local directory: nesting checks apply */
-	TRANSPORT_EXEC = 1u << 4,          /* starts programs: the worker can't be confined by seccomp */
-	TRANSPORT_HOST = 1u << 5,          /* host and targetdir are required instead of target */
+	TRANSPORT_RENAME = 1u << 0,	  /* renames are carried; without it the worker makes them reconciles */
+	TRANSPORT_LOOK = 1u << 1,	  /* the target can be looked at: bidirectional is possible */
+	TRANSPORT_NATIVE = 1u << 2,	  /* our own engine: archive and delay 0 are the defaults */
+	TRANSPORT_LOCAL_TARGET = 1u << 3, /* the target may be a local directory: nesting checks apply */
+	TRANSPORT_EXEC = 1u << 4,	  /* starts programs: the worker can't be confined by seccomp */
+	TRANSPORT_HOST = 1u << 5,	  /* host and targetdir are required instead of target */
 };
 
 /* What the worker saw of a path when it looked, just before apply. */
@@ -73,24 +73,24 @@ struct transport_counters {
 };
 
 struct transport_progress {
-	const char *phase; /* "listing", "sending", ...: a string constant */
+	const char *phase;				 /* "listing", "sending", ...: a string constant */
 	uint64_t files, files_total, bytes, bytes_total; /* totals 0 when unknown */
-	const char *path; /* being worked on, or NULL */
+	const char *path;				 /* being worked on, or NULL */
 	size_t path_len;
 };
 
 struct transport_env {
 	struct loop *loop;
 	const struct sync_options *opt;
-	int source_fd; /* O_DIRECTORY descriptor of the source's root */
+	int source_fd;		 /* O_DIRECTORY descriptor of the source's root */
 	const char *runtime_dir; /* mode 0700, private to this worker, short; removed by the core at its end */
 	struct transport_counters *counters; /* the session adds to it */
 	void *ctx;
 	/* `why` may be NULL for DONE and GONE. Index into work->items / work->renames. */
 	void (*settle)(void *ctx, size_t index, enum verdict v, const struct err *why);
 	void (*settle_rename)(void *ctx, size_t index, enum verdict v, const struct err *why);
-	/* A path of its own that the work stumbled over: inside a reconciled directory (RETRY or REJECT with reason), or to
-	 * be compared again (RECONCILE). */
+	/* A path of its own that the work stumbled over: inside a reconciled directory (RETRY or REJECT with reason),
+	 * or to be compared again (RECONCILE). */
 	void (*found)(void *ctx, const char *path, size_t len, enum verdict v, const struct err *why);
 	/* The work is over. */
 	void (*finished)(void *ctx);
@@ -105,12 +105,13 @@ struct transport {
 	unsigned caps;
 	int64_t default_delay_ns;
 	/* Check and complete this transport's part of a sync section (target from host and targetdir, ...). Touches
-	 * nothing outside `opt`; no I/O. The error's text does not name the file and line: config/ puts them before it. */
+	 * nothing outside `opt`; no I/O. The error's text does not name the file and line: config/ puts them before it.
+	 */
 	int (*validate)(struct sync_options *opt, struct err *err);
 	/* Start a session. env outlives it. May connect lazily. NULL on failure. */
 	void *(*open)(const struct transport_env *env, struct err *err);
-	/* Carry changes. Returns 0 when the work was taken (finished or down will follow), -1 if it was not. `work` stays
-	 * valid until then. */
+	/* Carry changes. Returns 0 when the work was taken (finished or down will follow), -1 if it was not. `work`
+	 * stays valid until then. */
 	int (*apply)(void *session, const struct transport_work *work, struct err *err);
 	int (*reconcile)(void *session, const struct transport_work *work, struct err *err);
 	/* End now: kills children, closes descriptors. No callback afterwards. */

@@ -26,8 +26,8 @@ struct watched; /* one source being watched */
 /* Why a source can't be trusted any more; the daemon stops its syncs until it is back. */
 enum watched_state {
 	WATCHED_OK = 0,
-	WATCHED_GONE,     /* the root was deleted, renamed away, unmounted or replaced */
-	WATCHED_PARTIAL,  /* part of it can't be watched (limits, permissions): a periodic reconcile covers it */
+	WATCHED_GONE,	 /* the root was deleted, renamed away, unmounted or replaced */
+	WATCHED_PARTIAL, /* part of it can't be watched (limits, permissions): a periodic reconcile covers it */
 };
 
 struct watcher_callbacks {
@@ -40,15 +40,15 @@ struct watcher_callbacks {
 
 struct watcher_settings {
 	uint32_t fanotify_queue; /* 0: FAN_UNLIMITED_QUEUE; else the kernel's default limit is used (sysctl) */
-	bool hide_fan_rename;    /* behave as on a kernel without FAN_RENAME */
+	bool hide_fan_rename;	 /* behave as on a kernel without FAN_RENAME */
 };
 
 struct watch_request {
 	const char *path; /* absolute, canonical */
-	int root_fd;      /* O_PATH or O_RDONLY directory descriptor of it; borrowed for the life of the source */
+	int root_fd;	  /* O_PATH or O_RDONLY directory descriptor of it; borrowed for the life of the source */
 	enum watcher_choice choice;
 	bool one_file_system;
-	bool want_modify;               /* deliver CHANGE_MODIFY (openFileInterval > 0) */
+	bool want_modify; /* deliver CHANGE_MODIFY (openFileInterval > 0) */
 	enum inotify_mode inotify_mode;
 	/* Whether a directory (path relative) is excluded with all below: inotify sets no watch there. May be NULL. */
 	bool (*skip_dir)(void *ctx, const char *path, size_t len);
@@ -61,8 +61,8 @@ struct watched_info {
 	uint64_t events;     /* raw kernel events that concerned it */
 	uint64_t unrelated;  /* events of its group that concerned no source (fanotify) */
 	uint64_t overflows;
-	uint64_t watches;    /* inotify: directories watched; fanotify: marks */
-	uint64_t unwatched;  /* directories that could not be watched */
+	uint64_t watches;   /* inotify: directories watched; fanotify: marks */
+	uint64_t unwatched; /* directories that could not be watched */
 };
 
 struct watcher_set *watcher_set_new(struct loop *loop, const struct watcher_settings *s,

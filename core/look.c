@@ -1,0 +1,140 @@
+#include "core/look.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/path.h"
+
+void looker_init(struct looker *l, int root_fd)
+{
+	*l = (struct looker){ .root_fd = root_fd, .dir_fd = -1 };
+}
+
+static void forget_dir(struct looker *l)
+{
+	if (l->dir_fd >= 0)
+		(void)close(l->dir_fd);
+	l->dir_fd = -1;
+}
+
+void looker_done(struct looker *l)
+{
+	forget_dir(l);
+	free(l->dir);
+	l->dir = NULL;
+	l->dir_len = l->dir_cap = 0;
+}
+
+/* One component at a time: for paths longer than PATH_MAX and kernels (or sandboxes) without openat2. */
+static int open_by_steps(int root_fd, const char *path, size_t len)
+{
+	char name[NAME_BYTES_MAX + 1];
+	int fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 3);
+
+	while (fd >= 0 && len > 0) {
+		const char *slash = memchr(path, '/', len);
+		size_t n = slash == NULL ? len : (size_t)(slash - path);
+		int next;
+
+		memcpy(name, path, n); /* path_valid: 1..255 bytes */
+		name[n] = '\0';
+		next = openat(fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		(void)close(fd);
+		fd = next;
+		path += slash == NULL ? n : n + 1;
+		len -= slash == NULL ? n : n + 1;
+	}
+	return fd;
+}
+
+static int open_beneath(int root_fd, const char *path, size_t len)
+{
+	struct open_how how = {
+		.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+	char text[4096];
+	long fd;
+
+	if (len == 0)
+		return fcntl(root_fd, F_DUPFD_CLOEXEC, 3);
+	if (len >= sizeof(text))
+		return open_by_steps(root_fd, path, len);
+	memcpy(text, path, len);
+	text[len] = '\0';
+	do
+		fd = syscall(SYS_openat2, root_fd, text, &how, sizeof(how));
+	while (fd < 0 && errno == EAGAIN); /* a rename raced with the walk, openat2(2) */
+	if (fd < 0 && (errno == ENOSYS || errno == EPERM))
+		return open_by_steps(root_fd, path, len);
+	return (int)fd;
+}
+
+static int enter_dir(struct looker *l, const char *path, size_t len)
+{
+	if (l->dir_fd >= 0 && l->dir_len == len && (len == 0 || memcmp(l->dir, path, len) == 0))
+		return 0;
+	forget_dir(l);
+	if (l->dir_cap < len) {
+		char *dir = realloc(l->dir, len);
+
+		if (dir == NULL) {
+			errno = ENOMEM;
+			return -1;
+		}
+		l->dir = dir;
+		l->dir_cap = len;
+	}
+	if (len > 0)
+		memcpy(l->dir, path, len);
+	l->dir_len = len;
+	l->dir_fd = open_beneath(l->root_fd, path, len);
+	return l->dir_fd < 0 ? -1 : 0;
+}
+
+static enum look look_of_mode(mode_t mode)
+{
+	if (S_ISDIR(mode))
+		return LOOK_DIR;
+	if (S_ISREG(mode))
+		return LOOK_FILE;
+	return S_ISLNK(mode) ? LOOK_SYMLINK : LOOK_SPECIAL;
+}
+
+static int look_failed(const char *path, size_t len, enum look *out, struct err *err)
+{
+	if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == ESTALE) {
+		*out = LOOK_ABSENT;
+		return 0;
+	}
+	return err_errno(err, errno, "cannot look at %.*s", (int)(len < 300 ? len : 300), path);
+}
+
+int looker_look(struct looker *l, const char *path, size_t len, enum look *out, struct stat *st, struct err *err)
+{
+	size_t base = path_base(path, len), n = len - base;
+	char name[NAME_BYTES_MAX + 1];
+	int rc;
+
+	if (len == 0) {
+		rc = fstat(l->root_fd, st);
+	} else if (n > NAME_BYTES_MAX) {
+		errno = ENOENT;
+		rc = -1;
+	} else if (enter_dir(l, path, path_parent_len(path, len)) < 0) {
+		rc = -1;
+	} else {
+		memcpy(name, path + base, n);
+		name[n] = '\0';
+		rc = fstatat(l->dir_fd, name, st, AT_SYMLINK_NOFOLLOW);
+	}
+	if (rc < 0)
+		return look_failed(path, len, out, err);
+	*out = look_of_mode(st->st_mode);
+	return 0;
+}

@@ -1,0 +1,61 @@
+/*
+ * plan.h - from a batch and a look at its paths to the work that a transport gets. No I/O of its own: the look is a
+ * callback.
+ *
+ * The rules that keep a late or early look from doing harm are here, once for all transports:
+ *  - an absent path is deleted on the target by its topmost ancestor (or itself) that is absent and whose *name* is
+ *    marked in this batch; an absent path without such an ancestor is GONE: the event that explains it is on its way;
+ *  - a path first seen being created that is gone again (MARK_BORN) needs no contact with the target;
+ *  - what cannot be looked at (denied, I/O error) is neither sent nor deleted, but tried again;
+ *  - what the filter does not include is not sent, what it protects is not deleted;
+ *  - a recursive mark on a directory is a reconcile, which covers all items below; on anything else a plain one;
+ *  - a directory in which something came, went or was replaced is sent too, for its own mtime.
+ */
+#ifndef FANSYNCD_CORE_PLAN_H
+#define FANSYNCD_CORE_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/batch.h"
+#include "core/filter.h"
+#include "core/transport.h"
+
+/* Which batch items a transport item answers for: [lo, hi); lo == hi: none, it was added for a directory's times. */
+struct plan_range {
+	size_t lo, hi;
+};
+
+enum plan_step { PLAN_APPLY = 0, PLAN_RECONCILE, PLAN_RECONCILE_KEEP, PLAN_STEPS };
+
+struct plan_part {
+	struct transport_work work;
+	struct plan_range *ranges; /* one an item of work */
+	size_t cap;
+};
+
+struct plan {
+	struct plan_part part[PLAN_STEPS]; /* RECONCILE: may delete; RECONCILE_KEEP: may not */
+	size_t *rename_index;		   /* of work.renames of PLAN_APPLY: index in the batch */
+	struct batch_rename *renames;
+};
+
+struct plan_input {
+	const struct batch *batch;
+	const struct filter *filter;
+	enum delete_mode delete_mode;
+	int64_t max_delete; /* for all steps; -1: default */
+	unsigned caps;	    /* of the transport */
+	bool delete_excluded;
+	int (*look)(void *ctx, const char *path, size_t len, enum look *out, struct stat *st, struct err *err);
+	/* Verdicts that need no transport. */
+	void (*settle)(void *ctx, size_t index, enum verdict v, const struct err *why);
+	void (*settle_rename)(void *ctx, size_t index, enum verdict v, const struct err *why);
+	void *ctx;
+};
+
+/* -1: out of memory (some verdicts may have been given). The plan borrows the batch's paths. */
+int plan_make(struct plan *p, const struct plan_input *in, struct err *err);
+void plan_done(struct plan *p);
+
+#endif

@@ -1,0 +1,109 @@
+/*
+ * wire.h - the codec of the messages between daemon and worker. Pure.
+ *
+ * Frames as core/frame.h has them: u32 length of the payload, u8 type, payload; numbers are little endian, byte strings
+ * are u32 length and bytes. A worker talks to strangers' servers, so the daemon trusts its bytes as little as a
+ * network's: every length, index and enum is checked, and a message that breaks a rule ends the worker.
+ */
+#ifndef FANSYNCD_CORE_WIRE_H
+#define FANSYNCD_CORE_WIRE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/batch.h"
+#include "core/buf.h"
+#include "core/err.h"
+
+/* No frame is larger. A batch's limits (changeset_limits) keep well below it. */
+#define WIRE_FRAME_MAX (16u * 1024 * 1024)
+/* Room of an outgoing queue: several frames. */
+#define WIRE_QUEUE_MAX (4u * WIRE_FRAME_MAX)
+
+enum wire_type {
+	WIRE_NONE = 0,
+	/* daemon -> worker */
+	WIRE_CONFIG,   /* first: struct wire_config */
+	WIRE_BATCH,    /* struct batch, with enum wire_batch_flag */
+	WIRE_LOG_MASK, /* u32: which categories are worth sending */
+	/* worker -> daemon */
+	WIRE_READY,	 /* configuration taken, privileges dropped */
+	WIRE_VERDICTS,	 /* of the batch under way */
+	WIRE_FOUND,	 /* a path that the work stumbled over */
+	WIRE_BATCH_DONE, /* u64 id: no more verdicts of it */
+	WIRE_DOWN,	 /* the target can't be reached: class, text */
+	WIRE_PROGRESS,	 /* struct wire_progress */
+	WIRE_LOG,	 /* u32 category, text */
+	WIRE_COUNTERS,	 /* struct wire_counters, sums since the worker's start */
+	WIRE_TYPES
+};
+
+enum wire_batch_flag {
+	WIRE_ALLOW_DELETE = 1u << 0, /* the administrator said --allow-delete: no limit on deletions */
+};
+
+struct wire_config {
+	const char *text; /* libconfig, config_dump_sync's; borrowed from the frame */
+	size_t text_len;
+	const char *runtime_dir; /* NUL-terminated inside the frame */
+	uint32_t log_mask;
+	uint64_t source_dev, source_ino; /* what the daemon watches: the worker refuses another directory */
+};
+
+struct wire_verdict {
+	bool is_rename;
+	uint32_t index;
+	enum verdict v;
+	struct err why; /* class ERR_NONE: none */
+};
+
+struct wire_found {
+	const char *path;
+	size_t len;
+	enum verdict v;
+	struct err why;
+};
+
+struct wire_progress {
+	char phase[24];
+	uint64_t files, files_total, bytes, bytes_total;
+	const char *path; /* borrowed; may be empty */
+	size_t path_len;
+};
+
+struct wire_counters {
+	uint64_t files_sent, bytes_sent, deletions, renames_carried, handshakes, processes;
+};
+
+/* Append one frame to `out`. false: the buffer's ceiling or memory; the buffer is as before then. */
+bool wire_put_config(struct buf *out, const struct wire_config *c);
+bool wire_put_batch(struct buf *out, const struct batch *b, unsigned flags);
+bool wire_put_u32(struct buf *out, enum wire_type type, uint32_t v);
+bool wire_put_u64(struct buf *out, enum wire_type type, uint64_t v);
+bool wire_put_empty(struct buf *out, enum wire_type type);
+bool wire_put_found(struct buf *out, const struct wire_found *f);
+bool wire_put_down(struct buf *out, const struct err *why);
+bool wire_put_progress(struct buf *out, const struct wire_progress *p);
+bool wire_put_log(struct buf *out, uint32_t category, const char *text, size_t len);
+bool wire_put_counters(struct buf *out, const struct wire_counters *c);
+/* Verdicts are gathered: begin, add..., end. `at` is the frame's place in `out`. */
+size_t wire_begin_verdicts(struct buf *out, uint64_t batch_id);
+bool wire_add_verdict(struct buf *out, const struct wire_verdict *v);
+bool wire_end_verdicts(struct buf *out, size_t at);
+
+/* Read a payload. false (NULL): it breaks the rules. Borrowed pointers live as long as the payload. */
+bool wire_get_config(const char *p, size_t len, struct wire_config *out);
+struct batch *wire_get_batch(const char *p, size_t len, unsigned *flags);
+bool wire_get_u32(const char *p, size_t len, uint32_t *out);
+bool wire_get_u64(const char *p, size_t len, uint64_t *out);
+bool wire_get_found(const char *p, size_t len, struct wire_found *out);
+bool wire_get_down(const char *p, size_t len, struct err *out);
+bool wire_get_progress(const char *p, size_t len, struct wire_progress *out);
+bool wire_get_log(const char *p, size_t len, uint32_t *category, const char **text, size_t *text_len);
+bool wire_get_counters(const char *p, size_t len, struct wire_counters *out);
+/* Start reading verdicts: the batch's id. Then wire_next_verdict until it returns 0 (end); -1: broken. */
+bool wire_get_verdicts(const char *p, size_t len, struct reader *r, uint64_t *batch_id);
+int wire_next_verdict(struct reader *r, struct wire_verdict *out);
+
+#endif

@@ -1,0 +1,39 @@
+/*
+ * failures.h - what a sync could not send: path, reason, how often, whether it was given up. For the status and the
+ * barrier. Bounded: above FAILURES_MAX paths the rest is counted, not named. Pure.
+ */
+#ifndef FANSYNCD_CORE_FAILURES_H
+#define FANSYNCD_CORE_FAILURES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FAILURES_MAX 1000
+
+struct failure {
+	char *path; /* len bytes and a NUL */
+	size_t len;
+	char *why;
+	uint32_t tries;
+	bool given_up;	  /* rejected: not tried again before its next change or a reconcile */
+	int64_t since_ns; /* wall clock of the first failure */
+};
+
+struct failures {
+	struct failure *v;
+	size_t n, cap;
+	uint64_t unnamed; /* more than FAILURES_MAX */
+};
+
+/* Note a failure of `path`; returns its tries, this one included (0: not noted, out of memory or room). */
+uint32_t failures_note(struct failures *f, const char *path, size_t len, const char *why, bool given_up,
+		       int64_t real_ns);
+/* It was sent, or needs nothing any more. */
+void failures_clear(struct failures *f, const char *path, size_t len);
+/* All at and below `path` were compared anew. */
+void failures_clear_below(struct failures *f, const char *path, size_t len);
+size_t failures_given_up(const struct failures *f);
+void failures_done(struct failures *f);
+
+#endif

@@ -1,0 +1,250 @@
+# fansyncd: GNU make.
+#
+#   make                          build/fansyncd
+#   make SANITIZE=address,undefined   build/asan/fansyncd
+#   make V=1 WERROR=1 CC=clang    show commands, warnings are errors, another compiler
+#   make run test check bench soak fuzz install uninstall deps format clean
+#
+# Packagers: CFLAGS, CPPFLAGS and LDFLAGS are yours; what the code itself needs is kept apart from them.
+
+VERSION = 0.1.0
+
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+BINDIR ?= $(PREFIX)/bin
+MANDIR ?= $(PREFIX)/share/man
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+DESTDIR ?=
+
+ifeq ($(origin CC),default)
+CC = gcc
+endif
+PKG_CONFIG ?= pkg-config
+INSTALL ?= install
+CFLAGS ?= -O2 -g
+CPPFLAGS ?=
+LDFLAGS ?=
+FUZZ_SECONDS ?= 60
+
+ifneq ($(V),1)
+Q = @
+say = @printf '  %-7s %s\n' $(1) $(2)
+MAKEFLAGS += --no-print-directory
+endif
+
+# --- flavours: each has its own directory of objects -----------------------------------------------------------------
+
+comma := ,
+SANITIZE ?=
+ifeq ($(SANITIZE),)
+  FLAVOUR_DIR = build
+else ifneq ($(filter $(SANITIZE),address$(comma)undefined undefined$(comma)address),)
+  FLAVOUR_DIR = build/asan
+else ifneq ($(filter $(SANITIZE),address undefined thread),)
+  FLAVOUR_DIR = build/sanitize-$(SANITIZE)
+else
+  $(error SANITIZE=$(SANITIZE): use address,undefined or one of address, undefined, thread)
+endif
+BUILD ?= $(FLAVOUR_DIR)
+
+# --- flags -----------------------------------------------------------------------------------------------------------
+
+supports = $(shell $(CC) -Werror $(1) -x c -c -o /dev/null /dev/null 2>/dev/null && echo '$(1)')
+
+# Kept in step with the warnings that check-headers.sh and clang-tidy see: both get them from `make print-FLAGS`.
+WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 \
+	-Wundef -Wvla -Wnull-dereference -Wimplicit-fallthrough -Wpointer-arith -Wcast-qual -Wwrite-strings
+# Tests use cmocka's macros, which convert freely, and define __wrap_ functions, which have no prototype.
+TEST_WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wformat=2 -Wundef -Wvla -Wimplicit-fallthrough \
+	-Wpointer-arith -Wwrite-strings
+ifeq ($(WERROR),1)
+  WERROR_FLAG = -Werror
+endif
+
+ifeq ($(SANITIZE),)
+  # A Debian compiler may define _FORTIFY_SOURCE itself, and it means nothing without optimisation.
+  HARDEN_CFLAGS := $(if $(filter -O0,$(CFLAGS)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2) -fstack-protector-strong -fPIE \
+	$(call supports,-fstack-clash-protection) $(call supports,-fcf-protection)
+  HARDEN_LDFLAGS = -pie -Wl,-z,relro,-z,now
+  MODE_CFLAGS = $(CFLAGS)
+else
+  HARDEN_CFLAGS = -U_FORTIFY_SOURCE
+  HARDEN_LDFLAGS =
+  # gcc finds null dereferences in code that the sanitizers' checks produced.
+  MODE_CFLAGS = $(filter-out -O%,$(CFLAGS)) -O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZE) \
+	-fno-sanitize-recover=all -Wno-null-dereference
+endif
+
+# pkg-config module and what to link without pkg-config. A library is one line here.
+lib_cflags = $(shell $(PKG_CONFIG) --cflags $(1) 2>/dev/null)
+lib_libs = $(shell $(PKG_CONFIG) --libs $(1) 2>/dev/null || echo $(2))
+LIB_CFLAGS := $(call lib_cflags,libconfig)
+LIBS := $(call lib_libs,libconfig,-lconfig)
+
+BASE_CPPFLAGS = -I. -D_GNU_SOURCE -DFANSYNCD_VERSION='"$(VERSION)"' -DFANSYNCD_SYSCONFDIR='"$(SYSCONFDIR)"' $(LIB_CFLAGS)
+ALL_CPPFLAGS = $(BASE_CPPFLAGS) $(CPPFLAGS)
+ALL_CFLAGS = -std=gnu11 $(HARDEN_CFLAGS) $(MODE_CFLAGS)
+ALL_LDFLAGS = $(HARDEN_LDFLAGS) $(LDFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE))
+COMPILE = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP
+
+# --- the program -----------------------------------------------------------------------------------------------------
+
+SRC := $(sort $(wildcard core/*.c transports/*.c config/*.c))
+HDR := $(sort $(wildcard core/*.h transports/*.h config/*.h))
+OBJ := $(SRC:%.c=$(BUILD)/obj/%.o)
+
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: all run test check bench soak fuzz fuzzers install uninstall deps clean format objects tests FORCE
+.PHONY: check-format check-layers check-banned check-cppcheck check-tidy check-shell check-headers
+
+all: $(BUILD)/fansyncd
+
+$(BUILD)/fansyncd: $(OBJ) $(BUILD)/flags
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(OBJ) $(LIBS)
+
+objects: $(OBJ)
+
+$(BUILD)/obj/tests/%.o: tests/%.c $(BUILD)/flags
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) $(TEST_WARNINGS) $(WERROR_FLAG) -c -o $@ $<
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE) $(WARNINGS) $(WERROR_FLAG) -c -o $@ $<
+
+# Other flags, another compiler: everything is compiled anew.
+FLAGS_NOW = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(WARNINGS) $(WERROR_FLAG) $(ALL_LDFLAGS) $(LIBS)
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' $(call quoted,$(FLAGS_NOW)) | cmp -s - $@ || printf '%s\n' $(call quoted,$(FLAGS_NOW)) >$@
+quoted = '$(subst ','\'',$(1))'
+
+print-%:
+	@printf '%s\n' $(call quoted,$($*))
+
+# --- test programs ---------------------------------------------------------------------------------------------------
+# Each test names the sources that it links in its first lines, so that what a module depends on can't grow unseen:
+# /* LINK: core/a.c core/b.c */  /* LIBS: -lfoo */  /* WRAP: malloc read */
+
+TEST_SRC := $(sort $(wildcard tests/unit/*.c tests/property/*.c tests/contract/*.c))
+FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%)
+FUZZ_BIN := $(FUZZ_SRC:%.c=$(BUILD)/%)
+
+tests: $(TEST_BIN) $(FUZZ_BIN)
+
+ifneq ($(filter tests fuzzers $(BUILD)/tests/%,$(MAKECMDGOALS)),)
+include $(BUILD)/tests.mk
+endif
+$(BUILD)/tests.mk: scripts/test-rules.sh $(TEST_SRC) $(FUZZ_SRC)
+	@mkdir -p $(@D)
+	@scripts/test-rules.sh $(BUILD) $(TEST_SRC) -- $(FUZZ_SRC) >$@
+
+LINK_TEST = $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)
+
+test: deps
+	@tests/run
+
+soak bench: all
+	@set -e; found=0; for f in tests/$@/*; do if [ -f "$$f" ] && [ -x "$$f" ]; then found=1; echo "== $$f"; \
+		FANSYNCD=$(abspath $(BUILD))/fansyncd "$$f"; fi; done; \
+		if [ $$found = 0 ]; then echo "tests/$@ holds no programs" >&2; exit 1; fi
+
+# Coverage-guided fuzzing; `make test` only replays the corpora and mutates them a little.
+fuzz:
+	@$(MAKE) CC=clang BUILD=build/fuzz SANITIZE= CFLAGS='-O1 -g -fno-omit-frame-pointer' \
+		FUZZING='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all' fuzzers
+	@FUZZ_SECONDS='$(FUZZ_SECONDS)' scripts/fuzz.sh build/fuzz $(FUZZ_SRC)
+
+ifneq ($(FUZZING),)
+  HARDEN_CFLAGS := -U_FORTIFY_SOURCE $(FUZZING)
+  HARDEN_LDFLAGS :=
+  LINK_FUZZ = $(CC) $(ALL_CFLAGS) $(LDFLAGS) -fsanitize=fuzzer,address,undefined
+else
+  LINK_FUZZ = $(LINK_TEST)
+  FUZZ_DRIVER = $(BUILD)/obj/tests/fuzz/driver.o
+endif
+fuzzers: $(FUZZ_BIN)
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+check: check-format check-layers check-banned check-shell check-headers check-cppcheck check-tidy
+
+check-format:
+	@scripts/check-format.sh
+
+check-layers:
+	@scripts/check-layers.sh
+
+check-banned:
+	@scripts/check-banned.sh
+
+check-shell:
+	@scripts/check-shell.sh
+
+# Each header compiles alone; its stamp is as new as the objects' flags.
+check-headers: $(HDR:%=$(BUILD)/headers/%.ok)
+$(BUILD)/headers/%.ok: % $(HDR) $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(WARNINGS) -Wno-unused-function -Werror -fsyntax-only -x c $<
+	@touch $@
+
+check-cppcheck:
+	$(call say,CPPCHK,)
+	@mkdir -p $(BUILD)/cppcheck
+	$(Q)cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,performance,portability \
+		--suppress=missingIncludeSystem --suppress=unknownMacro --max-configs=1 -I. -D_GNU_SOURCE -D__linux__ \
+		--cppcheck-build-dir=$(BUILD)/cppcheck $(SRC)
+
+# One stamp a source, newer than its object (so than all that it includes): an unchanged file is not looked at again.
+check-tidy: $(SRC:%.c=$(BUILD)/tidy/%.ok)
+$(BUILD)/tidy/%.ok: %.c $(BUILD)/obj/%.o .clang-tidy
+	$(call say,TIDY,$<)
+	@mkdir -p $(@D)
+	$(Q)clang-tidy --quiet $< -- -std=gnu11 $(ALL_CPPFLAGS) >$@.log 2>&1 || { cat $@.log; exit 1; }
+	@touch $@
+
+format:
+	@scripts/check-format.sh --fix
+
+# --- install ---------------------------------------------------------------------------------------------------------
+
+run:
+	@scripts/deps.sh build
+	@$(MAKE) all
+	@scripts/demo.sh '$(BUILD)/fansyncd'
+
+deps:
+	@scripts/deps.sh all
+
+MAN1 := $(wildcard docs/man/*.1)
+MAN5 := $(wildcard docs/man/*.5)
+MAN8 := $(wildcard docs/man/*.8)
+
+install: all
+	$(INSTALL) -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(SYSCONFDIR)'
+	$(INSTALL) -m 0755 $(BUILD)/fansyncd '$(DESTDIR)$(BINDIR)/fansyncd'
+	$(if $(MAN1),$(INSTALL) -d '$(DESTDIR)$(MANDIR)/man1' && $(INSTALL) -m 0644 $(MAN1) '$(DESTDIR)$(MANDIR)/man1/')
+	$(if $(MAN5),$(INSTALL) -d '$(DESTDIR)$(MANDIR)/man5' && $(INSTALL) -m 0644 $(MAN5) '$(DESTDIR)$(MANDIR)/man5/')
+	$(if $(MAN8),$(INSTALL) -d '$(DESTDIR)$(MANDIR)/man8' && $(INSTALL) -m 0644 $(MAN8) '$(DESTDIR)$(MANDIR)/man8/')
+	sed -e 's|/usr/local/bin/fansyncd|$(BINDIR)/fansyncd|g' -e 's|/etc/fansyncd\.conf|$(SYSCONFDIR)/fansyncd.conf|g' \
+		scripts/systemd/fansyncd.service >$(BUILD)/fansyncd.service
+	$(INSTALL) -m 0644 $(BUILD)/fansyncd.service '$(DESTDIR)$(UNITDIR)/fansyncd.service'
+	@if [ -e '$(DESTDIR)$(SYSCONFDIR)/fansyncd.conf' ]; then echo 'kept $(DESTDIR)$(SYSCONFDIR)/fansyncd.conf'; else \
+		set -x; $(INSTALL) -m 0644 scripts/systemd/fansyncd.conf '$(DESTDIR)$(SYSCONFDIR)/fansyncd.conf'; fi
+
+uninstall:
+	rm -f '$(DESTDIR)$(BINDIR)/fansyncd' '$(DESTDIR)$(UNITDIR)/fansyncd.service'
+	$(foreach m,$(MAN1),rm -f '$(DESTDIR)$(MANDIR)/man1/$(notdir $(m))';)
+	$(foreach m,$(MAN5),rm -f '$(DESTDIR)$(MANDIR)/man5/$(notdir $(m))';)
+	$(foreach m,$(MAN8),rm -f '$(DESTDIR)$(MANDIR)/man8/$(notdir $(m))';)
+	@echo 'kept $(DESTDIR)$(SYSCONFDIR)/fansyncd.conf'
+
+clean:
+	rm -rf build
+
+-include $(OBJ:.o=.d) $(patsubst %.c,$(BUILD)/obj/%.d,$(TEST_SRC) $(FUZZ_SRC) $(wildcard tests/lib/*.c))

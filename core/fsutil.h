@@ -1,0 +1,60 @@
+/*
+ * fsutil.h - files of our own: written atomically, locked, private; the identity of a source's root.
+ *
+ * For the state, run-time and status files. Everything here blocks on the local file system, and nothing follows a
+ * symlink in the last component of a path.
+ */
+#ifndef FANSYNCD_CORE_FSUTIL_H
+#define FANSYNCD_CORE_FSUTIL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "core/buf.h"
+#include "core/err.h"
+
+enum fsutil_flag {
+	FSUTIL_SYNC = 1u << 0, /* on the disk before the name shows it: for state that must survive a power cut */
+};
+
+/* Replace the file's content as a whole: a temp file beside it (PATH_TEMP_SUFFIX), then rename. */
+int atomic_write(const char *path, const void *data, size_t len, mode_t mode, unsigned flags, struct err *err);
+/* Make the directory and its missing parents (0755), itself 0700. One that exists must be a directory of ours that
+ * nobody else may write to (ERR_UNSAFE). */
+int mkdir_private(const char *path, struct err *err);
+/* The whole file into `out` (cleared first); ERR_LIMIT when it has more than `max` bytes, ERR_UNSAFE when it is no
+ * regular file. */
+int read_file(const char *path, size_t max, struct buf *out, struct err *err);
+
+enum lock_mode {
+	LOCK_MODE_TRY = 0, /* held by another: ERR_AGAIN at once */
+	LOCK_MODE_WAIT
+};
+/* Open or make a lock file and lock it exclusively. Returns the descriptor: closing it (or dying) releases the lock.
+ * The file stays. Does not reach children: it is close-on-exec. */
+int lock_file(const char *path, enum lock_mode mode, struct err *err);
+
+/* Remove a directory with all below it, or a file. Does not follow symlinks, does not cross into another file system
+ * (ERR_UNSAFE). A path that does not exist is fine. Goes on after a failure and returns the first one. */
+int remove_tree(const char *path, struct err *err);
+
+/* Who a source's root is. */
+struct root_identity {
+	uint64_t fsid; /* statfs f_fsid: stays across reboots where the file system has a UUID */
+	uint64_t dev;
+	uint64_t ino;
+};
+int identity_of_fd(int fd, struct root_identity *out, struct err *err);
+/* Same root: fsid and inode. The device number is noted for the administrator only: it may change at a reboot. */
+bool identity_same(const struct root_identity *a, const struct root_identity *b);
+/* The state file of one source. Reading: ERR_GONE when there is none yet, ERR_PROTOCOL when it makes no sense. */
+int identity_read(const char *path, struct root_identity *out, struct err *err);
+int identity_write(const char *path, const struct root_identity *id, struct err *err);
+
+/* Whether a directory holds nothing worth mirroring (lost+found and our temp files do not count): 1, 0, or -1. The
+ * descriptor may be O_PATH; its position stays. */
+int source_is_empty(int fd, struct err *err);
+
+#endif

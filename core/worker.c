@@ -1,6 +1,5 @@
 #include "core/worker.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -13,6 +12,7 @@
 
 #include "core/clock.h"
 #include "core/frame.h"
+#include "core/fsutil.h"
 #include "core/log.h"
 #include "core/look.h"
 #include "core/loop.h"
@@ -50,6 +50,7 @@ struct worker {
 	bool *settled, *settled_renames; /* of the step's work */
 	bool working;			 /* the transport has the step's work */
 	bool advance;			 /* the next step is due */
+	struct err down;		 /* class not NONE: the transport said `down`; handled outside its callback */
 	int64_t progress_ns;		 /* when it was last told */
 };
 
@@ -296,24 +297,6 @@ static int check_source(struct worker *w, struct err *err)
 	return 0;
 }
 
-static bool source_empty(struct worker *w)
-{
-	int fd = openat(w->env.source_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *entry;
-	bool empty = dir != NULL;
-
-	if (dir == NULL) {
-		if (fd >= 0)
-			(void)close(fd);
-		return false; /* it will fail on its own account */
-	}
-	while (empty && (entry = readdir(dir)) != NULL)
-		empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
-	(void)closedir(dir);
-	return empty;
-}
-
 /* Promise 5: an empty source with a full target is a file system not mounted until the administrator says otherwise. */
 static void guard_deletions(struct worker *w)
 {
@@ -321,7 +304,7 @@ static void guard_deletions(struct worker *w)
 
 	if ((w->batch_flags & WIRE_ALLOW_DELETE) != 0 || w->opt->allow_empty_source || work->n_items == 0)
 		return;
-	if (work->items[0].len == 0 && source_empty(w))
+	if (work->items[0].len == 0 && source_is_empty(w->env.source_fd, NULL) == 1)
 		work->max_delete = 0;
 }
 

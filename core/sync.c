@@ -1,0 +1,740 @@
+#include "core/sync.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/fsutil.h"
+#include "core/intake.h"
+#include "core/log.h"
+#include "core/policy.h"
+#include "core/worker_link.h"
+
+#define BATCH_ITEMS_MAX 100000u
+#define BATCH_BYTES_MAX (8u * 1024 * 1024)
+#define RENAMES_MAX 10000u
+#define CONFIG_TEXT_MAX (8u * 1024 * 1024)
+
+struct sync {
+	const struct sync_env *env;
+	const struct sync_options *opt;
+	struct intake intake;
+	struct changeset *changes;
+	struct failures failures;
+	struct sync_counters counters;
+	struct wire_counters worker_base, worker_last; /* sums of the workers before, and of this one */
+	struct loop_timer *timer;
+
+	int root_fd; /* borrowed; -1: no source */
+	uint64_t root_dev, root_ino;
+	char *reason; /* why there is no source, or why the target is down */
+	char *last_error;
+	int64_t last_error_real_ns, last_done_real_ns;
+
+	struct worker_link *worker; /* NULL: none */
+	bool worker_ended;	    /* it is to be freed at the next poll */
+	bool worker_told;	    /* a `down` of its own explains its end */
+	char *runtime_dir;
+	uint32_t workers_started;
+
+	struct batch *batch; /* in flight; NULL: none */
+	int64_t batch_started_ns;
+	struct wire_progress progress;
+
+	bool down;
+	uint32_t down_tries;
+	int64_t down_until_ns;
+	bool stopping;
+	bool allow_delete; /* for the next batch */
+	bool has_urge;
+	uint64_t urge_generation;
+	bool has_start;
+	uint64_t start_generation; /* of the first reconcile */
+	uint64_t generation;	   /* latest seen: for marks of our own making */
+};
+
+const char *sync_state_name(enum sync_state s)
+{
+	static const char *const names[] = {
+		[SYNC_NO_SOURCE] = "no source", [SYNC_IDLE] = "idle", [SYNC_WAITING] = "waiting",
+		[SYNC_SENDING] = "sending",	[SYNC_DOWN] = "down",
+	};
+
+	return names[s];
+}
+
+static uint32_t random_bits(void)
+{
+	uint32_t v = 0;
+
+	/* Only jitter: if the kernel has none to give, the backoff is as good without. */
+	if (getrandom(&v, sizeof(v), GRND_NONBLOCK) != (ssize_t)sizeof(v))
+		v = 0;
+	return v;
+}
+
+static void set_text(char **slot, const char *text)
+{
+	char *copy = text == NULL ? NULL : strdup(text);
+
+	free(*slot);
+	*slot = copy;
+}
+
+static void note_error(struct sync *s, const char *text)
+{
+	set_text(&s->last_error, text);
+	s->last_error_real_ns = clock_real_ns();
+}
+
+static void changed(struct sync *s)
+{
+	s->env->changed(s->env->ctx);
+}
+
+/* ---- records ---- */
+
+static void count_cause(struct sync *s, const char *cause)
+{
+	struct sync_cause *c = s->counters.causes;
+
+	s->counters.reconciles++;
+	for (size_t i = 0; i < SYNC_CAUSES_MAX; i++) {
+		if (c[i].cause == NULL)
+			c[i].cause = cause;
+		if (i == SYNC_CAUSES_MAX - 1 || strcmp(c[i].cause, cause) == 0) {
+			c[i].count++;
+			return;
+		}
+	}
+}
+
+/* A file just created may still be written to; its close is another record. Links, directories and the like are
+ * complete, and so is a file that was linked into place. Only asked when the delay is too short to make it irrelevant.
+ */
+static bool may_be_open(const struct sync *s, const struct change *c)
+{
+	struct stat st;
+	char path[4096];
+
+	if (c->kind != CHANGE_CREATE || c->is_dir || s->opt->delay_ns >= INTAKE_OPEN_NS || s->root_fd < 0 ||
+	    c->path_len >= sizeof(path))
+		return false;
+	memcpy(path, c->path, c->path_len);
+	path[c->path_len] = '\0';
+	return fstatat(s->root_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1;
+}
+
+static void add_to_changes(struct sync *s, const struct intake_record *r, uint64_t generation, int64_t now)
+{
+	if (changeset_add(s->changes, &r->change, generation, now, r->hold_until_ns, r->extend) == 0)
+		return;
+	count_cause(s, "out of memory");
+	log_warn("%s: out of memory for pending changes: everything will be compared", s->opt->name);
+}
+
+void sync_record(struct sync *s, const struct change *c, uint64_t generation)
+{
+	struct intake_record r[2];
+	int64_t now = clock_mono_ns();
+	uint64_t collapses = changeset_collapses(s->changes);
+	size_t n = intake(&s->intake, c, now, may_be_open(s, c), r);
+
+	s->generation = generation;
+	s->counters.records++;
+	if (n == 0) {
+		s->counters.dropped++;
+		log_debug(LOG_CAT_FILTER, "%s: not mirrored: %.*s", s->opt->name, (int)c->path_len, c->path);
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (r[i].change.kind == CHANGE_RECONCILE)
+			count_cause(s, r[i].change.cause == NULL ? "unknown" : r[i].change.cause);
+		add_to_changes(s, &r[i], generation, now);
+	}
+	if (c->kind == CHANGE_RECONCILE && c->cause != NULL && strcmp(c->cause, "overflow") == 0)
+		s->counters.overflows++;
+	collapses = changeset_collapses(s->changes) - collapses;
+	for (uint64_t i = 0; i < collapses; i++)
+		count_cause(s, "too many pending");
+	if (collapses > 0)
+		log_warn("%s: more than %lld changes are pending: the fullest directory will be compared as a whole",
+			 s->opt->name, (long long)s->opt->max_pending);
+}
+
+void sync_reconcile(struct sync *s, const char *cause, bool start, bool allow_delete, uint64_t generation)
+{
+	struct intake_record r = {
+		.change = { .kind = CHANGE_RECONCILE, .path = "", .cause = start ? "start" : cause },
+	};
+
+	s->generation = generation;
+	count_cause(s, r.change.cause);
+	if (start) {
+		s->has_start = true;
+		s->start_generation = generation;
+	}
+	if (allow_delete)
+		s->allow_delete = true;
+	add_to_changes(s, &r, generation, clock_mono_ns());
+}
+
+void sync_urge(struct sync *s, uint64_t generation)
+{
+	changeset_release_holds(s->changes);
+	s->has_urge = true;
+	s->urge_generation = generation;
+}
+
+void sync_retry_now(struct sync *s)
+{
+	changeset_release_retries(s->changes);
+	s->down_until_ns = 0;
+}
+
+bool sync_served(const struct sync *s, uint64_t generation)
+{
+	if (s->has_start && !changeset_served(s->changes, s->start_generation))
+		return false;
+	return changeset_served(s->changes, generation);
+}
+
+/* ---- what the worker says ---- */
+
+static void end_batch(struct sync *s)
+{
+	if (s->batch == NULL)
+		return;
+	batch_free(s->batch);
+	s->batch = NULL;
+	memset(&s->progress, 0, sizeof(s->progress));
+	s->env->slot_give(s->env->ctx);
+	changed(s);
+}
+
+static void log_failure(struct sync *s, const char *path, size_t len, const char *why, uint32_t tries, bool given_up)
+{
+	char text[700];
+
+	(void)snprintf(text, sizeof(text), "%.*s: %s", (int)(len < 4096 ? len : 4096), len == 0 ? "." : path, why);
+	note_error(s, text);
+	if (given_up)
+		log_error("%s: given up: %s", s->opt->name, text);
+	else if (tries <= 1)
+		log_warn("%s: will be tried again: %s", s->opt->name, text);
+	else
+		log_debug(LOG_CAT_ALARM, "%s: attempt %u failed: %s", s->opt->name, tries, text);
+}
+
+static void item_verdict(struct sync *s, const struct wire_verdict *v)
+{
+	const struct batch_item *item = &s->batch->items[v->index];
+	const char *why = v->why.class == ERR_NONE ? "no reason was given" : v->why.text;
+	int64_t now = clock_mono_ns(), not_before = 0;
+	uint32_t tries;
+
+	switch (v->v) {
+	case VERDICT_RETRY:
+		s->counters.retries++;
+		tries = failures_note(&s->failures, item->path, item->len, why, false, clock_real_ns());
+		log_failure(s, item->path, item->len, why, tries, false);
+		not_before = now + policy_backoff_ns(item->tries + 1, s->opt->retry_min_ns, s->opt->retry_max_ns,
+						     random_bits());
+		break;
+	case VERDICT_REJECT:
+		s->counters.rejected++;
+		(void)failures_note(&s->failures, item->path, item->len, why, true, clock_real_ns());
+		log_failure(s, item->path, item->len, why, 1, true);
+		break;
+	case VERDICT_RECONCILE:
+		count_cause(s, "the transport asked for it");
+		break;
+	case VERDICT_DONE:
+	case VERDICT_GONE:
+		if ((item->flags & MARK_RECURSIVE) != 0)
+			failures_clear_below(&s->failures, item->path, item->len);
+		else
+			failures_clear(&s->failures, item->path, item->len);
+		break;
+	case VERDICT_NONE:
+	case VERDICTS:
+		return;
+	}
+	(void)changeset_settle(s->changes, s->batch->id, v->index, v->v, not_before, now);
+}
+
+static void on_verdict(void *ctx, uint64_t batch_id, const struct wire_verdict *v)
+{
+	struct sync *s = ctx;
+
+	if (s->batch == NULL || s->batch->id != batch_id)
+		return; /* of a batch that was abandoned meanwhile */
+	if (v->is_rename) {
+		if (v->index >= s->batch->n_renames)
+			return;
+		if (v->v != VERDICT_DONE)
+			count_cause(s, "a rename that the target could not do");
+		(void)changeset_settle_rename(s->changes, batch_id, v->index, v->v, clock_mono_ns());
+	} else if (v->index < s->batch->n_items) {
+		item_verdict(s, v);
+	}
+}
+
+/* A path inside a reconciled directory, or a parent: it becomes a mark of its own. */
+static void on_found(void *ctx, const struct wire_found *f)
+{
+	struct sync *s = ctx;
+	const char *why = f->why.class == ERR_NONE ? "no reason was given" : f->why.text;
+	struct intake_record r = { .change = { .kind = CHANGE_TOUCH, .path = f->path, .path_len = f->len } };
+	int64_t now = clock_mono_ns();
+	uint32_t tries;
+
+	if (f->v == VERDICT_REJECT) {
+		s->counters.rejected++;
+		(void)failures_note(&s->failures, f->path, f->len, why, true, clock_real_ns());
+		log_failure(s, f->path, f->len, why, 1, true);
+		return;
+	}
+	if (f->v == VERDICT_RECONCILE) {
+		r.change.kind = CHANGE_RECONCILE;
+		r.change.cause = "the transport asked for it";
+		count_cause(s, r.change.cause);
+	} else {
+		s->counters.retries++;
+		tries = failures_note(&s->failures, f->path, f->len, why, false, clock_real_ns());
+		log_failure(s, f->path, f->len, why, tries, false);
+		r.hold_until_ns =
+			now + policy_backoff_ns(tries, s->opt->retry_min_ns, s->opt->retry_max_ns, random_bits());
+	}
+	add_to_changes(s, &r, s->generation, now);
+}
+
+static void on_batch_done(void *ctx, uint64_t batch_id)
+{
+	struct sync *s = ctx;
+	bool was_first = s->has_start && !changeset_served(s->changes, s->start_generation);
+
+	if (s->batch == NULL || s->batch->id != batch_id)
+		return;
+	changeset_finish(s->changes, batch_id, clock_mono_ns());
+	log_info("%s: batch of %zu paths and %zu renames done in %.3f s", s->opt->name, s->batch->n_items,
+		 s->batch->n_renames, (double)(clock_mono_ns() - s->batch_started_ns) / (double)NS_PER_S);
+	if (s->down_tries > 0)
+		log_normal("%s: the target is back", s->opt->name);
+	s->down = false;
+	s->down_tries = 0;
+	s->last_done_real_ns = clock_real_ns();
+	end_batch(s);
+	if (was_first && changeset_served(s->changes, s->start_generation))
+		log_normal("%s: first comparison finished, %zu failures", s->opt->name, s->failures.n);
+}
+
+static void go_down(struct sync *s, const char *why)
+{
+	changeset_abandon(s->changes, clock_mono_ns());
+	end_batch(s);
+	s->down = true;
+	s->down_tries++;
+	s->down_until_ns = clock_mono_ns() +
+			   policy_backoff_ns(s->down_tries, s->opt->retry_min_ns, s->opt->retry_max_ns, random_bits());
+	set_text(&s->reason, why);
+	note_error(s, why);
+	if (s->down_tries == 1)
+		log_error("%s: %s; it is tried again until it works", s->opt->name, why);
+	else
+		log_debug(LOG_CAT_ALARM, "%s: attempt %u failed: %s", s->opt->name, s->down_tries, why);
+	changed(s);
+}
+
+static void on_down(void *ctx, const struct err *why)
+{
+	struct sync *s = ctx;
+
+	s->worker_told = true;
+	go_down(s, why->text);
+}
+
+static void on_ready(void *ctx)
+{
+	((struct sync *)ctx)->worker_told = false;
+}
+
+static void on_progress(void *ctx, const struct wire_progress *p)
+{
+	struct sync *s = ctx;
+
+	s->progress = *p;
+	s->progress.path = NULL;
+	s->progress.path_len = 0;
+	changed(s);
+}
+
+static void add_counters(struct sync *s)
+{
+	const struct wire_counters *a = &s->worker_base, *b = &s->worker_last;
+
+	s->counters.files_sent = a->files_sent + b->files_sent;
+	s->counters.bytes = a->bytes_sent + b->bytes_sent;
+	s->counters.deletions = a->deletions + b->deletions;
+	s->counters.renames = a->renames_carried + b->renames_carried;
+	s->counters.handshakes = a->handshakes + b->handshakes;
+	s->counters.processes = a->processes + b->processes;
+}
+
+static void on_counters(void *ctx, const struct wire_counters *c)
+{
+	struct sync *s = ctx;
+
+	s->worker_last = *c;
+	add_counters(s);
+}
+
+static void on_ended(void *ctx, const char *how)
+{
+	struct sync *s = ctx;
+	char text[200];
+
+	s->worker_ended = true;
+	s->worker_base =
+		(struct wire_counters){ s->counters.files_sent, s->counters.bytes,	s->counters.deletions,
+					s->counters.renames,	s->counters.handshakes, s->counters.processes };
+	s->worker_last = (struct wire_counters){ 0 };
+	if (s->worker_told)
+		return;
+	(void)snprintf(text, sizeof(text), "the worker ended: %s", how);
+	go_down(s, text);
+}
+
+/* ---- dispatch ---- */
+
+static void drop_worker(struct sync *s)
+{
+	struct err err = ERR_INIT;
+
+	worker_link_free(s->worker);
+	s->worker = NULL;
+	s->worker_ended = false;
+	if (s->runtime_dir != NULL && remove_tree(s->runtime_dir, &err) < 0)
+		log_warn("%s: %s", s->opt->name, err.text);
+	free(s->runtime_dir);
+	s->runtime_dir = NULL;
+}
+
+static int make_runtime_dir(struct sync *s, struct err *err)
+{
+	/* Short: a control socket's path below it has to fit into sockaddr_un. */
+	if (asprintf(&s->runtime_dir, "%s/wXXXXXX", s->env->runtime_root) < 0) {
+		s->runtime_dir = NULL;
+		return err_set(err, ERR_NOMEM, "out of memory");
+	}
+	if (mkdtemp(s->runtime_dir) != NULL)
+		return 0;
+	err_errno(err, errno, "cannot make a directory below %s", s->env->runtime_root);
+	free(s->runtime_dir);
+	s->runtime_dir = NULL;
+	return -1;
+}
+
+static int start_worker(struct sync *s, struct err *err)
+{
+	static const struct worker_events template = {
+		.ready = on_ready,
+		.verdict = on_verdict,
+		.found = on_found,
+		.batch_done = on_batch_done,
+		.down = on_down,
+		.progress = on_progress,
+		.counters = on_counters,
+		.ended = on_ended,
+	};
+	struct worker_events events = template;
+	struct buf text;
+	struct worker_spec spec = { .name = s->opt->name };
+
+	events.ctx = s;
+	if (make_runtime_dir(s, err) < 0)
+		return -1;
+	buf_init(&text, CONFIG_TEXT_MAX);
+	if (s->env->config_text(s->env->ctx, s->opt, &text) < 0) {
+		buf_done(&text);
+		return err_set(err, ERR_NOMEM, "out of memory for the worker's configuration");
+	}
+	spec.config = (struct wire_config){
+		.text = text.data,
+		.text_len = text.len,
+		.runtime_dir = s->runtime_dir,
+		.log_mask = log_mask(),
+		.source_dev = s->root_dev,
+		.source_ino = s->root_ino,
+	};
+	s->worker_told = false;
+	s->worker = worker_link_start(s->env->loop, &spec, &events, err);
+	buf_done(&text);
+	if (s->worker == NULL)
+		return -1;
+	if (s->workers_started++ > 0)
+		s->counters.worker_restarts++;
+	return 0;
+}
+
+static bool is_due(const struct sync *s, int64_t now, int64_t *next)
+{
+	int64_t oldest = changeset_oldest_ns(s->changes), hold = changeset_hold_ends_ns(s->changes);
+	bool have = oldest != INT64_MAX;
+
+	*next = INT64_MAX;
+	if (hold <= now)
+		return true; /* what was held has waited long enough */
+	if (changeset_pending_renames(s->changes) > 0 && !have)
+		have = true;
+	if (have && (oldest == INT64_MAX || oldest + s->opt->delay_ns <= now))
+		return true;
+	if (have && changeset_pending(s->changes) >= (size_t)s->opt->max_delays)
+		return true;
+	if (have && s->has_urge && !changeset_served(s->changes, s->urge_generation))
+		return true;
+	if (have && s->has_start && !changeset_served(s->changes, s->start_generation))
+		return true;
+	*next = have ? oldest + s->opt->delay_ns : INT64_MAX;
+	if (hold < *next)
+		*next = hold;
+	return false;
+}
+
+static void send_batch(struct sync *s, int64_t now)
+{
+	struct err err = ERR_INIT;
+
+	s->batch = changeset_take(s->changes, now);
+	if (s->batch == NULL) {
+		s->env->slot_give(s->env->ctx);
+		return;
+	}
+	s->batch_started_ns = now;
+	s->counters.batches++;
+	if (worker_link_send(s->worker, s->batch, s->allow_delete ? WIRE_ALLOW_DELETE : 0, &err) < 0) {
+		go_down(s, err.text);
+		return;
+	}
+	s->allow_delete = false;
+	log_debug(LOG_CAT_RECORD, "%s: batch %llu of %zu paths and %zu renames", s->opt->name,
+		  (unsigned long long)s->batch->id, s->batch->n_items, s->batch->n_renames);
+	changed(s);
+}
+
+/* A worker that says nothing for its time limit has lost its target, or its mind: one of them is replaced. */
+static int64_t check_progress(struct sync *s, int64_t now)
+{
+	int64_t limit = worker_link_heard_ns(s->worker) + s->opt->progress_timeout_ns;
+
+	if (now < limit)
+		return limit;
+	log_error("%s: no progress for %.0f s: the worker is replaced (progressTimeout)", s->opt->name,
+		  (double)s->opt->progress_timeout_ns / (double)NS_PER_S);
+	worker_link_kill(s->worker);
+	return now + NS_PER_S;
+}
+
+void sync_poll(struct sync *s)
+{
+	int64_t now = clock_mono_ns(), next = INT64_MAX;
+	struct err err = ERR_INIT;
+
+	if (s->worker_ended)
+		drop_worker(s);
+	loop_timer_stop(s->timer);
+	if (s->batch != NULL) {
+		if (s->worker != NULL)
+			loop_timer_at(s->timer, check_progress(s, now));
+		return;
+	}
+	if (s->stopping || s->root_fd < 0)
+		return;
+	if (s->down && now < s->down_until_ns) {
+		loop_timer_at(s->timer, s->down_until_ns);
+		return;
+	}
+	if (!is_due(s, now, &next)) {
+		if (next != INT64_MAX)
+			loop_timer_at(s->timer, next);
+		return;
+	}
+	if (!s->env->slot_take(s->env->ctx))
+		return; /* the daemon polls all syncs when one is given back */
+	if (s->worker == NULL && start_worker(s, &err) < 0) {
+		s->env->slot_give(s->env->ctx);
+		drop_worker(s);
+		go_down(s, err.text);
+		loop_timer_at(s->timer, s->down_until_ns);
+		return;
+	}
+	send_batch(s, now);
+	if (s->batch == NULL) { /* nothing was due after all, or memory was short: not at once again */
+		loop_timer_after(s->timer, 100 * NS_PER_MS);
+		return;
+	}
+	loop_timer_at(s->timer, now + s->opt->progress_timeout_ns);
+}
+
+static void on_timer(void *ctx)
+{
+	sync_poll(ctx);
+}
+
+/* ---- life ---- */
+
+void sync_source_found(struct sync *s, int root_fd)
+{
+	struct stat st;
+
+	s->root_fd = root_fd;
+	if (fstat(root_fd, &st) < 0) {
+		s->root_fd = -1;
+		return;
+	}
+	if (s->worker != NULL && (s->root_dev != st.st_dev || s->root_ino != st.st_ino))
+		drop_worker(s); /* it has the old directory open */
+	s->root_dev = st.st_dev;
+	s->root_ino = st.st_ino;
+	s->down = false;
+	set_text(&s->reason, NULL);
+	changed(s);
+}
+
+void sync_source_lost(struct sync *s, const char *why)
+{
+	s->root_fd = -1;
+	set_text(&s->reason, why);
+	note_error(s, why);
+	if (s->worker != NULL)
+		drop_worker(s);
+	changeset_abandon(s->changes, clock_mono_ns());
+	end_batch(s);
+	changed(s);
+}
+
+struct sync *sync_new(const struct sync_env *env, const struct sync_options *opt, struct err *err)
+{
+	struct changeset_limits limits = {
+		.max_pending = (size_t)opt->max_pending,
+		.max_renames = RENAMES_MAX,
+		.batch_items = BATCH_ITEMS_MAX,
+		.batch_bytes = BATCH_BYTES_MAX,
+	};
+	struct sync *s = calloc(1, sizeof(*s));
+
+	if (s == NULL) {
+		err_set(err, ERR_NOMEM, "out of memory");
+		return NULL;
+	}
+	s->env = env;
+	s->root_fd = -1;
+	sync_rebind(s, opt);
+	s->changes = changeset_new(&limits);
+	s->timer = loop_timer_add(env->loop, on_timer, s, err);
+	if (s->changes == NULL || s->timer == NULL) {
+		err_set(err, ERR_NOMEM, "out of memory");
+		sync_free(s);
+		return NULL;
+	}
+	return s;
+}
+
+void sync_rebind(struct sync *s, const struct sync_options *opt)
+{
+	s->opt = opt;
+	s->intake = (struct intake){
+		.filter = opt->filter,
+		.delete_excluded = opt->rsync.delete_excluded,
+		.path_rules = intake_path_rules(opt->filter),
+		.open_file_interval_ns = opt->open_file_interval_ns,
+	};
+}
+
+void sync_free(struct sync *s)
+{
+	if (s == NULL)
+		return;
+	drop_worker(s);
+	if (s->batch != NULL)
+		end_batch(s);
+	if (s->timer != NULL)
+		loop_timer_remove(s->timer);
+	changeset_free(s->changes);
+	failures_done(&s->failures);
+	free(s->reason);
+	free(s->last_error);
+	free(s);
+}
+
+const struct sync_options *sync_options_of(const struct sync *s)
+{
+	return s->opt;
+}
+
+void sync_stop(struct sync *s)
+{
+	s->stopping = true;
+}
+
+bool sync_busy(const struct sync *s)
+{
+	return s->batch != NULL;
+}
+
+void sync_set_log_mask(struct sync *s, uint32_t mask)
+{
+	if (s->worker != NULL && !s->worker_ended)
+		(void)worker_link_set_log_mask(s->worker, mask);
+}
+
+static enum sync_state state_of(const struct sync *s)
+{
+	if (s->root_fd < 0)
+		return SYNC_NO_SOURCE;
+	if (s->batch != NULL)
+		return s->down_tries > 0 ? SYNC_DOWN : SYNC_SENDING;
+	if (s->down)
+		return SYNC_DOWN;
+	return changeset_pending(s->changes) + changeset_pending_renames(s->changes) > 0 ? SYNC_WAITING : SYNC_IDLE;
+}
+
+void sync_snapshot(const struct sync *s, struct sync_snapshot *out)
+{
+	int64_t oldest = changeset_oldest_ns(s->changes), now = clock_mono_ns();
+
+	if (s->batch != NULL && s->batch_started_ns < oldest)
+		oldest = s->batch_started_ns;
+	*out = (struct sync_snapshot){
+		.opt = s->opt,
+		.state = state_of(s),
+		.first_done = !s->has_start || changeset_served(s->changes, s->start_generation),
+		.pending = changeset_pending(s->changes),
+		.pending_renames = changeset_pending_renames(s->changes),
+		.in_flight = changeset_in_flight(s->changes),
+		.lag_ns = oldest == INT64_MAX || oldest > now ? 0 : now - oldest,
+		.next_try_ns = s->down_until_ns,
+		.last_done_real_ns = s->last_done_real_ns,
+		.last_error = s->last_error,
+		.last_error_real_ns = s->last_error_real_ns,
+		.failures = &s->failures,
+		.counters = &s->counters,
+		.progress = s->batch == NULL ? NULL : &s->progress,
+		.batch_started_ns = s->batch_started_ns,
+		.worker = s->worker == NULL ? 0 : worker_link_pid(s->worker),
+	};
+	if (out->state == SYNC_NO_SOURCE || out->state == SYNC_DOWN)
+		out->reason = s->reason;
+}
+
+void sync_list_pending(const struct sync *s, size_t max,
+		       void (*fn)(void *ctx, const char *path, size_t len, unsigned flags), void *ctx)
+{
+	changeset_list(s->changes, max, fn, ctx);
+}

@@ -1,0 +1,118 @@
+/*
+ * sync.h - one sync: its changeset, its schedule, its worker.
+ *
+ * Lives in the daemon's loop. Records come in by sync_record, the daemon calls sync_poll before each wait; the rest
+ * comes from the worker and from the sync's timer. The options are borrowed and may be exchanged by a reload
+ * (sync_rebind).
+ */
+#ifndef FANSYNCD_CORE_SYNC_H
+#define FANSYNCD_CORE_SYNC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "core/buf.h"
+#include "core/change.h"
+#include "core/changeset.h"
+#include "core/err.h"
+#include "core/failures.h"
+#include "core/loop.h"
+#include "core/options.h"
+#include "core/wire.h"
+
+struct sync;
+
+/* What a sync needs of the daemon. Outlives it. */
+struct sync_env {
+	struct loop *loop;
+	const char *runtime_root; /* a private directory; each worker gets one of its own below it */
+	/* The configuration text of a worker. */
+	int (*config_text)(void *ctx, const struct sync_options *opt, struct buf *out);
+	/* settings.maxProcesses: a batch may leave only with a slot. */
+	bool (*slot_take)(void *ctx);
+	void (*slot_give)(void *ctx);
+	/* Something that the status or a barrier may wait for has changed. */
+	void (*changed)(void *ctx);
+	void *ctx;
+};
+
+enum sync_state {
+	SYNC_NO_SOURCE = 0, /* the source is missing, or can't be trusted */
+	SYNC_IDLE,	    /* nothing pending: the target is equal, failures apart */
+	SYNC_WAITING,	    /* marks wait for their delay, a slot, or their backoff */
+	SYNC_SENDING,	    /* a batch is in flight */
+	SYNC_DOWN,	    /* the target can't be reached: waiting to try again */
+};
+
+const char *sync_state_name(enum sync_state s);
+
+struct sync_cause {
+	const char *cause; /* a string constant */
+	uint64_t count;
+};
+#define SYNC_CAUSES_MAX 12
+
+/* Sums since the sync was made. */
+struct sync_counters {
+	uint64_t records, dropped, batches, files_sent, bytes, renames, deletions, reconciles, retries, rejected,
+		overflows;
+	uint64_t worker_restarts, handshakes, processes;
+	struct sync_cause causes[SYNC_CAUSES_MAX]; /* of reconciles; unused ones have a NULL cause */
+};
+
+struct sync_snapshot {
+	const struct sync_options *opt;
+	enum sync_state state;
+	const char *reason; /* why NO_SOURCE or DOWN; NULL otherwise */
+	bool first_done;    /* the first reconcile is over */
+	size_t pending, pending_renames, in_flight;
+	int64_t lag_ns;		   /* age of the oldest mark that is due or in flight; 0: none */
+	int64_t next_try_ns;	   /* DOWN: monotonic time of the next attempt */
+	int64_t last_done_real_ns; /* wall clock of the last batch that ended well; 0: none yet */
+	const char *last_error;	   /* NULL: none since the start */
+	int64_t last_error_real_ns;
+	const struct failures *failures;
+	const struct sync_counters *counters;
+	const struct wire_progress *progress; /* of the batch in flight; path not set */
+	int64_t batch_started_ns;
+	pid_t worker; /* 0: none runs */
+};
+
+struct sync *sync_new(const struct sync_env *env, const struct sync_options *opt, struct err *err);
+/* Ends its worker at once. NULL is fine. */
+void sync_free(struct sync *s);
+const struct sync_options *sync_options_of(const struct sync *s);
+/* A reload found the options equal: use the new copy. */
+void sync_rebind(struct sync *s, const struct sync_options *opt);
+
+/* The source is there (fd borrowed until sync_source_lost) or is not any more: then the batch in flight is abandoned,
+ * and everything waits. */
+void sync_source_found(struct sync *s, int root_fd);
+void sync_source_lost(struct sync *s, const char *why);
+
+/* A watcher's record. `cause` etc. as change.h says. */
+void sync_record(struct sync *s, const struct change *c, uint64_t generation);
+/* Compare everything. `start`: the first one, in lsyncd's sense of delete = "startup". `allow_delete`: the
+ * administrator asked for it, no limit on deletions in the next batch. */
+void sync_reconcile(struct sync *s, const char *cause, bool start, bool allow_delete, uint64_t generation);
+/* The barrier: everything of `generation` and before leaves as soon as it can, delays and holds ended. */
+void sync_urge(struct sync *s, uint64_t generation);
+/* Try the target again now. */
+void sync_retry_now(struct sync *s);
+bool sync_served(const struct sync *s, uint64_t generation);
+
+/* Start what is due. */
+void sync_poll(struct sync *s);
+/* No new batches from now on. */
+void sync_stop(struct sync *s);
+bool sync_busy(const struct sync *s);
+void sync_set_log_mask(struct sync *s, uint32_t mask);
+
+void sync_snapshot(const struct sync *s, struct sync_snapshot *out);
+/* Up to `max` pending paths for the status. */
+void sync_list_pending(const struct sync *s, size_t max,
+		       void (*fn)(void *ctx, const char *path, size_t len, unsigned flags), void *ctx);
+
+#endif

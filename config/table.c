@@ -1,0 +1,264 @@
+/*
+ * table.c - the one table of all keys: parsing, --check, the dump, --help-config and the manual page come from it.
+ *
+ * To add a key: a row here, a field in core/options.h. Rows of one section stand together.
+ */
+#include <string.h>
+#include <syslog.h>
+
+#include "config/private.h"
+
+static const struct config_choice watcher_words[] = {
+	{ "auto", WATCHER_AUTO }, { "fanotify", WATCHER_FANOTIFY }, { "inotify", WATCHER_INOTIFY }, { NULL, 0 }
+};
+
+static const struct config_choice delete_words[] = { { "true", DELETE_ALWAYS },
+						     { "false", DELETE_NEVER },
+						     { "startup", DELETE_STARTUP },
+						     { "running", DELETE_RUNNING },
+						     { NULL, 0 } };
+
+static const struct config_choice inotify_words[] = { { "CloseWrite", INOTIFY_CLOSE_WRITE },
+						      { "Modify", INOTIFY_MODIFY },
+						      { "CloseWrite or Modify", INOTIFY_CLOSE_WRITE_OR_MODIFY },
+						      { NULL, 0 } };
+
+static const struct config_choice facility_words[] = {
+	{ "user", LOG_USER },	  { "daemon", LOG_DAEMON }, { "auth", LOG_AUTH },     { "authpriv", LOG_AUTHPRIV },
+	{ "cron", LOG_CRON },	  { "ftp", LOG_FTP },	    { "kern", LOG_KERN },     { "lpr", LOG_LPR },
+	{ "mail", LOG_MAIL },	  { "news", LOG_NEWS },	    { "syslog", LOG_SYSLOG }, { "uucp", LOG_UUCP },
+	{ "local0", LOG_LOCAL0 }, { "local1", LOG_LOCAL1 }, { "local2", LOG_LOCAL2 }, { "local3", LOG_LOCAL3 },
+	{ "local4", LOG_LOCAL4 }, { "local5", LOG_LOCAL5 }, { "local6", LOG_LOCAL6 }, { "local7", LOG_LOCAL7 },
+	{ NULL, 0 }
+};
+
+/* clang-format off */
+#define GROUP(sect, kind, key, strct, field, ...) \
+	{ .name = (key), .section = (sect), .type = (kind), .offset = offsetof(strct, field), __VA_ARGS__ }
+#define SET(kind, key, field, ...) GROUP(SECTION_SETTINGS, kind, key, struct settings, field, __VA_ARGS__)
+#define SYN(kind, key, field, ...) GROUP(SECTION_SYNC, kind, key, struct sync_options, field, __VA_ARGS__)
+#define RSY(kind, key, ...) GROUP(SECTION_RSYNC, kind, #key, struct sync_options, rsync.key, __VA_ARGS__)
+#define RSYFLAG(key, text) RSY(TYPE_BOOL, key, .def = "false", .help = (text))
+#define RSYPROG(key, dflt, text) RSY(TYPE_BOOL, key, .def = (dflt), .flags = KEY_PROGRAM, .help = (text))
+#define SSH(kind, key, field, ...) GROUP(SECTION_SSH, kind, key, struct sync_options, ssh.field, __VA_ARGS__)
+#define IGNORED(sect, key, text) { .name = (key), .section = (sect), .type = TYPE_IGNORED, .help = (text) }
+#define COUNT_MAX 1000000000
+#define BYTES_MAX ((int64_t)1 << 60)
+
+static const char callback[] = "Lua functions and command strings are not run; changes are carried by the transport";
+static const char exit_codes[] = "the exit codes of rsync and ssh are mapped by a fixed table, which retries what can succeed later";
+static const char tunnel[] = "use ProxyJump or ProxyCommand in ssh.options, or a service of its own for the tunnel";
+
+static const struct config_key table[] = {
+	SET(TYPE_PATH, "logfile", logfile, .flags = KEY_CLI | KEY_PARENT | KEY_NONEMPTY,
+	    .help = "file that the log is appended to; reopened on SIGUSR1. Without it a daemon logs to syslog"),
+	SET(TYPE_PATH, "pidfile", pidfile, .flags = KEY_CLI | KEY_PARENT | KEY_NONEMPTY | KEY_RESTART,
+	    .help = "file that the process id is written to, and locked, so that a second start is refused"),
+	SET(TYPE_BOOL, "nodaemon", nodaemon, .def = "false", .flags = KEY_CLI | KEY_RESTART,
+	    .help = "stay in the foreground, log to standard output"),
+	SET(TYPE_BOOL, "onepass", onepass, .def = "false", .flags = KEY_CLI | KEY_RESTART,
+	    .help = "reconcile every sync once, then exit"),
+	SET(TYPE_BOOL, "insist", insist, .def = "false", .flags = KEY_CLI,
+	    .help = "start even if a source is missing, a target unreachable or a watch limit reached, and go on trying"),
+	SET(TYPE_PATH, "statusFile", status_file, .flags = KEY_CLI | KEY_PARENT | KEY_NONEMPTY,
+	    .help = "file that the status is written to, atomically"),
+	SET(TYPE_TIME, "statusInterval", status_interval_ns, .def = "10", .min = 0, .max = CONFIG_TIME_MAX_S, .flags = KEY_CLI,
+	    .help = "least time between two writes of the status file"),
+	SET(TYPE_CHOICE, "logfacility", log_facility, .def = "user", .choices = facility_words, .flags = KEY_CLI | KEY_CHOICE_NUM,
+	    .help = "syslog facility, by name or by its number of <syslog.h>"),
+	SET(TYPE_STRING, "logident", log_ident, .def = "fansyncd", .flags = KEY_CLI | KEY_NONEMPTY, .help = "syslog identifier"),
+	SET(TYPE_LIST, "log", log, .flags = KEY_CLI,
+	    .help = "log categories to switch on: \"all\", \"scarce\" (errors and warnings only), or names such as \"Exec\""),
+	SET(TYPE_CHOICE, "inotifyMode", inotify_mode, .def = "CloseWrite", .choices = inotify_words, .flags = KEY_CLI,
+	    .help = "when a written file counts as changed, for syncs that do not say so themselves"),
+	SET(TYPE_INT, "maxProcesses", max_processes, .def = "0", .min = 0, .max = 65535, .flags = KEY_CLI,
+	    .help = "batches under way at once over all syncs; 0: no limit"),
+	SET(TYPE_INT, "maxDelays", max_delays, .def = "0", .min = 0, .max = COUNT_MAX, .flags = KEY_CLI,
+	    .help = "caps every sync's maxDelays; 0: each sync's own"),
+	SET(TYPE_PATH, "controlSocket", control_socket, .flags = KEY_CLI | KEY_NONEMPTY | KEY_RESTART,
+	    .help = "Unix socket for --status, --wait and --sync-now. Default /run/fansyncd.sock, or fansyncd-NAME.sock "
+		    "for a configuration NAME.conf; without root in XDG_RUNTIME_DIR, else in stateDir"),
+	SET(TYPE_PATH, "stateDir", state_dir, .flags = KEY_CLI | KEY_NONEMPTY | KEY_RESTART,
+	    .help = "directory of what is remembered between runs. Default /var/lib/fansyncd, or fansyncd-NAME for a "
+		    "configuration NAME.conf; without root in XDG_STATE_HOME or ~/.local/state"),
+	SET(TYPE_TIME, "stopTimeout", stop_timeout_ns, .def = "10", .min = 0, .max = CONFIG_TIME_MAX_S, .flags = KEY_CLI,
+	    .help = "how long a stop waits for batches under way before it abandons them"),
+	SET(TYPE_INT, "fanotifyQueue", fanotify_queue, .def = "0", .min = 0, .max = COUNT_MAX, .unit = "events",
+	    .flags = KEY_RESTART, .help = "limits the kernel's event queue; 0: unlimited"),
+	SET(TYPE_BOOL, "hideFanRename", hide_fan_rename, .def = "false", .flags = KEY_RESTART,
+	    .help = "behave as on a kernel before 5.17, which does not pair the names of a rename"),
+	IGNORED(SECTION_SETTINGS, "monitor", "use watcher = \"fanotify\" or \"inotify\" in a sync section"),
+
+	SYN(TYPE_STRING, "name", name, .flags = KEY_NONEMPTY, .help = "name in logs, in the status and for --only; default sync1, sync2, ..."),
+	SYN(TYPE_STRING, "transport", transport, .flags = KEY_NONEMPTY, .help = "how changes are carried: \"rsync\", \"rsyncssh\", ...; required"),
+	SYN(TYPE_STRING, "source", source, .flags = KEY_NONEMPTY, .help = "directory to mirror; required"),
+	SYN(TYPE_STRING, "target", target, .flags = KEY_NONEMPTY,
+	    .help = "where to: a directory, host::module/path or rsync://host/module/path, as the transport takes it"),
+	SYN(TYPE_STRING, "host", host, .flags = KEY_NONEMPTY, .help = "[user@]host of the target, for transports that log in to it"),
+	SYN(TYPE_STRING, "targetdir", targetdir, .flags = KEY_NONEMPTY, .help = "directory on that host"),
+	SYN(TYPE_BOOL, "bidirectional", bidirectional, .def = "false",
+	    .help = "the other host mirrors the same tree to us: carry only what was changed here"),
+	SYN(TYPE_TIME, "delay", delay_ns, .min = 0, .max = CONFIG_TIME_MAX_S, .flags = KEY_CLI,
+	    .help = "how long changes are collected. Default 1 for rsync and rsyncssh, 0 for native transports"),
+	SYN(TYPE_INT, "maxDelays", max_delays, .def = "1000", .min = 1, .max = COUNT_MAX, .unit = "marks",
+	    .help = "that many pending changes are carried at once, without waiting for the delay"),
+	SYN(TYPE_INT, "maxPending", max_pending, .def = "200000", .min = 16, .max = COUNT_MAX, .unit = "marks",
+	    .help = "above, pending changes collapse into reconciles of subtrees"),
+	SYN(TYPE_INT, "maxProcesses", max_processes, .def = "1", .min = 1, .max = 65535,
+	    .help = "accepted for lsyncd's sake: a sync has one worker"),
+	SYN(TYPE_CHOICE, "delete", delete_mode, .def = "true", .choices = delete_words, .flags = KEY_CHOICE_BOOL | KEY_CLI,
+	    .help = "whether what is missing on the source is deleted on the target: always, never, only by the "
+		    "reconcile at start, or only while running"),
+	SYN(TYPE_BOOL, "init", init, .def = "true", .help = "reconcile at start"),
+	SYN(TYPE_LIST, "exclude", exclude, .flags = KEY_FILTER, .help = "patterns of rsync's --exclude"),
+	SYN(TYPE_PATH, "excludeFrom", exclude_from, .flags = KEY_FILTER | KEY_NONEMPTY, .help = "file with such patterns, one a line"),
+	SYN(TYPE_LIST, "filter", filter_rules, .flags = KEY_FILTER, .help = "rules of rsync's --filter; they come before exclude"),
+	SYN(TYPE_PATH, "filterFrom", filter_from, .flags = KEY_FILTER | KEY_NONEMPTY, .help = "file with such rules, one a line"),
+	SYN(TYPE_TIME, "openFileInterval", open_file_interval_ns, .def = "0", .min = 0, .max = CONFIG_TIME_MAX_S,
+	    .help = "mirror a file that is written and kept open that often; 0: when it is closed"),
+	SYN(TYPE_TIME, "reconcileInterval", reconcile_interval_ns, .def = "0", .min = 0, .max = CONFIG_TIME_MAX_S,
+	    .help = "compare everything that often (covers writes through mmap); 0: never"),
+	SYN(TYPE_CHOICE, "watcher", watcher, .def = "auto", .choices = watcher_words, .flags = KEY_CLI,
+	    .help = "kernel interface to watch the source with"),
+	SYN(TYPE_CHOICE, "inotifyMode", inotify_mode, .def = "CloseWrite", .choices = inotify_words,
+	    .help = "when a written file counts as changed; default: as in settings"),
+	SYN(TYPE_BOOL, "oneFileSystem", one_file_system, .def = "false", .help = "stay on the source's file system"),
+	SYN(TYPE_BOOL, "allowEmptySource", allow_empty_source, .def = "false",
+	    .help = "mirror an empty source, although that empties the target"),
+	SYN(TYPE_STRING, "requireMarker", require_marker, .flags = KEY_NONEMPTY,
+	    .help = "file, relative to the tree, that must exist before anything is deleted"),
+	SYN(TYPE_INT, "maxDelete", max_delete, .def = "-1", .min = -1, .max = COUNT_MAX, .unit = "entries",
+	    .help = "deletions that one batch or reconcile may do; -1: for a reconcile, the larger of 1000 and half of the listing"),
+	SYN(TYPE_BOOL, "conflictCopies", conflict_copies, .def = "false", .help = "bidirectional: keep the loser of a conflict beside the winner"),
+	SYN(TYPE_INT, "largeFile", large_file, .def = "67108864", .min = 0, .max = BYTES_MAX, .unit = "bytes",
+	    .help = "larger files travel in a lane of their own; 0: none do"),
+	SYN(TYPE_INT, "batchSizeLimit", batch_size_limit, .def = "0", .min = 0, .max = BYTES_MAX, .unit = "bytes",
+	    .help = "content that one batch may carry; 0: the built-in limit"),
+	SYN(TYPE_TIME, "retryMin", retry_min_ns, .def = "1", .min = 0, .max = CONFIG_TIME_MAX_S, .help = "first pause before a retry; it doubles up to retryMax"),
+	SYN(TYPE_TIME, "retryMax", retry_max_ns, .def = "300", .min = 0, .max = CONFIG_TIME_MAX_S, .help = "longest pause before a retry"),
+	SYN(TYPE_TIME, "progressTimeout", progress_timeout_ns, .def = "300", .min = 1, .max = CONFIG_TIME_MAX_S,
+	    .help = "a worker that shows no progress for so long is replaced"),
+	IGNORED(SECTION_SYNC, "exitcodes", exit_codes),
+	IGNORED(SECTION_SYNC, "rsyncExitCodes", exit_codes),
+	IGNORED(SECTION_SYNC, "sshExitCodes", exit_codes),
+	IGNORED(SECTION_SYNC, "crontab", "use reconcileInterval, or fansyncd --sync-now from a timer"),
+	IGNORED(SECTION_SYNC, "full", "use reconcileInterval, or fansyncd --sync-now"),
+	IGNORED(SECTION_SYNC, "tunnel", tunnel),
+	IGNORED(SECTION_SYNC, "onAttrib", callback),
+	IGNORED(SECTION_SYNC, "onCreate", callback),
+	IGNORED(SECTION_SYNC, "onModify", callback),
+	IGNORED(SECTION_SYNC, "onDelete", callback),
+	IGNORED(SECTION_SYNC, "onMove", callback),
+	IGNORED(SECTION_SYNC, "onStartup", callback),
+	IGNORED(SECTION_SYNC, "onFull", callback),
+	IGNORED(SECTION_SYNC, "action", callback),
+	IGNORED(SECTION_SYNC, "collect", callback),
+	IGNORED(SECTION_SYNC, "prepare", callback),
+	IGNORED(SECTION_SYNC, "checkgauge", "the keys of a sync section are fixed"),
+	IGNORED(SECTION_SYNC, "monitor", "use watcher = \"fanotify\" or \"inotify\""),
+	IGNORED(SECTION_SYNC, "subdirs", "subdirectories are always watched; leave them out with exclude = \"*/\""),
+
+	RSY(TYPE_STRING, binary, .def = "rsync", .flags = KEY_PROGRAM | KEY_COMMAND | KEY_NONEMPTY, .help = "the rsync program"),
+	RSY(TYPE_BOOL, archive, .help = "sets links, perms, times, group, owner, devices and specials unless they are given. Default "
+		"false, true for native transports"),
+	RSY(TYPE_BOOL, links, .def = "true", .help = "symlinks as symlinks (-l)"),
+	RSY(TYPE_BOOL, times, .def = "true", .help = "modification times (-t)"),
+	RSYFLAG(perms, "permissions (-p)"),
+	RSYFLAG(owner, "owner (-o)"),
+	RSYFLAG(group, "group (-g)"),
+	RSYFLAG(devices, "device files (--devices)"),
+	RSYFLAG(specials, "FIFOs and sockets (--specials)"),
+	RSYFLAG(acls, "ACLs (-A)"),
+	RSYFLAG(xattrs, "extended attributes (-X)"),
+	RSYFLAG(hard_links, "hard links, as far as their names travel together (-H)"),
+	RSYFLAG(sparse, "holes in files (-S)"),
+	RSYFLAG(checksum, "compare content, not size and time (-c)"),
+	RSYFLAG(update, "leave alone what is newer on the target (-u)"),
+	RSYFLAG(compress, "compress on the way (-z)"),
+	RSYFLAG(append, "append to shorter files (--append)"),
+	RSYFLAG(append_verify, "the same, old content checked (--append-verify)"),
+	RSYFLAG(backup, "keep what is replaced or deleted (-b)"),
+	RSY(TYPE_STRING, backup_dir, .flags = KEY_NONEMPTY, .help = "where backups go (--backup-dir)"),
+	RSY(TYPE_STRING, suffix, .help = "suffix of backups (--suffix)"),
+	RSYFLAG(copy_dirlinks, "symlinks to directories as directories (-k)"),
+	RSYFLAG(copy_links, "symlinks as what they point to (-L)"),
+	RSYFLAG(copy_unsafe_links, "the same for links that lead out of the tree (--copy-unsafe-links)"),
+	RSYFLAG(cvs_exclude, "adds rsync's list of files that version control and editors leave, as exclude rules behind all others (-C); "
+		"without .cvsignore files and CVSIGNORE"),
+	RSYFLAG(delete_excluded, "a reconcile deletes excluded files on the target too (--delete-excluded)"),
+	RSYFLAG(dry_run, "change nothing (-n)"),
+	RSYFLAG(executability, "the executable bits (-E)"),
+	RSYFLAG(existing, "update only what exists on the target (--existing)"),
+	RSYFLAG(fuzzy, "look for a similar file as the base of a delta (-y)"),
+	RSYFLAG(ignore_times, "send even if size and time are equal (-I)"),
+	RSYFLAG(inplace, "write into the target's file: readers may see half of it (--inplace)"),
+	RSYFLAG(keep_dirlinks, "on the target, a symlink to a directory is as good as a directory (-K)"),
+	RSYFLAG(mkpath, "create the target's missing parents (--mkpath)"),
+	RSYFLAG(numeric_ids, "user and group by number (--numeric-ids)"),
+	RSYFLAG(omit_dir_times, "no times of directories (-O)"),
+	RSYFLAG(omit_link_times, "no times of symlinks (-J)"),
+	RSYFLAG(one_file_system, "do not cross file systems (-x)"),
+	RSYFLAG(prune_empty_dirs, "no directories that would be empty (-m)"),
+	RSYFLAG(whole_file, "no deltas (-W)"),
+	RSYPROG(ipv4, "false", "IPv4 only (-4)"),
+	RSYPROG(ipv6, "false", "IPv6 only (-6)"),
+	RSYPROG(protect_args, "true", "no shell interprets the target's path (-s)"),
+	RSYPROG(quiet, "false", "less output (-q)"),
+	RSYPROG(verbose, "false", "more output, in the log category Exec (-v)"),
+	RSY(TYPE_STRING, chmod, .flags = KEY_NONEMPTY, .help = "changes to permissions (--chmod)"),
+	RSY(TYPE_STRING, chown, .flags = KEY_NONEMPTY, .help = "owner and group to set (--chown)"),
+	RSY(TYPE_STRING, groupmap, .flags = KEY_NONEMPTY, .help = "map of groups (--groupmap)"),
+	RSY(TYPE_STRING, usermap, .flags = KEY_NONEMPTY, .help = "map of users (--usermap)"),
+	RSY(TYPE_STRING, max_size, .flags = KEY_NONEMPTY, .help = "leave out larger files (--max-size)"),
+	RSY(TYPE_STRING, min_size, .flags = KEY_NONEMPTY, .help = "leave out smaller files (--min-size)"),
+	RSY(TYPE_STRING, partial_dir, .flags = KEY_NONEMPTY, .help = "keep interrupted transfers there (--partial-dir)"),
+	RSY(TYPE_STRING, temp_dir, .flags = KEY_NONEMPTY, .help = "temporary files there, not beside the file (--temp-dir)"),
+	RSY(TYPE_PATH, password_file, .flags = KEY_PROGRAM | KEY_EXISTS | KEY_NONEMPTY, .help = "password for an rsync daemon (--password-file)"),
+	RSY(TYPE_STRING, rsh, .flags = KEY_PROGRAM | KEY_NONEMPTY, .help = "remote shell (--rsh); ssh = { } is the better way"),
+	RSY(TYPE_STRING, rsync_path, .flags = KEY_PROGRAM | KEY_NONEMPTY, .help = "the rsync program on the target (--rsync-path)"),
+	RSY(TYPE_INT, bwlimit, .def = "0", .min = 0, .max = COUNT_MAX, .unit = "KiB/s", .help = "limit of the transfer rate (--bwlimit); 0: none"),
+	RSY(TYPE_INT, timeout, .def = "0", .min = 0, .max = CONFIG_TIME_MAX_S, .unit = "seconds", .flags = KEY_PROGRAM,
+	    .help = "rsync gives up when nothing moves for so long (--timeout); 0: rsync's default"),
+	RSY(TYPE_LIST, extra, .flags = KEY_PROGRAM,
+	    .help = "further arguments, one each (lsyncd: _extra). Filter options among them become filter rules"),
+	IGNORED(SECTION_RSYNC, "recursive", "what is to be recursed into is decided here"),
+
+	SSH(TYPE_STRING, "binary", binary, .def = "ssh", .flags = KEY_COMMAND | KEY_NONEMPTY, .help = "the ssh program"),
+	SSH(TYPE_PATH, "identityFile", identity_file, .flags = KEY_TILDE | KEY_EXISTS | KEY_NONEMPTY, .help = "private key to log in with (-i)"),
+	SSH(TYPE_PATH, "knownHostsFile", known_hosts_file, .flags = KEY_TILDE | KEY_NONEMPTY, .help = "host keys that are trusted"),
+	SSH(TYPE_LIST, "options", options, .flags = KEY_MAP, .help = "\"Key=Value\" each, or a group { Key = \"Value\"; } (-o)"),
+	SSH(TYPE_INT, "port", port, .def = "0", .min = 0, .max = 65535, .help = "TCP port (-p); 0: ssh's default"),
+	SSH(TYPE_LIST, "extra", extra, .help = "further arguments, one each (lsyncd: _extra)"),
+	SSH(TYPE_LIST, "remotePrefix", remote_prefix, .flags = KEY_WORDS, .help = "words put before commands on the target, as [ \"sudo\" ]"),
+	SSH(TYPE_TIME, "timeout", timeout_ns, .def = "30", .min = 1, .max = CONFIG_TIME_MAX_S,
+	    .help = "a connection without an answer for so long is dead"),
+};
+/* clang-format on */
+
+_Static_assert(sizeof(table) / sizeof(table[0]) <= CONFIG_KEYS_MAX, "CONFIG_KEYS_MAX is too small");
+
+const struct config_key *config_table(size_t *n)
+{
+	*n = sizeof(table) / sizeof(table[0]);
+	return table;
+}
+
+const struct config_key *config_key_find(enum config_section section, const char *name)
+{
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		if (table[i].section == section && strcmp(table[i].name, name) == 0)
+			return &table[i];
+	return NULL;
+}
+
+size_t config_key_index(const struct config_key *k)
+{
+	return (size_t)(k - table);
+}
+
+const char *config_section_name(enum config_section section)
+{
+	static const char *const names[CONFIG_SECTIONS] = { "settings", "sync", "rsync", "ssh" };
+
+	return names[section];
+}

@@ -1,0 +1,29 @@
+/*
+ * rsync_exit.h - what the end of an rsync process means: exit code or signal -> what becomes of its paths. Pure.
+ */
+#ifndef FANSYNCD_TRANSPORTS_RSYNC_EXIT_H
+#define FANSYNCD_TRANSPORTS_RSYNC_EXIT_H
+
+#include "core/err.h"
+
+enum rsync_fate {
+	RSYNC_FATE_NONE = 0,
+	RSYNC_OK,	  /* everything was transferred */
+	RSYNC_PARTIAL,	  /* some paths were not: its messages name them */
+	RSYNC_RETRY,	  /* nothing is known of the paths: all of them again */
+	RSYNC_DOWN,	  /* the target can't be reached or used */
+	RSYNC_CONFIG,	  /* it will not work before the administrator changes something */
+	RSYNC_DELETE_STOP /* --max-delete stopped the deletions; the rest was done */
+};
+
+struct rsync_outcome {
+	int code; /* exit code, or the signal's number */
+	enum rsync_fate fate;
+	enum err_class class;
+	const char *words;
+};
+
+/* `status` as waitpid gives it. Never NULL; a death by signal is never a success. */
+const struct rsync_outcome *rsync_outcome(int status);
+
+#endif

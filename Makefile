@@ -96,7 +96,7 @@ OBJ := $(SRC:%.c=$(BUILD)/obj/%.o)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all run test check bench soak fuzz fuzzers install uninstall deps clean format objects tests FORCE
-.PHONY: check-format check-layers check-banned check-cppcheck check-tidy check-shell check-headers
+.PHONY: check-format check-layers check-globals check-banned check-cppcheck check-tidy check-shell check-headers
 
 all: $(BUILD)/fansyncd
 
@@ -172,16 +172,19 @@ fuzzers: $(FUZZ_BIN)
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
-check: check-format check-layers check-banned check-shell check-headers check-cppcheck check-tidy
+check: check-format check-layers check-banned check-globals check-shell check-headers check-cppcheck check-tidy
 
 check-format:
 	@scripts/check-format.sh
 
 check-layers:
-	@scripts/check-layers.sh
+	@scripts/check-layers.py
 
 check-banned:
-	@scripts/check-banned.sh
+	@scripts/check-banned.py
+
+check-globals: $(OBJ)
+	@scripts/check-globals.sh $(OBJ)
 
 check-shell:
 	@scripts/check-shell.sh

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Writes the make rules that link test programs, from the LINK, LIBS and WRAP comments in their first lines.
 # test-rules.sh BUILD TEST.c... -- FUZZ.c...
+# shellcheck disable=SC2016 # make expands these, not the shell
 set -eu
 build=$1
 shift

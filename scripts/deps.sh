@@ -1,0 +1,53 @@
+#!/bin/sh
+# Installs what is missing (Debian, as root), or says what to install: deps.sh build|all
+# build: what `make` and `make run` need; all: what `make test` and the checks need as well.
+set -eu
+build='gcc libc6-dev make pkg-config libconfig-dev rsync openssh-client'
+tests='acl attr binutils btrfs-progs clang clang-format clang-tidy cppcheck e2fsprogs git iproute2 libcap2-bin
+	libclang-rt-dev libcmocka-dev man-db mount openssh-server procps python3 shellcheck strace util-linux valgrind
+	xfsprogs'
+
+case ${1:-all} in
+build) wanted=$build ;;
+all) wanted="$build $tests" ;;
+*)
+	echo 'usage: deps.sh build|all' >&2
+	exit 2
+	;;
+esac
+
+if ! command -v dpkg-query >/dev/null 2>&1; then
+	cat >&2 <<-'EOF'
+		This is no Debian; nothing was installed. fansyncd needs: a C compiler, GNU make, pkg-config,
+		libconfig (with its headers), and at run time rsync and an ssh client. Its tests also need: clang,
+		clang-format, clang-tidy, cppcheck, shellcheck, cmocka, python3, sshd, iproute2, procps, strace,
+		valgrind, man, and the tools for ext4, xfs, btrfs, ACLs and extended attributes.
+	EOF
+	exit 0
+fi
+
+missing=''
+for p in $wanted; do
+	# pkg-config may be a virtual package of pkgconf, which also provides the command
+	case $p in pkg-config) ! command -v pkg-config >/dev/null 2>&1 || continue ;; esac
+	case $(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null || :) in
+	installed) ;;
+	*) missing="$missing $p" ;;
+	esac
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+	echo "missing packages; as root: apt-get install$missing" >&2
+	exit 0
+fi
+echo "installing:$missing"
+DEBIAN_FRONTEND=noninteractive
+export DEBIAN_FRONTEND
+install_missing() {
+	# shellcheck disable=SC2086 # a list of packages
+	apt-get -q -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 install -y --no-install-recommends $missing
+}
+# A fresh image has no package lists, an old one stale lists.
+apt-get -q -o Acquire::Retries=3 update || echo 'apt-get update failed; trying with the lists that are there' >&2
+install_missing

@@ -18,9 +18,9 @@ enum wnode_flag {
 	WNODE_DEAD = 1u << 0, /* removed from its tree */
 	/* In a list of its user: not freed before these are cleared. */
 	WNODE_FRESH = 1u << 1,
-	WNODE_SUSPECT = 1u << 2,
-	WNODE_MOVED = 1u << 3,
-	WNODE_LISTED = WNODE_FRESH | WNODE_SUSPECT | WNODE_MOVED,
+	WNODE_MOVED = 1u << 2,
+	WNODE_HELD = 1u << 3, /* in the list of suspects, or taken from it and still in work */
+	WNODE_LISTED = WNODE_FRESH | WNODE_MOVED | WNODE_HELD,
 	/* Why there is no watch. */
 	WNODE_SKIPPED = 1u << 4, /* excluded */
 	WNODE_FOREIGN = 1u << 5, /* another file system, and oneFileSystem */
@@ -31,7 +31,8 @@ enum wnode_flag {
 	WNODE_SEEN = 1u << 9,	  /* found by the walk in progress */
 	WNODE_SCANNED = 1u << 10, /* read while its watch was in place */
 	WNODE_MOUNT = 1u << 11,	  /* something was mounted or unmounted here */
-	WNODE_LONG = 1u << 12,	  /* the name did not fit in its place after a rename: kept apart (watch_tree.c) */
+	WNODE_SUSPECT = 1u << 12, /* may not be what stands under its name */
+	WNODE_LONG = 1u << 13,	  /* the name did not fit in its place after a rename: kept apart (watch_tree.c) */
 };
 
 struct wnode {

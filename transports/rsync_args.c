@@ -1,0 +1,284 @@
+/*
+ * rsync_args.c - rsync's command line; see rsync_args.h.
+ *
+ * The order matters: lsyncd's cluster and long options, the administrator's own, then ours, which must win. `-s` keeps
+ * remote shells away from names, `--` keeps names from being options.
+ */
+#include "transports/rsync_args.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/path.h"
+#include "transports/rsync_output.h"
+
+void arglist_done(struct arglist *a)
+{
+	for (size_t i = 0; i < a->n; i++)
+		free(a->v[i]);
+	free(a->v);
+	*a = (struct arglist){ 0 };
+}
+
+static bool take(struct arglist *a, char *owned)
+{
+	if (owned != NULL && !a->failed && a->n + 2 > a->cap) {
+		size_t cap = a->cap * 2 + 32;
+		char **v = realloc(a->v, cap * sizeof(char *));
+
+		if (v != NULL) {
+			a->v = v;
+			a->cap = cap;
+		} else {
+			a->failed = true;
+		}
+	}
+	if (owned == NULL || a->failed) {
+		free(owned);
+		a->failed = true;
+		return false;
+	}
+	a->v[a->n++] = owned;
+	a->v[a->n] = NULL;
+	return true;
+}
+
+bool arglist_add(struct arglist *a, const char *arg)
+{
+	return take(a, strdup(arg));
+}
+
+bool arglist_printf(struct arglist *a, const char *fmt, ...)
+{
+	char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = NULL;
+	va_end(ap);
+	return take(a, text);
+}
+
+static void add_cluster(struct arglist *a, const struct rsync_options *r, bool one_file_system)
+{
+	bool ar = r->archive;
+	const struct {
+		char letter;
+		bool on;
+	} flags[] = {
+		{ 'l', r->links || ar },
+		{ 't', r->times || ar },
+		{ 'p', r->perms || ar },
+		{ 'o', r->owner || ar },
+		{ 'g', r->group || ar },
+		{ 'A', r->acls },
+		{ 'X', r->xattrs },
+		{ 'H', r->hard_links },
+		{ 'S', r->sparse },
+		{ 'c', r->checksum },
+		{ 'u', r->update },
+		{ 'z', r->compress },
+		{ 'b', r->backup },
+		{ 'k', r->copy_dirlinks },
+		{ 'L', r->copy_links },
+		{ 'E', r->executability },
+		{ 'I', r->ignore_times },
+		{ '4', r->ipv4 },
+		{ '6', r->ipv6 },
+		{ 'K', r->keep_dirlinks },
+		{ 'O', r->omit_dir_times },
+		{ 'J', r->omit_link_times },
+		{ 'x', r->one_file_system || one_file_system },
+		{ 'm', r->prune_empty_dirs },
+		{ 'v', r->verbose },
+		{ 'W', r->whole_file },
+		{ 'y', r->fuzzy },
+		{ 'n', r->dry_run },
+	};
+	char cluster[2 + sizeof(flags) / sizeof(flags[0])] = "-";
+	size_t n = 1;
+
+	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++)
+		if (flags[i].on)
+			cluster[n++] = flags[i].letter;
+	cluster[n] = '\0';
+	if (n > 1)
+		(void)arglist_add(a, cluster);
+}
+
+static void add_longs(struct arglist *a, const struct rsync_options *r)
+{
+	const struct {
+		const char *name;
+		bool on;
+	} words[] = {
+		{ "--devices", r->devices || r->archive },
+		{ "--specials", r->specials || r->archive },
+		{ "--append", r->append },
+		{ "--append-verify", r->append_verify },
+		{ "--copy-unsafe-links", r->copy_unsafe_links },
+		{ "--existing", r->existing },
+		{ "--inplace", r->inplace },
+		{ "--numeric-ids", r->numeric_ids },
+		{ "--mkpath", r->mkpath },
+	};
+	const struct {
+		const char *name, *value;
+	} values[] = {
+		{ "backup-dir", r->backup_dir },
+		{ "chmod", r->chmod },
+		{ "chown", r->chown },
+		{ "groupmap", r->groupmap },
+		{ "usermap", r->usermap },
+		{ "password-file", r->password_file },
+		{ "suffix", r->suffix },
+		{ "temp-dir", r->temp_dir },
+		{ "max-size", r->max_size },
+		{ "min-size", r->min_size },
+		{ "partial-dir", r->partial_dir },
+	};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (words[i].on)
+			(void)arglist_add(a, words[i].name);
+	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
+		if (values[i].value != NULL)
+			(void)arglist_printf(a, "--%s=%s", values[i].name, values[i].value);
+	if (r->bwlimit > 0)
+		(void)arglist_printf(a, "--bwlimit=%lld", (long long)r->bwlimit);
+	if (r->timeout > 0)
+		(void)arglist_printf(a, "--timeout=%lld", (long long)r->timeout);
+	/* --quiet would hide what we must know. */
+	for (size_t i = 0; i < r->extra.n; i++)
+		if (strcmp(r->extra.v[i], "-q") != 0 && strcmp(r->extra.v[i], "--quiet") != 0)
+			(void)arglist_add(a, r->extra.v[i]);
+}
+
+static void add_connection(struct arglist *a, const struct rsync_job *job, const struct rsync_options *r)
+{
+	if (job->kind == RSYNC_LOCAL)
+		return;
+	(void)arglist_add(a, "-s"); /* --protect-args, since 3.2.6 --secluded-args: every version has the letter */
+	if (job->kind == RSYNC_DAEMON) {
+		(void)arglist_add(a, "--no-motd");
+		(void)arglist_printf(a, "--contimeout=%lld", (long long)(r->timeout > 0 ? r->timeout : 30));
+		return;
+	}
+	if (job->rsh != NULL)
+		(void)arglist_printf(a, "--rsh=%s", job->rsh);
+	if (job->rsync_path != NULL)
+		(void)arglist_printf(a, "--rsync-path=%s", job->rsync_path);
+}
+
+static void add_filters(struct arglist *a, const struct rsync_job *job, const struct sync_options *o)
+{
+	for (size_t i = 0; job->first_rules != NULL && i < job->first_rules->n; i++)
+		(void)arglist_printf(a, "--filter=%s", job->first_rules->v[i]);
+	if (!job->recurse)
+		return; /* core/filter.c has decided each name already */
+	(void)arglist_add(a, "--filter=- *" PATH_TEMP_SUFFIX);
+	if (job->filter_file != NULL)
+		(void)arglist_printf(a, "--filter=merge %s", job->filter_file);
+	for (size_t i = 0; job->filter_file == NULL && i < filter_count(o->filter); i++)
+		(void)arglist_printf(a, "--filter=%s", filter_rule_text(o->filter, i));
+}
+
+static void add_job(struct arglist *a, const struct rsync_job *job, const struct sync_options *o)
+{
+	if (job->recurse) {
+		(void)arglist_add(a, "--recursive");
+		if (job->del)
+			(void)arglist_add(a, o->rsync.delete_excluded ? "--delete-excluded" : "--delete");
+	} else {
+		(void)arglist_add(a, "--no-recursive");
+		(void)arglist_add(a, "--dirs");
+		(void)arglist_add(a, job->missing == RSYNC_MISSING_DELETE ? "--delete-missing-args"
+									  : "--ignore-missing-args");
+	}
+	if (job->force)
+		(void)arglist_add(a, "--force");
+	if (job->checksum)
+		(void)arglist_add(a, "--checksum");
+	if (job->fine_times)
+		(void)arglist_add(a, "--modify-window=-1");
+	if (job->max_delete >= 0 && job->max_delete <= INT_MAX)
+		(void)arglist_printf(a, "--max-delete=%d", (int)job->max_delete);
+	if (job->count) {
+		(void)arglist_add(a, "--dry-run");
+		(void)arglist_add(a, "--stats");
+	}
+	if (job->probe)
+		(void)arglist_add(a, "--debug=NSTR");
+}
+
+bool rsync_args_build(struct arglist *a, const struct rsync_job *job, const struct sync_options *o)
+{
+	*a = (struct arglist){ 0 };
+	(void)arglist_add(a, o->rsync.binary);
+	add_cluster(a, &o->rsync, o->one_file_system);
+	add_longs(a, &o->rsync);
+	add_connection(a, job, &o->rsync);
+	add_job(a, job, o);
+	add_filters(a, job, o);
+	(void)arglist_add(a, "--out-format=" RSYNC_OUT_FORMAT);
+	(void)arglist_add(a, "--outbuf=L");
+	if (!job->count)
+		(void)arglist_add(a, "--info=progress2");
+	(void)arglist_add(a, "--no-8-bit-output");
+	(void)arglist_add(a, "--from0");
+	(void)arglist_add(a, "--files-from=-");
+	(void)arglist_add(a, "--");
+	(void)arglist_add(a, ".");
+	(void)arglist_add(a, job->dest);
+	return !a->failed;
+}
+
+size_t rsync_filter_bytes(const struct sync_options *o)
+{
+	size_t sum = 0;
+
+	for (size_t i = 0; i < filter_count(o->filter); i++)
+		sum += strlen(filter_rule_text(o->filter, i)) + sizeof("--filter=") + sizeof(char *);
+	return sum;
+}
+
+bool rsync_filter_text(struct buf *out, const struct sync_options *o)
+{
+	for (size_t i = 0; i < filter_count(o->filter); i++) {
+		const char *rule = filter_rule_text(o->filter, i);
+
+		(void)buf_add(out, rule, strlen(rule) + 1);
+	}
+	return !out->failed;
+}
+
+bool rsync_rule_for(struct buf *out, const char *prefix, const char *path, size_t len)
+{
+	bool wild = false;
+
+	/* In a pattern without wildcards rsync takes a backslash literally. */
+	for (size_t i = 0; i < len; i++)
+		wild = wild || strchr("*?[", path[i]) != NULL;
+	(void)buf_add_str(out, prefix);
+	(void)buf_add_byte(out, '/');
+	for (size_t i = 0; i < len; i++) {
+		if (wild && strchr("*?[\\", path[i]) != NULL)
+			(void)buf_add_byte(out, '\\');
+		(void)buf_add_byte(out, (unsigned char)path[i]);
+	}
+	return !out->failed;
+}
+
+bool rsync_quote_word(struct buf *out, const char *word)
+{
+	(void)buf_add_byte(out, '\'');
+	for (const char *p = word; *p != '\0'; p++) {
+		if (*p == '\'')
+			(void)buf_add_byte(out, '\'');
+		(void)buf_add_byte(out, (unsigned char)*p);
+	}
+	return buf_add_byte(out, '\'');
+}

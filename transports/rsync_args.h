@@ -1,0 +1,63 @@
+/*
+ * rsync_args.h - rsync's command line from a sync's options. Pure.
+ */
+#ifndef FANSYNCD_TRANSPORTS_RSYNC_ARGS_H
+#define FANSYNCD_TRANSPORTS_RSYNC_ARGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/buf.h"
+#include "core/options.h"
+
+/* An argument vector that owns its strings; NULL-terminated. The first failed append makes it `failed`. */
+struct arglist {
+	char **v;
+	size_t n, cap;
+	bool failed;
+};
+
+void arglist_done(struct arglist *a);
+bool arglist_add(struct arglist *a, const char *arg);
+bool arglist_printf(struct arglist *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+enum rsync_kind { RSYNC_LOCAL = 0, RSYNC_DAEMON, RSYNC_SHELL };
+
+enum rsync_missing { RSYNC_MISSING_KEEP = 0, RSYNC_MISSING_DELETE };
+
+/* One run of rsync, from "." to `dest`; the paths come on its standard input, NUL-separated. */
+struct rsync_job {
+	enum rsync_kind kind;
+	const char *dest;
+	const char *rsh;	/* RSYNC_SHELL: rsync's -e; NULL: its default */
+	const char *rsync_path; /* NULL: rsync's default */
+	bool recurse;		/* reconcile: the named directories with all that is below */
+	bool del;		/* recurse: delete what the source does not have */
+	bool force;		/* non-empty directories may be deleted where a name is missing or its type changed */
+	bool checksum;		/* compare content where the size is equal */
+	bool fine_times;	/* both ends compare times to the nanosecond */
+	bool count;		/* a dry run that counts */
+	bool probe;		/* an empty list, to see who answers */
+	enum rsync_missing missing;	   /* what a path that is missing here means; without recurse */
+	int64_t max_delete;		   /* -1: no limit */
+	const char *filter_file;	   /* rules in a file instead of arguments; NULL: as arguments */
+	const struct strlist *first_rules; /* before the sync's own; may be NULL */
+};
+
+/* The whole command line. false: out of memory. */
+bool rsync_args_build(struct arglist *a, const struct rsync_job *job, const struct sync_options *o);
+
+/* Bytes of the sync's filter rules as arguments: above RSYNC_FILTER_ARGS they belong into a file. */
+#define RSYNC_FILTER_ARGS (48u * 1024)
+size_t rsync_filter_bytes(const struct sync_options *o);
+/* The same rules as a file's content, separated by NUL as --from0 wants it. */
+bool rsync_filter_text(struct buf *out, const struct sync_options *o);
+
+/* A rule that names exactly this path, with the wildcards in it escaped: "- /PATH". */
+bool rsync_rule_for(struct buf *out, const char *prefix, const char *path, size_t len);
+
+/* One word of a command for rsync's -e: quoted as rsync splits it. */
+bool rsync_quote_word(struct buf *out, const char *word);
+
+#endif

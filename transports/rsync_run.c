@@ -1,0 +1,185 @@
+/*
+ * rsync_run.c - one rsync process; see rsync_run.h.
+ */
+#include "transports/rsync_run.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+ssize_t write_quietly(int fd, const void *data, size_t len)
+{
+	const struct timespec now = { 0, 0 };
+	sigset_t pipe_only, old, pending;
+	bool was_pending;
+	ssize_t n;
+	int code;
+
+	(void)sigemptyset(&pipe_only);
+	(void)sigaddset(&pipe_only, SIGPIPE);
+	(void)sigpending(&pending);
+	was_pending = sigismember(&pending, SIGPIPE) == 1;
+	(void)sigprocmask(SIG_BLOCK, &pipe_only, &old);
+	n = write(fd, data, len);
+	code = errno;
+	if (n < 0 && code == EPIPE && !was_pending)
+		(void)sigtimedwait(&pipe_only, NULL, &now);
+	(void)sigprocmask(SIG_SETMASK, &old, NULL);
+	errno = code;
+	return n;
+}
+
+void rsync_run_init(struct rsync_run *r, struct loop *loop, void (*event)(void *ctx, const struct rsync_event *ev),
+		    void (*ended)(void *ctx, int status), void *ctx)
+{
+	*r = (struct rsync_run){ .loop = loop, .event = event, .ended = ended, .ctx = ctx };
+	r->proc = (struct proc){ 0, -1, -1, -1 };
+	buf_init(&r->list, 0);
+	rsync_output_init(&r->parse_out, event, ctx);
+	rsync_output_init(&r->parse_err, event, ctx);
+}
+
+static void close_in(struct rsync_run *r)
+{
+	loop_fd_remove(r->in);
+	r->in = NULL;
+	if (r->proc.in >= 0)
+		(void)close(r->proc.in);
+	r->proc.in = -1;
+	buf_done(&r->list);
+}
+
+static void on_in(void *ctx, int fd, unsigned events)
+{
+	struct rsync_run *r = ctx;
+
+	(void)events;
+	while (r->sent < r->list.len) {
+		ssize_t n = write_quietly(fd, r->list.data + r->sent, r->list.len - r->sent);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n < 0)
+			break; /* it closed its end: how it ends says why */
+		r->sent += (size_t)n;
+	}
+	close_in(r);
+}
+
+/* false: end of file. At most one buffer a call while it runs, so that a chatty child starves nobody. */
+static bool read_some(int fd, struct rsync_output *o, bool all)
+{
+	char data[16384];
+
+	do {
+		ssize_t n = read(fd, data, sizeof(data));
+
+		if (n == 0)
+			return false;
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN;
+		rsync_output_feed(o, data, (size_t)n);
+	} while (all);
+	return true;
+}
+
+static void on_out(void *ctx, int fd, unsigned events)
+{
+	struct rsync_run *r = ctx;
+
+	(void)events;
+	if (!read_some(fd, &r->parse_out, false)) {
+		loop_fd_remove(r->out);
+		r->out = NULL;
+	}
+}
+
+static void on_err(void *ctx, int fd, unsigned events)
+{
+	struct rsync_run *r = ctx;
+
+	(void)events;
+	if (!read_some(fd, &r->parse_err, false)) {
+		loop_fd_remove(r->err);
+		r->err = NULL;
+	}
+}
+
+static void release(struct rsync_run *r)
+{
+	close_in(r);
+	loop_fd_remove(r->out);
+	loop_fd_remove(r->err);
+	r->out = r->err = NULL;
+	proc_close(&r->proc);
+	r->proc.pid = 0;
+	rsync_output_done(&r->parse_out);
+	rsync_output_done(&r->parse_err);
+}
+
+static void on_child(void *ctx, pid_t pid, int status)
+{
+	struct rsync_run *r = ctx;
+
+	(void)pid;
+	if (r->err != NULL)
+		(void)read_some(r->proc.err, &r->parse_err, true);
+	if (r->out != NULL)
+		(void)read_some(r->proc.out, &r->parse_out, true);
+	rsync_output_end(&r->parse_out);
+	rsync_output_end(&r->parse_err);
+	(void)kill(-pid, SIGKILL); /* an ssh that outlived its rsync */
+	release(r);
+	r->ended(r->ctx, status);
+}
+
+int rsync_run_start(struct rsync_run *r, char *const *argv, const char *cwd, struct buf *list, struct err *err)
+{
+	/* rsync's words are parsed: they must be English. */
+	static const char *const env[] = { "LC_ALL=C", NULL };
+	const struct proc_spec spec = { .argv = (const char *const *)argv,
+					.env = env,
+					.cwd = cwd,
+					.pipe_in = true,
+					.pipe_out = true,
+					.pipe_err = true,
+					.own_group = true };
+
+	if (proc_spawn(&r->proc, &spec, err) < 0) {
+		r->proc = (struct proc){ 0, -1, -1, -1 };
+		return -1;
+	}
+	buf_done(&r->list);
+	r->list = *list;
+	buf_init(list, list->max);
+	r->sent = 0;
+	rsync_output_init(&r->parse_out, r->event, r->ctx);
+	rsync_output_init(&r->parse_err, r->event, r->ctx);
+	r->in = loop_fd_add(r->loop, r->proc.in, LOOP_WRITE, on_in, r, err);
+	r->out = r->in == NULL ? NULL : loop_fd_add(r->loop, r->proc.out, LOOP_READ, on_out, r, err);
+	r->err = r->out == NULL ? NULL : loop_fd_add(r->loop, r->proc.err, LOOP_READ, on_err, r, err);
+	if (r->err == NULL || loop_child(r->loop, r->proc.pid, on_child, r, err) < 0) {
+		(void)kill(-r->proc.pid, SIGKILL);
+		release(r);
+		return -1;
+	}
+	return 0;
+}
+
+void rsync_run_stop(struct rsync_run *r)
+{
+	pid_t pid = r->proc.pid;
+
+	if (pid > 0) {
+		loop_child_forget(r->loop, pid);
+		(void)kill(-pid, SIGKILL);
+		(void)kill(pid, SIGKILL); /* it may not have made its group yet */
+	}
+	release(r);
+}

@@ -27,9 +27,10 @@ int filter_add_rule(struct filter *f, const char *rule, size_t len, struct err *
 /* The argument of --exclude / --include: a pattern, or "+ x" / "- x" / "!" as rsync allows there. */
 int filter_add_exclude(struct filter *f, const char *pattern, size_t len, struct err *err);
 int filter_add_include(struct filter *f, const char *pattern, size_t len, struct err *err);
-/* The content of an --exclude-from / --filter-from (merge) file: lines, blank ones and comments (# ;) skipped as rsync
- * does. The error's text names the line number. */
+/* The content of an --exclude-from / --include-from / merge (filterFrom) file: lines, blank ones and comments (# ;)
+ * skipped as rsync does. The error's text names the line number. */
 int filter_add_exclude_lines(struct filter *f, const char *text, size_t len, struct err *err);
+int filter_add_include_lines(struct filter *f, const char *text, size_t len, struct err *err);
 int filter_add_filter_lines(struct filter *f, const char *text, size_t len, struct err *err);
 
 /* Take the filter options (--filter, -f, --exclude, --include, --exclude-from, --include-from, -C / --cvs-exclude
@@ -48,6 +49,12 @@ bool filter_includes(const struct filter *f, const char *path, size_t len, bool 
 /* Whether an entry that stands on the target only is protected from deletion (excluded by a rule for the receiver's
  * side, or below such a directory). `delete_excluded`: as rsync's option. */
 bool filter_protects(const struct filter *f, const char *path, size_t len, bool is_dir, bool delete_excluded);
+/* The same, exactly as rsync decides at a full run, for a caller who knows that path[0..top) (top > 0) is the topmost
+ * entry of the path that stands on the target only. Rules about the directories above it do not count then: within a
+ * directory that is transferred rsync deletes even if a rule protects that directory. And perishable rules (`p`) count
+ * for path[0..top) itself, not for what is below it. filter_protects() knows neither and protects if in doubt. */
+bool filter_protects_from(const struct filter *f, const char *path, size_t len, size_t top, bool is_dir,
+			  bool delete_excluded);
 /* Whether the directory itself or a parent is excluded, so that nothing below can be included. */
 bool filter_excludes_subtree(const struct filter *f, const char *path, size_t len);
 

@@ -20,9 +20,9 @@ MAY_INCLUDE = {
 # A library's headers appear in the files that exist for it and nowhere else.
 LIBRARY = {
     "libconfig.h": ("config/*",),
-    "sys/fanotify.h": ("core/watch_fanotify*.c",),
-    "sys/inotify.h": ("core/watch_inotify*.c",),
-    "libssh2*.h": ("transports/sftp*.c",),
+    "sys/fanotify.h": ("core/watch_fanotify*",),
+    "sys/inotify.h": ("core/watch_inotify*",),
+    "libssh2*.h": ("transports/sftp*",),
     "zlib.h": ("transports/tcp*.c", "transports/receiver*.c", "transports/zstream*.c"),
     "openssl/*": ("transports/tcp*.c", "transports/receiver*.c", "transports/tls*.c"),
     "librsync.h": ("transports/tcp*.c", "transports/receiver*.c", "transports/delta*.c"),

@@ -18,6 +18,7 @@ void buf_done(struct buf *b)
 void buf_clear(struct buf *b)
 {
 	b->len = 0;
+	b->head = 0;
 	b->failed = false;
 }
 
@@ -26,7 +27,7 @@ bool buf_reserve(struct buf *b, size_t n)
 	size_t want, cap;
 	char *data;
 
-	if (b->failed || n > b->max || b->len > b->max - n) {
+	if (b->failed || n > b->max || b->len > b->max - n || b->len + n == SIZE_MAX) {
 		b->failed = true;
 		return false;
 	}
@@ -35,7 +36,7 @@ bool buf_reserve(struct buf *b, size_t n)
 		return true;
 	cap = b->cap < 64 ? 64 : b->cap;
 	while (cap < want)
-		cap += cap / 2 + 1;
+		cap = cap > SIZE_MAX / 2 ? want : cap + cap / 2 + 1;
 	data = realloc(b->data, cap);
 	if (data == NULL) {
 		b->failed = true;
@@ -114,7 +115,9 @@ bool buf_printf(struct buf *b, const char *fmt, ...)
 
 void buf_consume(struct buf *b, size_t n)
 {
+	b->head = b->head > n ? b->head - n : 0;
 	if (n >= b->len) {
+		b->head = 0;
 		b->len = 0;
 		return;
 	}
@@ -132,7 +135,9 @@ const char *buf_str(struct buf *b)
 
 void reader_init(struct reader *r, const void *data, size_t len)
 {
-	r->p = data;
+	static const unsigned char none[1];
+
+	r->p = data != NULL ? data : none; /* so that zero bytes of nothing are not NULL, which means failure */
 	r->left = len;
 	r->failed = false;
 }

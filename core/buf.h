@@ -16,6 +16,7 @@ struct buf {
 	char *data; /* NULL while empty; not NUL-terminated, see buf_str */
 	size_t len;
 	size_t cap;
+	size_t head; /* bytes at the front that frame_next handed out; it drops them at its next call */
 	size_t max;  /* ceiling in bytes */
 	bool failed; /* an append was refused: content is incomplete */
 };
@@ -34,7 +35,7 @@ bool buf_add_byte(struct buf *b, unsigned char c);
 bool buf_add_u32(struct buf *b, uint32_t v); /* little endian */
 bool buf_add_u64(struct buf *b, uint64_t v);
 bool buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-bool buf_vprintf(struct buf *b, const char *fmt, va_list ap);
+bool buf_vprintf(struct buf *b, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
 /* Drop the first n bytes (n <= len). */
 void buf_consume(struct buf *b, size_t n);
 /* The content as a C string (a NUL is kept behind it); "" when empty or failed to allocate. Borrowed. */

@@ -4,10 +4,20 @@
 #include <stdio.h>
 #include <string.h>
 
-static void set_text(struct err *e, const char *fmt, va_list ap)
+static void set_text(struct err *e, const char *fmt, va_list ap, const char *reason)
+	__attribute__((format(printf, 2, 0)));
+
+/* By way of a copy: the arguments may well be the text that is about to be replaced ("%s: ...", err->text). */
+static void set_text(struct err *e, const char *fmt, va_list ap, const char *reason)
 {
-	if (vsnprintf(e->text, sizeof(e->text), fmt, ap) < 0)
-		e->text[0] = '\0';
+	char text[ERR_TEXT_MAX];
+	size_t room = sizeof(text) - strlen(reason), len;
+
+	if (vsnprintf(text, room, fmt, ap) < 0)
+		text[0] = '\0';
+	len = strlen(text);
+	memcpy(e->text, text, len);
+	memcpy(e->text + len, reason, strlen(reason) + 1);
 }
 
 int err_set(struct err *e, enum err_class class, const char *fmt, ...)
@@ -16,29 +26,27 @@ int err_set(struct err *e, enum err_class class, const char *fmt, ...)
 
 	if (e == NULL)
 		return -1;
+	va_start(ap, fmt);
+	set_text(e, fmt, ap, "");
+	va_end(ap);
 	e->class = class;
 	e->code = 0;
-	va_start(ap, fmt);
-	set_text(e, fmt, ap);
-	va_end(ap);
 	return -1;
 }
 
 int err_errno(struct err *e, int errnum, const char *fmt, ...)
 {
 	va_list ap;
-	char reason[128];
-	size_t len;
+	char space[128], reason[132];
 
 	if (e == NULL)
 		return -1;
+	(void)snprintf(reason, sizeof(reason), ": %s", strerror_r(errnum, space, sizeof(space)));
+	va_start(ap, fmt);
+	set_text(e, fmt, ap, reason); /* a long name is cut, never the reason */
+	va_end(ap);
 	e->class = err_class_of_errno(errnum);
 	e->code = errnum;
-	va_start(ap, fmt);
-	set_text(e, fmt, ap);
-	va_end(ap);
-	len = strlen(e->text);
-	(void)snprintf(e->text + len, sizeof(e->text) - len, ": %s", strerror_r(errnum, reason, sizeof(reason)));
 	return -1;
 }
 

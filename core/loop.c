@@ -18,7 +18,7 @@ struct loop_fd {
 	unsigned events;
 	loop_fd_fn *fn; /* NULL: removed, freed after the round */
 	void *ctx;
-	struct loop_fd *next_dead;
+	struct loop_fd *next, **at; /* in loop->fds or, removed, loop->dead_fds */
 };
 
 struct loop_timer {
@@ -26,8 +26,8 @@ struct loop_timer {
 	loop_timer_fn *fn; /* NULL: removed */
 	void *ctx;
 	int64_t when_ns;
-	size_t slot; /* index in the heap, SIZE_MAX when disarmed */
-	struct loop_timer *next_dead;
+	size_t slot;		       /* index in the heap, SIZE_MAX when disarmed */
+	struct loop_timer *next, **at; /* in loop->all_timers or, removed, loop->dead_timers */
 };
 
 struct child {
@@ -50,8 +50,8 @@ struct loop {
 	size_t armed, heap_cap;
 	size_t timers; /* existing: the heap always has room for all of them */
 	struct child *children;
-	struct loop_fd *dead_fds;
-	struct loop_timer *dead_timers;
+	struct loop_fd *fds, *dead_fds;
+	struct loop_timer *all_timers, *dead_timers;
 	void (*before_wait)(void *ctx);
 	void *before_ctx;
 	bool stopped;
@@ -83,28 +83,71 @@ struct loop *loop_new(struct err *err)
 	return l;
 }
 
-static void bury(struct loop *l)
+static void fd_link(struct loop_fd *f, struct loop_fd **list)
 {
-	while (l->dead_fds != NULL) {
-		struct loop_fd *f = l->dead_fds;
+	f->next = *list;
+	f->at = list;
+	if (f->next != NULL)
+		f->next->at = &f->next;
+	*list = f;
+}
 
-		l->dead_fds = f->next_dead;
+static void fd_unlink(struct loop_fd *f)
+{
+	*f->at = f->next;
+	if (f->next != NULL)
+		f->next->at = f->at;
+}
+
+static void timer_link(struct loop_timer *t, struct loop_timer **list)
+{
+	t->next = *list;
+	t->at = list;
+	if (t->next != NULL)
+		t->next->at = &t->next;
+	*list = t;
+}
+
+static void timer_unlink(struct loop_timer *t)
+{
+	*t->at = t->next;
+	if (t->next != NULL)
+		t->next->at = t->at;
+}
+
+static void free_fds(struct loop_fd **list)
+{
+	while (*list != NULL) {
+		struct loop_fd *f = *list;
+
+		*list = f->next;
 		free(f);
 	}
-	while (l->dead_timers != NULL) {
-		struct loop_timer *t = l->dead_timers;
+}
 
-		l->dead_timers = t->next_dead;
+static void free_timers(struct loop_timer **list)
+{
+	while (*list != NULL) {
+		struct loop_timer *t = *list;
+
+		*list = t->next;
 		free(t);
 	}
+}
+
+static void bury(struct loop *l)
+{
+	free_fds(&l->dead_fds);
+	free_timers(&l->dead_timers);
 }
 
 void loop_free(struct loop *l)
 {
 	if (l == NULL)
 		return;
-	loop_fd_remove(l->signal_source);
 	bury(l);
+	free_fds(&l->fds);
+	free_timers(&l->all_timers);
 	while (l->children != NULL) {
 		struct child *c = l->children;
 
@@ -134,6 +177,7 @@ struct loop_fd *loop_fd_add(struct loop *l, int fd, unsigned events, loop_fd_fn 
 		free(f);
 		return NULL;
 	}
+	fd_link(f, &l->fds);
 	return f;
 }
 
@@ -154,8 +198,8 @@ void loop_fd_remove(struct loop_fd *f)
 		return;
 	(void)epoll_ctl(f->loop->epoll, EPOLL_CTL_DEL, f->fd, NULL);
 	f->fn = NULL;
-	f->next_dead = f->loop->dead_fds;
-	f->loop->dead_fds = f;
+	fd_unlink(f);
+	fd_link(f, &f->loop->dead_fds);
 }
 
 /* The heap: parent of i is (i-1)/2, the earliest is at 0. */
@@ -213,6 +257,7 @@ struct loop_timer *loop_timer_add(struct loop *l, loop_timer_fn *fn, void *ctx, 
 	}
 	*t = (struct loop_timer){ .loop = l, .fn = fn, .ctx = ctx, .slot = SIZE_MAX };
 	l->timers++;
+	timer_link(t, &l->all_timers);
 	return t;
 }
 
@@ -238,6 +283,8 @@ void loop_timer_stop(struct loop_timer *t)
 
 void loop_timer_at(struct loop_timer *t, int64_t when_ns)
 {
+	if (t == NULL || t->fn == NULL) /* removed in this round: its place in the heap is gone */
+		return;
 	loop_timer_stop(t);
 	t->when_ns = when_ns;
 	t->loop->armed++;
@@ -246,7 +293,11 @@ void loop_timer_at(struct loop_timer *t, int64_t when_ns)
 
 void loop_timer_after(struct loop_timer *t, int64_t delay_ns)
 {
-	loop_timer_at(t, clock_mono_ns() + (delay_ns > 0 ? delay_ns : 0));
+	int64_t now = clock_mono_ns();
+
+	if (delay_ns < 0)
+		delay_ns = 0;
+	loop_timer_at(t, delay_ns > INT64_MAX - now ? INT64_MAX : now + delay_ns);
 }
 
 bool loop_timer_armed(const struct loop_timer *t)
@@ -261,8 +312,8 @@ void loop_timer_remove(struct loop_timer *t)
 	loop_timer_stop(t);
 	t->fn = NULL;
 	t->loop->timers--;
-	t->next_dead = t->loop->dead_timers;
-	t->loop->dead_timers = t;
+	timer_unlink(t);
+	timer_link(t, &t->loop->dead_timers);
 }
 
 static void reap(struct loop *l)
@@ -306,6 +357,8 @@ int loop_signal(struct loop *l, int signo, loop_signal_fn *fn, void *ctx, struct
 {
 	int fd;
 
+	if (signo <= 0 || signo >= NSIG)
+		return err_set(err, ERR_BUG, "no signal has the number %d", signo);
 	l->handlers[signo].fn = fn;
 	l->handlers[signo].ctx = ctx;
 	(void)sigaddset(&l->mask, signo);
@@ -362,7 +415,7 @@ static int next_timeout_ms(const struct loop *l, int timeout_ms)
 	left_ns = l->heap[0]->when_ns - clock_mono_ns();
 	if (left_ns <= 0)
 		return 0;
-	left_ms = (left_ns + NS_PER_MS - 1) / NS_PER_MS;
+	left_ms = left_ns / NS_PER_MS + (left_ns % NS_PER_MS != 0);
 	if (left_ms > 3600 * 1000)
 		left_ms = 3600 * 1000;
 	return timeout_ms >= 0 && timeout_ms < left_ms ? timeout_ms : (int)left_ms;
@@ -371,8 +424,9 @@ static int next_timeout_ms(const struct loop *l, int timeout_ms)
 static void run_timers(struct loop *l)
 {
 	int64_t now = clock_mono_ns();
+	size_t turns = l->armed; /* timers that re-arm at once must not keep the loop from the descriptors */
 
-	while (l->armed > 0 && l->heap[0]->when_ns <= now) {
+	while (turns-- > 0 && l->armed > 0 && l->heap[0]->when_ns <= now) {
 		struct loop_timer *t = l->heap[0];
 
 		loop_timer_stop(t);
@@ -410,10 +464,10 @@ int loop_once(struct loop *l, int timeout_ms, struct err *err)
 
 int loop_run(struct loop *l, struct err *err)
 {
-	l->stopped = false;
-	while (!l->stopped)
+	while (!l->stopped) /* a stop from before the first round counts */
 		if (loop_once(l, -1, err) < 0)
 			return -1;
+	l->stopped = false;
 	return l->result;
 }
 

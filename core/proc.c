@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +91,8 @@ static void child_run(const struct proc_spec *spec, pid_t parent, int fds[3][2],
 	for (int i = 0; i < 4; i++)
 		if (source[i] >= 0 && dup2(source[i], i) < 0)
 			child_fail(report);
+	/* What somebody opened without O_CLOEXEC, or we were started with, stays here. ENOSYS: as well as before. */
+	(void)close_range(source[3] >= 0 ? 4 : 3, ~0u, CLOSE_RANGE_CLOEXEC);
 	if (spec->cwd != NULL && chdir(spec->cwd) < 0)
 		child_fail(report);
 	for (size_t i = 0; spec->env != NULL && spec->env[i] != NULL; i++)
@@ -132,7 +136,8 @@ int proc_spawn(struct proc *p, const struct proc_spec *spec, struct err *err)
 		n = read(report[0], &code, sizeof(code));
 	while (n < 0 && errno == EINTR);
 	if (n != 0) { /* exec failed: the errno came instead of end-of-file */
-		(void)waitpid(pid, NULL, 0);
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
 		err_errno(err, n == (ssize_t)sizeof(code) ? code : EIO, "can't start %s", spec->argv[0]);
 		goto fail;
 	}

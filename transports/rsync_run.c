@@ -134,7 +134,6 @@ static void on_child(void *ctx, pid_t pid, int status)
 		(void)read_some(r->proc.out, &r->parse_out, true);
 	rsync_output_end(&r->parse_out);
 	rsync_output_end(&r->parse_err);
-	(void)kill(-pid, SIGKILL); /* an ssh that outlived its rsync */
 	release(r);
 	r->ended(r->ctx, status);
 }

@@ -719,6 +719,7 @@ void sync_snapshot(const struct sync *s, struct sync_snapshot *out)
 		.pending_renames = changeset_pending_renames(s->changes),
 		.in_flight = changeset_in_flight(s->changes),
 		.lag_ns = oldest == INT64_MAX || oldest > now ? 0 : now - oldest,
+		.down_tries = s->down_tries,
 		.next_try_ns = s->down_until_ns,
 		.last_done_real_ns = s->last_done_real_ns,
 		.last_error = s->last_error,

@@ -1,0 +1,133 @@
+/*
+ * daemon_private.h - what the parts of the daemon share: daemon.c (life), daemon_sources.c, daemon_barrier.c,
+ * daemon_requests.c, daemon_status.c. Included by them alone.
+ */
+#ifndef FANSYNCD_CORE_DAEMON_PRIVATE_H
+#define FANSYNCD_CORE_DAEMON_PRIVATE_H
+
+#include "core/control.h"
+#include "core/daemon.h"
+#include "core/loop.h"
+#include "core/notify.h"
+#include "core/pidfile.h"
+#include "core/sync.h"
+#include "core/watcher.h"
+
+struct daemon;
+
+/* What the syncs of a source ask of its watcher together. */
+struct watch_needs {
+	enum watcher_choice choice;
+	bool one_file_system, want_modify;
+	enum inotify_mode inotify_mode;
+};
+
+/* A directory that one or more syncs watch. */
+struct source {
+	struct source *next;
+	struct daemon *daemon;
+	char *path;
+	int root_fd;		 /* -1: missing */
+	struct watched *watched; /* NULL: not watched (missing, or `once`) */
+	bool lost;		 /* its watcher said so: handled before the next wait */
+	char *why;		 /* why it is missing or only partly watched; NULL: it is fine */
+	uint32_t tries;		 /* since it was lost */
+	int64_t retry_ns;
+};
+
+/* A sync and what the daemon keeps beside it. */
+struct member {
+	struct sync *sync;
+	struct source *source;
+	int lock_fd;		     /* of stateDir/NAME.lock; -1: another process holds it */
+	bool running;		     /* it was given its source */
+	bool started;		     /* its first reconcile was ordered */
+	bool lock_told;		     /* that it waits for the lock has been logged */
+	struct loop_timer *interval; /* reconcileInterval; NULL: none */
+	/* For rates: the counters at the last sample and the rates then found. */
+	int64_t sample_ns;
+	uint64_t sample_files, sample_bytes;
+	double files_per_s, bytes_per_s;
+};
+
+struct barrier;
+
+struct daemon {
+	const struct daemon_deps *deps;
+	const struct daemon_options *options;
+	struct config *config;
+	struct loop *loop;
+	struct watcher_set *watchers; /* NULL: `once` */
+	struct source *sources;
+	struct member **members; /* in the order of the configuration */
+	size_t n_members;
+	struct sync_env env;
+	size_t slots_used;
+	uint64_t generation;
+	struct barrier *barriers;
+	struct control_server *control;
+	struct pidfile pidfile;
+	struct notify notify;
+	char *runtime_root;
+	struct loop_timer *retry_timer, *status_timer, *watchdog_timer, *stop_timer;
+	int64_t started_real_ns;
+	bool poll_all; /* something changed: look at every sync before the next wait */
+	bool stopping, reload;
+	int exit_code;
+};
+
+/* ---- daemon.c ---- */
+struct member *daemon_member(struct daemon *d, const char *name);
+/* End with this code as soon as the batches in flight allow. */
+void daemon_stop(struct daemon *d, int exit_code);
+
+/* ---- daemon_sources.c ---- */
+/* The source at this path, made if need be. NULL: out of memory. */
+struct source *sources_get(struct daemon *d, const char *path);
+/* Look for missing sources whose time has come, deal with lost ones, give members their sources. */
+void sources_poll(struct daemon *d);
+/* After a reload: watch anew where the syncs of a source ask for something else. */
+void sources_rewatch(struct daemon *d);
+/* Forget those that no member uses. */
+void sources_prune(struct daemon *d);
+void sources_free_all(struct daemon *d);
+/* Callbacks of the watcher set. */
+void sources_on_record(void *ctx, struct watched *w, const struct change *c);
+void sources_on_state(void *ctx, struct watched *w, enum watched_state state, const char *why);
+
+/* ---- daemon_barrier.c ---- */
+/* Where an answer goes: a connection, or this process's own output. */
+struct sink {
+	void (*out)(void *ctx, const char *data, size_t len);
+	void (*err)(void *ctx, const char *data, size_t len);
+	void (*progress)(void *ctx, const char *data, size_t len); /* NULL: nobody looks */
+	void (*exit)(void *ctx, int code);			   /* the last call */
+	void *ctx;
+};
+struct barrier_request {
+	bool sync_now; /* compare everything first, and report each sync */
+	bool allow_delete, quiet, json;
+	int64_t timeout_ns;	 /* < 0: none */
+	const char *const *only; /* names */
+	size_t n_only;
+};
+/* NULL when it was refused (sink->exit has been called). */
+struct barrier *barrier_new(struct daemon *d, const struct barrier_request *rq, const struct sink *sink);
+/* The client went away: no call to the sink any more. */
+void barrier_cancel(struct barrier *b);
+/* Answer those that are served. */
+void barriers_poll(struct daemon *d);
+/* The daemon ends: answer all as failed. */
+void barriers_end(struct daemon *d);
+
+/* ---- daemon_requests.c ---- */
+void requests_handle(void *ctx, struct control_conn *conn, size_t argc, const char *const *argv);
+
+/* ---- daemon_status.c ---- */
+bool status_text(struct daemon *d, struct buf *out);
+bool status_json(struct daemon *d, struct buf *out);
+void status_sample_rates(struct daemon *d);
+/* One line for the service manager. */
+void status_line(struct daemon *d, char *out, size_t size);
+
+#endif

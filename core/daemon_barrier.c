@@ -70,21 +70,13 @@ void barrier_cancel(struct barrier *b)
 
 static void text_failure(struct barrier *b, const char *name, const struct failure *f)
 {
-	char path[1024];
+	char path[1024], why[1024];
+	const char *reason = f->why == NULL ? "failed" : f->why;
 
 	log_escape(path, sizeof(path), f->len == 0 ? "." : f->path, f->len == 0 ? 1 : f->len);
-	buf_printf(&b->complaints, "%s: %s: %s%s\n", name, path, f->why == NULL ? "failed" : f->why,
+	log_escape(why, sizeof(why), reason, strlen(reason));
+	buf_printf(&b->complaints, "%s: %s: %s%s\n", name, path, why,
 		   f->given_up ? " (given up)" : " (will be tried again)");
-}
-
-static void json_failure(struct buf *out, const struct failure *f)
-{
-	json_open(out, '{');
-	json_put_bytes(out, "path", f->path, f->len);
-	json_put_string(out, "reason", f->why);
-	json_put_u64(out, "tries", f->tries);
-	json_put_bool(out, "given_up", f->given_up);
-	json_close(out, '}');
 }
 
 static void report_json(struct barrier *b, const struct awaited *a, const struct sync_snapshot *snap, const char *why)
@@ -100,11 +92,7 @@ static void report_json(struct barrier *b, const struct awaited *a, const struct
 	json_put_u64(out, "bytes", now->bytes - a->before.bytes);
 	json_put_u64(out, "deletions", now->deletions - a->before.deletions);
 	json_put_string(out, "error", why);
-	json_key(out, "failures");
-	json_open(out, '[');
-	for (size_t i = 0; snap != NULL && i < snap->failures->n; i++)
-		json_failure(out, &snap->failures->v[i]);
-	json_close(out, ']');
+	status_json_failures(out, snap == NULL ? NULL : snap->failures);
 	json_close(out, '}');
 }
 

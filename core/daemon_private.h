@@ -27,11 +27,12 @@ struct source {
 	struct source *next;
 	struct daemon *daemon;
 	char *path;
-	int root_fd;		 /* -1: missing */
-	struct watched *watched; /* NULL: not watched (missing, or `once`) */
-	bool lost;		 /* its watcher said so: handled before the next wait */
-	char *why;		 /* why it is missing or only partly watched; NULL: it is fine */
-	uint32_t tries;		 /* since it was lost */
+	int root_fd;		  /* -1: missing */
+	struct watched *watched;  /* NULL: not watched (missing, or `once`) */
+	struct watch_needs needs; /* of `watched` */
+	bool lost;		  /* its watcher said so: handled before the next wait */
+	char *why;		  /* why it is missing or only partly watched; NULL: it is fine */
+	uint32_t tries;		  /* since it was lost */
 	int64_t retry_ns;
 };
 
@@ -126,6 +127,8 @@ void requests_handle(void *ctx, struct control_conn *conn, size_t argc, const ch
 /* ---- daemon_status.c ---- */
 bool status_text(struct daemon *d, struct buf *out);
 bool status_json(struct daemon *d, struct buf *out);
+/* The members "failures" and "failures_unnamed" of an object; NULL: none. */
+void status_json_failures(struct buf *out, const struct failures *f);
 void status_sample_rates(struct daemon *d);
 /* One line for the service manager. */
 void status_line(struct daemon *d, char *out, size_t size);

@@ -202,8 +202,11 @@ int watcher_drain(struct watcher_set *ws, struct err *err)
 
 void watch_emit(struct watched *w, const struct change *c)
 {
-	if (path_valid(c->path, c->path_len) && (c->old_path == NULL || path_valid(c->old_path, c->old_len)))
-		w->set->cb.record(w->set->cb.ctx, w, c);
+	/* A record that names no path of the tree still says that something happened. */
+	struct change all = { .kind = CHANGE_RECONCILE, .path = "", .time_ns = c->time_ns, .cause = "unusable path" };
+	bool usable = path_valid(c->path, c->path_len) && (c->old_path == NULL || path_valid(c->old_path, c->old_len));
+
+	w->set->cb.record(w->set->cb.ctx, w, usable ? c : &all);
 }
 
 void watch_set_state(struct watched *w, enum watched_state state, const char *why)

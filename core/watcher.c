@@ -200,13 +200,37 @@ int watcher_drain(struct watcher_set *ws, struct err *err)
 	return 0;
 }
 
+/* Whether a path below the source is one of our own files or lies below one of our own directories. */
+static bool is_own(const struct watched *w, const char *path, size_t len)
+{
+	size_t root = strcmp(w->rq.path, "/") == 0 ? 0 : w->path_len;
+
+	for (const char *const *own = w->set->settings.own_paths; own != NULL && *own != NULL; own++) {
+		size_t n = strlen(*own);
+
+		if (n > root + 1 && memcmp(*own, w->rq.path, root) == 0 && (*own)[root] == '/' &&
+		    path_within(path, len, *own + root + 1, n - root - 1))
+			return true;
+	}
+	return false;
+}
+
+/* A rename counts as ours only with both names: what became our file was perhaps a mirrored one. */
+static bool is_own_change(const struct watched *w, const struct change *c)
+{
+	if (c->kind == CHANGE_RECONCILE || !is_own(w, c->path, c->path_len))
+		return false;
+	return c->old_path == NULL || path_is_temp(c->old_path, c->old_len) || is_own(w, c->old_path, c->old_len);
+}
+
 void watch_emit(struct watched *w, const struct change *c)
 {
 	/* A record that names no path of the tree still says that something happened. */
 	struct change all = { .kind = CHANGE_RECONCILE, .path = "", .time_ns = c->time_ns, .cause = "unusable path" };
 	bool usable = path_valid(c->path, c->path_len) && (c->old_path == NULL || path_valid(c->old_path, c->old_len));
 
-	w->set->cb.record(w->set->cb.ctx, w, usable ? c : &all);
+	if (!usable || !is_own_change(w, c))
+		w->set->cb.record(w->set->cb.ctx, w, usable ? c : &all);
 }
 
 void watch_set_state(struct watched *w, enum watched_state state, const char *why)

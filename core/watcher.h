@@ -41,6 +41,9 @@ struct watcher_callbacks {
 struct watcher_settings {
 	uint32_t fanotify_queue; /* 0: FAN_UNLIMITED_QUEUE; else the kernel's default limit is used (sysctl) */
 	bool hide_fan_rename;	 /* behave as on a kernel without FAN_RENAME */
+	/* NULL-terminated, absolute; may be NULL; borrowed for the life of the set. Changes at and below these paths
+	 * (our log, status and state files) are not recorded. */
+	const char *const *own_paths;
 };
 
 struct watch_request {

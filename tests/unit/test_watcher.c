@@ -78,7 +78,10 @@ static void record(void *ctx, struct watched *w, const struct change *c)
 static void choices(void **state)
 {
 	enum change_kind kind = CHANGE_NONE;
-	struct watcher_settings s = { 0 };
+	static const char *const own[] = { "/proc/self/fd/log", NULL };
+	struct watcher_settings s = { .own_paths = own };
+	struct change mine = { .kind = CHANGE_TOUCH, .path = "log", .path_len = 3 };
+	struct change other = { .kind = CHANGE_TOUCH, .path = "log2", .path_len = 4 };
 	struct watcher_callbacks cb = { record, NULL, &kind };
 	struct watch_request rq = { .path = "/proc/self/fd", .choice = WATCHER_AUTO };
 	struct err err = ERR_INIT;
@@ -96,6 +99,10 @@ static void choices(void **state)
 	assert_non_null(strstr(info.reason, "small"));
 	watch_emit(w, &bad);
 	assert_int_equal(kind, CHANGE_RECONCILE);
+	watch_emit(w, &mine);
+	assert_int_equal(kind, CHANGE_RECONCILE);
+	watch_emit(w, &other);
+	assert_int_equal(kind, CHANGE_TOUCH);
 	rq.choice = WATCHER_FANOTIFY;
 	refuse = true;
 	assert_null(watcher_add(ws, &rq, NULL, &err));

@@ -570,6 +570,14 @@ static int announce(struct daemon *d, struct err *err)
 	return 0;
 }
 
+/* Whoever typed --sync-now looks at the terminal, not at the log. */
+static void complain(const struct daemon_options *o, const char *what, const char *why)
+{
+	log_error("%s%s", what, why);
+	if (o->once)
+		(void)fprintf(stderr, "fansyncd: %s%s\n", what, why);
+}
+
 int daemon_run(struct config *config, const struct daemon_deps *deps, const struct daemon_options *options)
 {
 	struct daemon d = {
@@ -587,11 +595,11 @@ int daemon_run(struct config *config, const struct daemon_deps *deps, const stru
 
 	d.notify = notify_init();
 	if (set_up(&d, &err) < 0 || (options->once ? start_once(&d, &output, &err) : announce(&d, &err)) < 0)
-		log_error("cannot start: %s", err.text);
+		complain(options, "cannot start: ", err.text);
 	else
 		result = loop_run(d.loop, &err);
 	if (result < 0) {
-		log_error("%s", err.text);
+		complain(options, "", err.text);
 		result = EXIT_BAD;
 	}
 	write_status_file(&d);

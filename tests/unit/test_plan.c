@@ -1,0 +1,296 @@
+/* LINK: core/plan.c core/filter.c core/filter_args.c core/path.c core/err.c core/batch.c core/buf.c */
+/* What is due of a batch, given what a look at the source says. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/plan.h"
+
+/* A source of a few paths: "d " directory, "f " file, "! " cannot be looked at; anything else is absent. */
+struct world {
+	const char *const *present;
+	enum verdict verdicts[16];
+	enum verdict renames[16];
+	unsigned looks;
+};
+
+static int world_look(void *ctx, const char *path, size_t len, enum look *out, struct stat *st, struct err *err)
+{
+	struct world *w = ctx;
+
+	memset(st, 0, sizeof(*st));
+	w->looks++;
+	*out = len == 0 ? LOOK_DIR : LOOK_ABSENT;
+	for (size_t i = 0; w->present[i] != NULL; i++) {
+		const char *p = w->present[i];
+
+		if (strlen(p + 2) != len || memcmp(p + 2, path, len) != 0)
+			continue;
+		if (p[0] == '!')
+			return err_set(err, ERR_DENIED, "denied");
+		*out = p[0] == 'd' ? LOOK_DIR : LOOK_FILE;
+	}
+	return 0;
+}
+
+static void world_settle(void *ctx, size_t i, enum verdict v, const struct err *why)
+{
+	(void)why;
+	((struct world *)ctx)->verdicts[i] = v;
+}
+
+static void world_settle_rename(void *ctx, size_t i, enum verdict v, const struct err *why)
+{
+	(void)why;
+	((struct world *)ctx)->renames[i] = v;
+}
+
+struct fixture {
+	struct world world;
+	struct batch batch;
+	struct batch_item items[16];
+	struct batch_rename rename;
+	struct filter *filter;
+	struct plan_input in;
+	struct plan plan;
+};
+
+static int set_up(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	f->filter = filter_new();
+	f->batch.items = f->items;
+	f->in = (struct plan_input){ .batch = &f->batch,
+				     .filter = f->filter,
+				     .delete_mode = DELETE_ALWAYS,
+				     .max_delete = -1,
+				     .caps = TRANSPORT_RENAME,
+				     .look = world_look,
+				     .settle = world_settle,
+				     .settle_rename = world_settle_rename,
+				     .ctx = &f->world };
+	*state = f;
+	return f->filter == NULL ? -1 : 0;
+}
+
+static int clean_up(void **state)
+{
+	struct fixture *f = *state;
+
+	plan_done(&f->plan);
+	filter_free(f->filter);
+	free(f);
+	return 0;
+}
+
+static void item(struct fixture *f, const char *path, unsigned flags)
+{
+	f->items[f->batch.n_items++] = (struct batch_item){ .path = path, .len = strlen(path), .flags = flags };
+}
+
+static void make(struct fixture *f, const char *const *present)
+{
+	struct err err = ERR_INIT;
+
+	f->world.present = present;
+	assert_int_equal(plan_make(&f->plan, &f->in, &err), 0);
+}
+
+static void expect_item(const struct plan_part *part, size_t i, const char *path, enum look look, size_t lo, size_t hi)
+{
+	assert_true(i < part->work.n_items);
+	assert_int_equal(part->work.items[i].len, strlen(path));
+	assert_memory_equal(part->work.items[i].path, path, strlen(path));
+	assert_int_equal(part->work.items[i].look, look);
+	assert_int_equal(part->ranges[i].lo, lo);
+	assert_int_equal(part->ranges[i].hi, hi);
+}
+
+static void a_file_brings_its_parent(void **state)
+{
+	static const char *const present[] = { "d a", "f a/x", "f a/y", NULL };
+	struct fixture *f = *state;
+	const struct plan_part *apply = &f->plan.part[PLAN_APPLY];
+
+	item(f, "a/x", MARK_LOOK);
+	item(f, "a/y", MARK_LOOK);
+	make(f, present);
+	assert_int_equal(apply->work.n_items, 3);
+	expect_item(apply, 0, "a", LOOK_DIR, 0, 0);
+	expect_item(apply, 1, "a/x", LOOK_FILE, 0, 1);
+	expect_item(apply, 2, "a/y", LOOK_FILE, 1, 2);
+	assert_int_equal(f->world.looks, 3);
+}
+
+/* The batch's own item answers for a path that is a parent, too. */
+static void own_item_wins_over_parent(void **state)
+{
+	static const char *const present[] = { "d a", "f a/x", NULL };
+	struct fixture *f = *state;
+	const struct plan_part *apply = &f->plan.part[PLAN_APPLY];
+
+	item(f, "a", MARK_NAME | MARK_LOOK);
+	item(f, "a/x", MARK_LOOK);
+	make(f, present);
+	assert_int_equal(apply->work.n_items, 3);
+	expect_item(apply, 0, "", LOOK_DIR, 0, 0);
+	expect_item(apply, 1, "a", LOOK_DIR, 0, 1);
+}
+
+static void topmost_absent_name_is_deleted(void **state)
+{
+	static const char *const present[] = { NULL };
+	struct fixture *f = *state;
+	const struct plan_part *apply = &f->plan.part[PLAN_APPLY];
+
+	item(f, "d", MARK_NAME | MARK_RECURSIVE | MARK_WAS_DIR);
+	item(f, "d/x", MARK_NAME | MARK_WAS_FILE);
+	item(f, "d/y", MARK_LOOK);
+	item(f, "e", MARK_NAME);
+	make(f, present);
+	assert_int_equal(apply->work.n_items, 3);
+	expect_item(apply, 0, "", LOOK_DIR, 0, 0);
+	expect_item(apply, 1, "d", LOOK_ABSENT, 0, 3);
+	expect_item(apply, 2, "e", LOOK_ABSENT, 3, 4);
+}
+
+static void absent_without_a_name_is_gone(void **state)
+{
+	static const char *const present[] = { NULL };
+	struct fixture *f = *state;
+
+	item(f, "d/x", MARK_LOOK);
+	item(f, "n", MARK_NAME | MARK_BORN);
+	make(f, present);
+	assert_int_equal(f->plan.part[PLAN_APPLY].work.n_items, 0);
+	assert_int_equal(f->world.verdicts[0], VERDICT_GONE);
+	assert_int_equal(f->world.verdicts[1], VERDICT_GONE);
+}
+
+static void what_cannot_be_looked_at_is_not_deleted(void **state)
+{
+	static const char *const present[] = { "! d", NULL };
+	struct fixture *f = *state;
+
+	item(f, "d", MARK_NAME | MARK_RECURSIVE);
+	make(f, present);
+	assert_int_equal(f->plan.part[PLAN_APPLY].work.n_items, 0);
+	assert_int_equal(f->world.verdicts[0], VERDICT_RETRY);
+}
+
+static void recursive_directories_are_reconciled_and_cover(void **state)
+{
+	static const char *const present[] = { "d d", "f d/x", "f f", NULL };
+	struct fixture *f = *state;
+	const struct plan_part *part = &f->plan.part[PLAN_RECONCILE];
+
+	item(f, "d", MARK_RECURSIVE | MARK_NAME);
+	item(f, "d/x", MARK_LOOK);
+	item(f, "f", MARK_RECURSIVE);
+	make(f, present);
+	assert_int_equal(part->work.n_items, 1);
+	assert_true(part->work.may_delete);
+	expect_item(part, 0, "d", LOOK_DIR, 0, 2);
+	expect_item(&f->plan.part[PLAN_APPLY], 1, "f", LOOK_FILE, 2, 3);
+}
+
+static void delete_modes(void **state)
+{
+	static const char *const present[] = { "d d", NULL };
+	static const struct {
+		enum delete_mode mode;
+		bool start_deletes, running_deletes, apply_deletes;
+	} table[] = { { DELETE_ALWAYS, true, true, true },
+		      { DELETE_NEVER, false, false, false },
+		      { DELETE_STARTUP, true, false, false },
+		      { DELETE_RUNNING, false, true, true } };
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+		f->in.delete_mode = table[i].mode;
+		for (int start = 0; start < 2; start++) {
+			bool deletes = start ? table[i].start_deletes : table[i].running_deletes;
+
+			f->batch.n_items = 0;
+			item(f, "d", MARK_RECURSIVE | (start ? MARK_START : 0u));
+			item(f, "gone", MARK_NAME);
+			make(f, present);
+			assert_int_equal(f->plan.part[PLAN_RECONCILE].work.n_items, deletes ? 1 : 0);
+			assert_int_equal(f->plan.part[PLAN_RECONCILE_KEEP].work.n_items, deletes ? 0 : 1);
+			assert_int_equal(f->plan.part[PLAN_APPLY].work.may_delete, table[i].apply_deletes);
+			plan_done(&f->plan);
+		}
+	}
+}
+
+static void rule(struct fixture *f, const char *text)
+{
+	struct err err = ERR_INIT;
+
+	assert_int_equal(filter_add_rule(f->filter, text, strlen(text), &err), 0);
+}
+
+static void the_filter_decides(void **state)
+{
+	static const char *const present[] = { "f a.cnf", "f b.txt", NULL };
+	struct fixture *f = *state;
+	const struct plan_part *apply = &f->plan.part[PLAN_APPLY];
+
+	rule(f, "+ *.cnf");
+	rule(f, "- **");
+	item(f, "a.cnf", MARK_LOOK);
+	item(f, "b.txt", MARK_LOOK);
+	item(f, "c.cnf", MARK_NAME | MARK_WAS_FILE);
+	item(f, "c.txt", MARK_NAME | MARK_WAS_FILE);
+	make(f, present);
+	assert_int_equal(apply->work.n_items, 3);
+	expect_item(apply, 1, "a.cnf", LOOK_FILE, 0, 1);
+	expect_item(apply, 2, "c.cnf", LOOK_ABSENT, 2, 3);
+	assert_int_equal(f->world.verdicts[1], VERDICT_DONE);
+	assert_int_equal(f->world.verdicts[3], VERDICT_DONE);
+}
+
+static void renames_need_a_transport_and_the_filter(void **state)
+{
+	static const char *const present[] = { NULL };
+	struct fixture *f = *state;
+
+	f->rename = (struct batch_rename){ "a", 1, "b", 1, false };
+	f->batch.renames = &f->rename;
+	f->batch.n_renames = 1;
+	make(f, present);
+	assert_int_equal(f->plan.part[PLAN_APPLY].work.n_renames, 1);
+	plan_done(&f->plan);
+	f->in.caps = 0;
+	make(f, present);
+	assert_int_equal(f->plan.part[PLAN_APPLY].work.n_renames, 0);
+	assert_int_equal(f->world.renames[0], VERDICT_RECONCILE);
+	plan_done(&f->plan);
+	f->in.caps = TRANSPORT_RENAME;
+	f->world.renames[0] = VERDICT_NONE;
+	rule(f, "- b");
+	make(f, present);
+	assert_int_equal(f->world.renames[0], VERDICT_RECONCILE);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, clean_up)
+	const struct CMUnitTest tests[] = {
+		T(a_file_brings_its_parent),
+		T(own_item_wins_over_parent),
+		T(topmost_absent_name_is_deleted),
+		T(absent_without_a_name_is_gone),
+		T(what_cannot_be_looked_at_is_not_deleted),
+		T(recursive_directories_are_reconciled_and_cover),
+		T(delete_modes),
+		T(the_filter_decides),
+		T(renames_need_a_transport_and_the_filter),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

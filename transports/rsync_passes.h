@@ -1,0 +1,98 @@
+/*
+ * rsync_passes.h - what is inside of a session: passes, notes of messages, the memory of what was sent. Shared by
+ * rsync_session.c (the run of things) and rsync_judge.c (what an ended run means), included by them alone.
+ */
+#ifndef FANSYNCD_TRANSPORTS_RSYNC_PASSES_H
+#define FANSYNCD_TRANSPORTS_RSYNC_PASSES_H
+
+#include "transports/rsync_exit.h"
+#include "transports/rsync_names.h"
+#include "transports/rsync_run.h"
+#include "transports/rsync_session.h"
+
+enum pass_flag {
+	PASS_CHECKSUM = 1u << 0,
+	PASS_FORCE = 1u << 1,
+	PASS_COUNT = 1u << 2,	/* a dry run that counts what a reconcile would delete */
+	PASS_COUNTED = 1u << 3, /* its limit follows from that */
+	PASS_KEEP = 1u << 4,	/* the limit was reached: no more deletions */
+};
+
+struct pass {
+	size_t *items; /* indices of work->items, ascending */
+	size_t n;
+	unsigned flags;
+	unsigned round; /* how often its items were run again */
+	int64_t max_delete;
+	uint64_t deleted;     /* by the runs before, of the same reconcile */
+	struct strlist rules; /* exclusions of what failed before */
+	struct pass *next;
+};
+
+/* A message that names a path. */
+struct note {
+	enum rsync_event_kind kind;
+	char *path; /* relative to the source */
+	size_t len;
+	bool attributes; /* only owner, mode or times could not be set */
+	struct err err;
+};
+
+#define NOTES_MAX 4096u
+#define SENT_SLOTS 8192u
+#define RUNS_MAX 200u
+
+struct sent {
+	uint64_t hash;
+	int64_t size;
+	struct timespec mtime;
+};
+
+enum item_mark { ITEM_OPEN = 0, ITEM_SETTLED, ITEM_NAMED };
+
+struct rsync_session {
+	const struct transport_env *env;
+	struct rsync_endpoint to;
+	struct rsync_owner owner;
+	struct rsync_run run;
+	struct loop_timer *timer;
+	char cwd[40];
+	struct rsync_names names;
+	/* Facts about both ends. */
+	unsigned local_version, peer_version;
+	bool negotiated, peer_asked;
+	bool filter_file_made;
+	char filter_file[256];
+	/* The work under way. */
+	const struct transport_work *work;
+	bool reconcile;
+	unsigned char *marks; /* enum item_mark, one an item */
+	size_t *note_of;      /* the note that named an item, while it is ITEM_NAMED */
+	struct pass *passes;
+	struct pass *running;
+	unsigned runs;
+	/* The run under way. */
+	struct note *notes;
+	size_t n_notes, notes_cap;
+	bool notes_lost; /* more messages than could be kept */
+	bool deletion_off, no_space;
+	uint64_t counted_files, counted_deletions, deleted_now;
+	uint64_t files_done, bytes_done;
+	struct buf said;
+	struct sent *sent;
+};
+
+/* Implemented in rsync_session.c. */
+void session_settle(struct rsync_session *s, size_t item, enum verdict v, const struct err *why);
+bool session_push(struct rsync_session *s, const size_t *items, size_t n, const struct pass *like);
+void session_next(struct rsync_session *s);
+void session_finish(struct rsync_session *s, const struct err *why);
+bool session_fine_times(const struct rsync_session *s);
+void pass_free(struct pass *p);
+bool pass_add_rule(struct pass *p, const char *prefix, const char *path, size_t len);
+
+/* rsync_judge.c: the run of `p` ended; settles, pushes further passes, or ends the work. Owns p afterwards. */
+void session_judge(struct rsync_session *s, struct pass *p, int status);
+void session_note(struct rsync_session *s, const struct rsync_event *ev);
+
+#endif

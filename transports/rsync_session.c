@@ -1,0 +1,646 @@
+/*
+ * rsync_session.c - a session's works: which rsync processes they need, in which order; see rsync_session.h.
+ */
+#include "transports/rsync_session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/log.h"
+#include "core/path.h"
+#include "transports/rsync_passes.h"
+
+#define LIST_MAX (256u * 1024 * 1024)
+/* Names at the top of the tree that are told apart by rules; more of them take a process of their own. */
+#define ROOT_RULES_MAX 64u
+#define VERSION_MIN 30100u
+#define VERSION_FINE 30103u
+#define VERSION_ASKS 30200u
+
+static void on_event(void *ctx, const struct rsync_event *ev);
+static void on_ended(void *ctx, int status);
+static void on_timer(void *ctx);
+
+struct rsync_session *rsync_session_new(const struct transport_env *env, const struct rsync_endpoint *to,
+					const struct rsync_owner *owner, struct err *err)
+{
+	struct rsync_session *s = calloc(1, sizeof(*s));
+
+	if (s != NULL)
+		s->sent = calloc(SENT_SLOTS, sizeof(*s->sent));
+	if (s == NULL || s->sent == NULL) {
+		free(s);
+		err_set(err, ERR_NOMEM, "out of memory for an rsync session");
+		return NULL;
+	}
+	s->env = env;
+	s->owner = *owner;
+	rsync_session_endpoint(s, to);
+	buf_init(&s->said, 1024);
+	rsync_run_init(&s->run, env->loop, on_event, on_ended, s);
+	/* The descriptor that the worker has checked is the source, whatever its name leads to now. */
+	(void)snprintf(s->cwd, sizeof(s->cwd), "/proc/self/fd/%d", env->source_fd);
+	s->timer = loop_timer_add(env->loop, on_timer, s, err);
+	if (s->timer == NULL) {
+		rsync_session_free(s);
+		return NULL;
+	}
+	return s;
+}
+
+void pass_free(struct pass *p)
+{
+	if (p == NULL)
+		return;
+	for (size_t i = 0; i < p->rules.n; i++)
+		free(p->rules.v[i]);
+	free(p->rules.v);
+	free(p->items);
+	free(p);
+}
+
+static void forget_notes(struct rsync_session *s)
+{
+	for (size_t i = 0; i < s->n_notes; i++)
+		free(s->notes[i].path);
+	s->n_notes = 0;
+	s->notes_lost = s->deletion_off = s->no_space = false;
+	s->counted_files = s->counted_deletions = s->deleted_now = 0;
+	buf_clear(&s->said);
+}
+
+/* Drop everything that belongs to the work under way. */
+static void forget_work(struct rsync_session *s)
+{
+	while (s->passes != NULL) {
+		struct pass *p = s->passes;
+
+		s->passes = p->next;
+		pass_free(p);
+	}
+	pass_free(s->running);
+	s->running = NULL;
+	forget_notes(s);
+	free(s->marks);
+	free(s->note_of);
+	s->marks = NULL;
+	s->note_of = NULL;
+	s->work = NULL;
+}
+
+void rsync_session_free(struct rsync_session *s)
+{
+	if (s == NULL)
+		return;
+	rsync_run_stop(&s->run);
+	loop_timer_remove(s->timer);
+	forget_work(s);
+	if (s->filter_file_made)
+		(void)unlink(s->filter_file);
+	buf_done(&s->said);
+	free(s->notes);
+	free(s->sent);
+	free(s);
+}
+
+void rsync_session_peer(struct rsync_session *s, unsigned version)
+{
+	s->peer_version = version;
+	s->peer_asked = version != 0;
+}
+
+void rsync_session_endpoint(struct rsync_session *s, const struct rsync_endpoint *to)
+{
+	s->to = *to;
+	s->names = (struct rsync_names){ .roots = { s->env->opt->source, to->dir } };
+}
+
+bool session_fine_times(const struct rsync_session *s)
+{
+	if (s->local_version < VERSION_FINE)
+		return false;
+	return s->to.kind == RSYNC_LOCAL || s->negotiated || s->peer_version >= VERSION_FINE;
+}
+
+static struct sent *sent_slot(struct rsync_session *s, const struct transport_item *item, uint64_t *hash)
+{
+	*hash = rsync_path_hash(item->path, item->len);
+	return &s->sent[*hash % SENT_SLOTS];
+}
+
+static void remember_sent(struct rsync_session *s, const struct transport_item *item)
+{
+	uint64_t hash;
+	struct sent *slot = sent_slot(s, item, &hash);
+
+	if (item->look == LOOK_FILE)
+		*slot = (struct sent){ hash, item->st.st_size, item->st.st_mtim };
+}
+
+/* Whether size and time may be those of other content that the target has. */
+static bool doubtful(struct rsync_session *s, const struct transport_item *item)
+{
+	uint64_t hash;
+	const struct sent *slot = sent_slot(s, item, &hash);
+	bool fine = session_fine_times(s);
+
+	if (item->look != LOOK_FILE || s->env->opt->rsync.checksum || s->env->opt->rsync.ignore_times)
+		return false;
+	if ((item->flags & MARK_FAILED) != 0)
+		return true;
+	if (slot->hash != hash)
+		return !fine; /* unknown: it may have been sent within this second, by another session */
+	return slot->size == item->st.st_size && slot->mtime.tv_sec == item->st.st_mtim.tv_sec &&
+	       (!fine || slot->mtime.tv_nsec == item->st.st_mtim.tv_nsec);
+}
+
+void session_settle(struct rsync_session *s, size_t item, enum verdict v, const struct err *why)
+{
+	if (s->marks[item] == ITEM_SETTLED)
+		return;
+	s->marks[item] = ITEM_SETTLED;
+	if (v == VERDICT_DONE && !s->reconcile)
+		remember_sent(s, &s->work->items[item]);
+	s->env->settle(s->env->ctx, item, v, why);
+}
+
+void session_finish(struct rsync_session *s, const struct err *why)
+{
+	for (size_t i = 0; why != NULL && i < s->work->n_items; i++)
+		session_settle(s, i, VERDICT_RETRY, why);
+	forget_work(s);
+	s->env->finished(s->env->ctx);
+}
+
+void rsync_session_down(struct rsync_session *s, const struct err *why)
+{
+	struct err copy = *why;
+
+	rsync_run_stop(&s->run);
+	loop_timer_stop(s->timer);
+	forget_work(s);
+	s->env->down(s->env->ctx, &copy);
+}
+
+static void out_of_memory(struct rsync_session *s)
+{
+	struct err err = ERR_INIT;
+
+	err_set(&err, ERR_NOMEM, "out of memory for a run of rsync");
+	session_finish(s, &err);
+}
+
+bool pass_add_rule(struct pass *p, const char *prefix, const char *path, size_t len)
+{
+	char **v = realloc(p->rules.v, (p->rules.n + 1) * sizeof(char *));
+	struct buf rule;
+
+	if (v == NULL)
+		return false;
+	p->rules.v = v;
+	buf_init(&rule, 2 * PATH_BYTES_MAX + 64);
+	if (!rsync_rule_for(&rule, prefix, path, len)) {
+		buf_done(&rule);
+		return false;
+	}
+	p->rules.v[p->rules.n] = strdup(buf_str(&rule));
+	buf_done(&rule);
+	return p->rules.v[p->rules.n] != NULL && ++p->rules.n > 0;
+}
+
+bool session_push(struct rsync_session *s, const size_t *items, size_t n, const struct pass *like)
+{
+	struct pass *p = n == 0 ? NULL : calloc(1, sizeof(*p));
+
+	if (n == 0)
+		return true;
+	if (p != NULL)
+		p->items = malloc(n * sizeof(*p->items));
+	if (p == NULL || p->items == NULL) {
+		pass_free(p);
+		return false;
+	}
+	memcpy(p->items, items, n * sizeof(*items));
+	p->n = n;
+	p->flags = like->flags;
+	p->round = like->round;
+	p->max_delete = like->max_delete;
+	p->deleted = like->deleted;
+	p->next = s->passes;
+	s->passes = p;
+	return true;
+}
+
+/* Which pass an item belongs into: 0 plain, 1 checksum, 2 force. */
+static unsigned lane_of(struct rsync_session *s, const struct transport_item *item)
+{
+	if ((item->look != LOOK_DIR && (item->flags & MARK_WAS_DIR) != 0) && s->work->may_delete)
+		return 2;
+	return doubtful(s, item) ? 1 : 0;
+}
+
+/* Two lanes become one where that costs nothing: directories, links and deletions need no lane of their own. */
+static bool plan_apply(struct rsync_session *s)
+{
+	static const unsigned lane_flags[3] = { 0, PASS_CHECKSUM, PASS_FORCE };
+	const struct transport_work *w = s->work;
+	size_t *idx = calloc(w->n_items, sizeof(*idx)), n_lane[3] = { 0 }, plain_files = 0;
+	bool ok = idx != NULL;
+
+	for (size_t i = 0; ok && i < w->n_items; i++) {
+		unsigned lane = lane_of(s, &w->items[i]);
+
+		n_lane[lane]++;
+		if (lane == 0)
+			plain_files += w->items[i].look == LOOK_FILE ? 1 : 0;
+	}
+	/* Pushed last runs first: what is present, then what must go with all below. */
+	for (unsigned lane = 3; ok && lane-- > 0;) {
+		struct pass like = { .flags = lane_flags[lane], .max_delete = w->max_delete };
+		bool join = n_lane[1] > 0 && plain_files == 0;
+		size_t n = 0;
+
+		for (size_t i = 0; i < w->n_items; i++) {
+			unsigned of = lane_of(s, &w->items[i]);
+
+			if (of == lane || (join && lane == 1 && of == 0))
+				idx[n++] = i;
+		}
+		if (!(join && lane == 0))
+			ok = session_push(s, idx, n, &like);
+	}
+	free(idx);
+	return ok;
+}
+
+static bool plan_reconcile(struct rsync_session *s)
+{
+	const struct transport_work *w = s->work;
+	size_t *idx = calloc(w->n_items, sizeof(*idx));
+	struct pass like = { .max_delete = w->max_delete >= 0 ? w->max_delete : 1000 };
+	bool ok = idx != NULL;
+
+	for (size_t i = 0; ok && i < w->n_items; i++)
+		idx[i] = i;
+	ok = ok && session_push(s, idx, w->n_items, &like);
+	free(idx);
+	return ok;
+}
+
+int rsync_session_start(struct rsync_session *s, const struct transport_work *work, bool reconcile, struct err *err)
+{
+	size_t n = work->n_items + 1;
+
+	if (s->work != NULL)
+		return err_set(err, ERR_BUG, "a work is under way");
+	s->marks = calloc(n, sizeof(*s->marks));
+	s->note_of = calloc(n, sizeof(*s->note_of));
+	if (s->marks == NULL || s->note_of == NULL) {
+		forget_work(s);
+		return err_set(err, ERR_NOMEM, "out of memory for a work of %zu paths", work->n_items);
+	}
+	s->work = work;
+	s->reconcile = reconcile;
+	s->runs = 0;
+	s->files_done = s->bytes_done = 0;
+	loop_timer_after(s->timer, 0);
+	return 0;
+}
+
+static void on_timer(void *ctx)
+{
+	struct rsync_session *s = ctx;
+
+	if (s->work != NULL)
+		s->owner.begin(s->owner.ctx, s->work, s->reconcile);
+}
+
+static bool spawn(struct rsync_session *s, char *const *argv, struct buf *list)
+{
+	struct err err = ERR_INIT;
+
+	forget_notes(s);
+	if (rsync_run_start(&s->run, argv, s->cwd, list, &err) < 0) {
+		if (err.class == ERR_GONE)
+			err_set(&err, ERR_CONFIG, "can't start %s: install rsync, or set rsync.binary",
+				s->env->opt->rsync.binary);
+		buf_done(list);
+		rsync_session_down(s, &err);
+		return false;
+	}
+	s->env->counters->processes++;
+	log_debug(LOG_CAT_EXEC, "%s: started %s, pid %d", s->env->opt->name, argv[0], (int)s->run.proc.pid);
+	return true;
+}
+
+static void ask_local_version(struct rsync_session *s)
+{
+	char version[] = "--version";
+	char *argv[] = { s->env->opt->rsync.binary, version, NULL };
+	struct buf list;
+
+	buf_init(&list, 1);
+	(void)spawn(s, argv, &list);
+}
+
+static void run_job(struct rsync_session *s, const struct rsync_job *job, struct buf *list)
+{
+	struct arglist args;
+
+	if (!rsync_args_build(&args, job, s->env->opt)) {
+		buf_done(list);
+		out_of_memory(s);
+	} else {
+		(void)spawn(s, args.v, list);
+	}
+	arglist_done(&args);
+}
+
+static void ask_peer(struct rsync_session *s)
+{
+	const struct rsync_job job = { .kind = s->to.kind,
+				       .dest = s->to.dest,
+				       .rsh = s->to.rsh,
+				       .rsync_path = s->to.rsync_path,
+				       .probe = true,
+				       .max_delete = -1 };
+	struct buf list;
+
+	buf_init(&list, 1);
+	s->peer_asked = true;
+	run_job(s, &job, &list);
+}
+
+/* Many rules would not fit on a command line. The file is private to this worker. */
+static int make_filter_file(struct rsync_session *s, struct err *err)
+{
+	struct buf text;
+	size_t done = 0;
+	int fd, n = snprintf(s->filter_file, sizeof(s->filter_file), "%s/filter", s->env->runtime_dir);
+
+	if (n < 0 || (size_t)n >= sizeof(s->filter_file))
+		return err_set(err, ERR_LIMIT, "the runtime directory's name is too long");
+	buf_init(&text, 64u * 1024 * 1024);
+	if (!rsync_filter_text(&text, s->env->opt)) {
+		buf_done(&text);
+		return err_set(err, ERR_NOMEM, "out of memory for the filter rules");
+	}
+	(void)unlink(s->filter_file);
+	fd = open(s->filter_file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	while (fd >= 0 && done < text.len) {
+		ssize_t w = write(fd, text.data + done, text.len - done);
+
+		if (w < 0 && errno != EINTR)
+			break;
+		done += w > 0 ? (size_t)w : 0;
+	}
+	n = fd < 0 || done < text.len ? err_errno(err, errno, "can't write %s", s->filter_file) : 0;
+	if (fd >= 0)
+		(void)close(fd);
+	buf_done(&text);
+	s->filter_file_made = n == 0;
+	return n;
+}
+
+/* Without a rule rsync would list what the root holds, too. false: the root takes a process of its own. */
+static bool shield_root(struct rsync_session *s, struct pass *p)
+{
+	const char *last = NULL;
+	size_t last_len = 0;
+
+	for (size_t i = 1; i < p->n; i++) {
+		const struct transport_item *item = &s->work->items[p->items[i]];
+		const char *slash = memchr(item->path, '/', item->len);
+		size_t n = slash == NULL ? item->len : (size_t)(slash - item->path);
+
+		if (last != NULL && last_len == n && memcmp(last, item->path, n) == 0)
+			continue;
+		if (p->rules.n >= ROOT_RULES_MAX || !pass_add_rule(p, "+s ", item->path, n))
+			return false;
+		last = item->path;
+		last_len = n;
+	}
+	return pass_add_rule(p, "-s ", "*", 0);
+}
+
+static void drop_rules(struct pass *p)
+{
+	for (size_t i = 0; i < p->rules.n; i++)
+		free(p->rules.v[i]);
+	p->rules.n = 0;
+}
+
+/* The rule for everything at the top: "-s /" and a star that is a wildcard. */
+static bool close_shield(struct pass *p)
+{
+	char *rule = strdup("-s /*");
+
+	if (rule == NULL)
+		return false;
+	free(p->rules.v[p->rules.n - 1]);
+	p->rules.v[p->rules.n - 1] = rule;
+	return true;
+}
+
+static bool prepare_root(struct rsync_session *s, struct pass *p)
+{
+	struct pass *head = s->passes;
+
+	if (s->reconcile || p->n == 0 || s->work->items[p->items[0]].len != 0)
+		return true;
+	if (shield_root(s, p))
+		return close_shield(p);
+	/* The root last, when all below is done: its own time is set then. */
+	drop_rules(p);
+	s->passes = NULL;
+	if (!session_push(s, p->items, 1, p)) {
+		s->passes = head;
+		return false;
+	}
+	s->passes->next = head;
+	memmove(p->items, p->items + 1, --p->n * sizeof(*p->items));
+	return true;
+}
+
+static bool list_items(struct rsync_session *s, const struct pass *p, struct buf *list)
+{
+	for (size_t i = 0; i < p->n; i++) {
+		const struct transport_item *item = &s->work->items[p->items[i]];
+
+		(void)buf_add(list, item->len == 0 ? "." : item->path, item->len == 0 ? 1 : item->len);
+		(void)buf_add_byte(list, '\0');
+	}
+	return !list->failed;
+}
+
+static void run_pass(struct rsync_session *s, struct pass *p)
+{
+	struct rsync_job job = { .kind = s->to.kind,
+				 .dest = s->to.dest,
+				 .rsh = s->to.rsh,
+				 .rsync_path = s->to.rsync_path,
+				 .recurse = s->reconcile,
+				 .del = s->work->may_delete && (p->flags & PASS_KEEP) == 0,
+				 .force = (p->flags & PASS_FORCE) != 0,
+				 .checksum = (p->flags & PASS_CHECKSUM) != 0,
+				 .count = (p->flags & PASS_COUNT) != 0,
+				 .fine_times = session_fine_times(s),
+				 .first_rules = &p->rules,
+				 .max_delete = (p->flags & PASS_COUNT) != 0 ? -1 : p->max_delete };
+	struct buf list;
+	struct err err = ERR_INIT;
+
+	buf_init(&list, LIST_MAX);
+	s->running = p;
+	if (job.del)
+		job.missing = RSYNC_MISSING_DELETE;
+	if (s->reconcile && rsync_filter_bytes(s->env->opt) > RSYNC_FILTER_ARGS) {
+		if (!s->filter_file_made && make_filter_file(s, &err) < 0) {
+			session_finish(s, &err);
+			return;
+		}
+		job.filter_file = s->filter_file;
+	}
+	if (!prepare_root(s, p) || !list_items(s, p, &list)) {
+		buf_done(&list);
+		out_of_memory(s);
+		return;
+	}
+	run_job(s, &job, &list);
+}
+
+void session_next(struct rsync_session *s)
+{
+	struct pass *p = s->passes;
+	struct err err = ERR_INIT;
+
+	if (p == NULL) {
+		session_finish(s, NULL);
+		return;
+	}
+	if (++s->runs > RUNS_MAX) {
+		err_set(&err, ERR_AGAIN, "too many partial failures in one batch, the rest goes later");
+		session_finish(s, &err);
+		return;
+	}
+	s->passes = p->next;
+	p->next = NULL;
+	run_pass(s, p);
+}
+
+void rsync_session_go_on(struct rsync_session *s)
+{
+	if (s->local_version == 0) {
+		ask_local_version(s);
+		return;
+	}
+	if (s->to.kind != RSYNC_LOCAL && !s->peer_asked && s->local_version >= VERSION_ASKS) {
+		ask_peer(s);
+		return;
+	}
+	if (s->work->n_items == 0) {
+		session_finish(s, NULL);
+	} else if (!(s->reconcile ? plan_reconcile(s) : plan_apply(s))) {
+		out_of_memory(s);
+	} else {
+		session_next(s);
+	}
+}
+
+static void show_progress(struct rsync_session *s, const struct rsync_event *ev)
+{
+	struct transport_progress p = { .phase = s->running == NULL ? "connecting" : "sending",
+					.files = s->files_done,
+					.bytes = s->bytes_done };
+
+	if (ev->kind == RSYNC_PROGRESS) {
+		p.bytes = s->bytes_done > ev->bytes ? s->bytes_done : ev->bytes;
+		p.files_total = ev->left == 0 ? 0 : s->files_done + ev->left;
+	} else {
+		p.path = ev->name;
+		p.path_len = ev->len;
+	}
+	s->env->progress(s->env->ctx, &p);
+}
+
+static void count(struct rsync_session *s, const struct rsync_event *ev)
+{
+	bool dry = s->env->opt->rsync.dry_run || (s->running != NULL && (s->running->flags & PASS_COUNT) != 0);
+
+	if (ev->kind == RSYNC_DELETED)
+		s->deleted_now++;
+	if (dry)
+		return;
+	if (ev->kind == RSYNC_DELETED)
+		s->env->counters->deletions++;
+	if (ev->kind == RSYNC_SENT) {
+		s->env->counters->files_sent++;
+		s->env->counters->bytes_sent += ev->bytes;
+		s->files_done++;
+		s->bytes_done += ev->bytes;
+	}
+}
+
+static void on_event(void *ctx, const struct rsync_event *ev)
+{
+	struct rsync_session *s = ctx;
+
+	switch (ev->kind) {
+	case RSYNC_SENT:
+	case RSYNC_DELETED:
+	case RSYNC_CHANGED:
+	case RSYNC_PROGRESS:
+		count(s, ev);
+		show_progress(s, ev);
+		break;
+	case RSYNC_VERSION:
+		s->local_version = ev->version;
+		break;
+	case RSYNC_NEGOTIATED:
+		s->negotiated = ev->len > 2 && memcmp(ev->name, "xxh", 3) == 0;
+		break;
+	case RSYNC_FILES_TOTAL:
+		s->counted_files = ev->done;
+		break;
+	case RSYNC_FILES_DELETED:
+		s->counted_deletions = ev->done;
+		break;
+	default:
+		session_note(s, ev);
+		break;
+	}
+}
+
+static void on_ended(void *ctx, int status)
+{
+	struct rsync_session *s = ctx;
+	struct pass *p = s->running;
+	struct err err = ERR_INIT;
+
+	if (s->work == NULL)
+		return;
+	s->running = NULL;
+	if (p != NULL) {
+		session_judge(s, p, status);
+		return;
+	}
+	if (s->local_version == 0 || s->local_version < VERSION_MIN) {
+		err_set(&err, ERR_CONFIG, "%s is not rsync 3.1 or newer", s->env->opt->rsync.binary);
+		rsync_session_down(s, &err);
+		return;
+	}
+	if (rsync_outcome(status)->fate != RSYNC_OK) {
+		p = calloc(1, sizeof(*p)); /* the probe failed: judged as a run of nothing */
+		if (p == NULL)
+			out_of_memory(s);
+		else
+			session_judge(s, p, status);
+		s->peer_asked = s->work == NULL ? false : s->peer_asked;
+		return;
+	}
+	rsync_session_go_on(s);
+}

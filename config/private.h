@@ -14,6 +14,7 @@
 #define CONFIG_FILE_MAX ((size_t)1 << 20)  /* bytes of a configuration file, its includes and filter files: each */
 #define CONFIG_TEXT_MAX ((size_t)32 << 20) /* bytes of a text: a worker's dump holds all filter files */
 #define CONFIG_INCLUDE_DEPTH 10
+#define CONFIG_INCLUDES_MAX 1000
 #define CONFIG_ERRORS_MAX 200 /* messages of one run */
 #define CONFIG_SYNCS_MAX 1024
 /* A month: beyond it a time would not survive the way through a double exactly. */

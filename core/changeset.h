@@ -82,4 +82,7 @@ bool changeset_has(const struct changeset *cs, const char *path, size_t len);
 void changeset_list(const struct changeset *cs, size_t max,
 		    void (*fn)(void *ctx, const char *path, size_t len, unsigned flags), void *ctx);
 
+/* For tests: whether all internal counts, links and queues agree. */
+bool changeset_check(const struct changeset *cs);
+
 #endif

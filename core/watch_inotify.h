@@ -26,6 +26,7 @@ struct ino_source {
 	struct wnode *root;
 	uint32_t mask; /* kinds of events it wants */
 	uint64_t watches, denied, limited, failed;
+	bool too_deep;		 /* some directory's path exceeds what a record can carry */
 	bool paired;		 /* scratch: the rename in hand lies inside it */
 	bool gone;		 /* its path is no longer the directory that we watch */
 	char gone_why[160];	 /* in words */

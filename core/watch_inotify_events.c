@@ -147,7 +147,6 @@ static void moved_in(struct ino *b, struct wnode *dir, const struct event *e)
 		return;
 	}
 	ino_walk(b, kid, INO_SILENT);
-	ino_mark_moved(b, kid);
 }
 
 static void removed(struct ino *b, struct wnode *dir, const struct event *e)
@@ -289,8 +288,25 @@ static void move_onto(struct ino *b, struct wnode *kid, struct wnode *other)
 	}
 	b->swap_a = kid;
 	b->swap_b = other;
+	ino_suspect(b, kid);
 	ino_suspect(b, other);
 	ino_mark_moved(b, other);
+}
+
+/* A directory of which the tree is not sure left this name: something else may stand here. */
+static void guess(struct ino *b, struct wnode *dir, const struct event *e)
+{
+	struct wnode *n = wtree_find(&b->tree, dir, e->name, e->len);
+
+	if (n == NULL) {
+		n = wtree_add(&b->tree, dir, e->name, e->len);
+		if (n == NULL) {
+			b->rewalk = true;
+			return;
+		}
+		n->flags |= WNODE_GUESS;
+	}
+	ino_suspect(b, n);
 }
 
 static void move_dir(struct ino *b, struct wnode *kid, struct wnode *to, const struct event *t)
@@ -303,7 +319,7 @@ static void move_dir(struct ino *b, struct wnode *kid, struct wnode *to, const s
 		b->rewalk = true;
 		return;
 	}
-	if (other != NULL && (other->wd < 0 || other->wd == kid->wd)) {
+	if (other != NULL && other->wd >= 0 && other->wd == kid->wd) {
 		/* It hangs on a look that ran ahead, of the very directory that comes here now. */
 		ino_forget(b, other);
 		other = NULL;
@@ -324,10 +340,15 @@ static void renamed(struct ino *b, struct wnode *from, const struct event *f, st
 	if ((f->mask & IN_ISDIR) == 0)
 		return;
 	kid = wtree_find(&b->tree, from, f->name, f->len);
-	if (kid == NULL)
+	if (kid == NULL) {
 		moved_in(b, to, t); /* what it holds was never looked at */
-	else
+	} else {
+		bool sure = is_settled(kid);
+
 		move_dir(b, kid, to, t);
+		if (!sure)
+			guess(b, from, f);
+	}
 }
 
 static struct wnode *only_one(const struct wvec *v, const struct ino_source *s)

@@ -357,8 +357,10 @@ static bool skipped(struct ino *b, struct ino_source *s, const struct wnode *n)
 	buf_clear(&b->path2);
 	if (!wnode_path(n, &b->path2))
 		return false;
-	if (b->path2.len > PATH_BYTES_MAX)
-		return true; /* no record could name what is below */
+	if (b->path2.len > PATH_BYTES_MAX) { /* no record could name what is below */
+		s->too_deep = true;
+		return true;
+	}
 	return s->w->rq.skip_dir != NULL && s->w->rq.skip_dir(s->w->rq.skip_ctx, b->path2.data, b->path2.len);
 }
 
@@ -460,7 +462,8 @@ void ino_walk(struct ino *b, struct wnode *top, enum ino_walk how)
 /* Gone, or not what stood there: forget it. The record makes up for whatever was said of it under a wrong name. */
 static void disprove(struct ino *b, struct wnode *n)
 {
-	ino_emit_reconcile(b, n, NULL, 0, "changed while it was looked at");
+	if ((n->flags & WNODE_GUESS) == 0)
+		ino_emit_reconcile(b, n, NULL, 0, "changed while it was looked at");
 	ino_forget(b, n);
 }
 
@@ -485,7 +488,7 @@ static void look_again(struct ino *b, struct ino_source *s, struct wnode *n)
 		adopt(b, s, n, wd);
 	else
 		ino_unwatch(b, n);
-	n->flags &= (uint16_t) ~(WNODE_MOUNT | WNODE_SUSPECT);
+	n->flags &= (uint16_t) ~(WNODE_MOUNT | WNODE_SUSPECT | WNODE_GUESS);
 	ino_emit_reconcile(b, n, NULL, 0, cause);
 	ino_walk(b, n, INO_SILENT);
 }
@@ -581,6 +584,8 @@ void ino_refilter(struct ino *b, struct wnode *top)
 {
 	struct ino_source *s = source_of(top);
 
+	if (s->w->rq.skip_dir == NULL && !s->too_deep)
+		return;
 	for (struct wnode *n = top; n != NULL; n = wnode_next(n, top)) {
 		bool was = (n->flags & WNODE_SKIPPED) != 0, is = skipped(b, s, n);
 

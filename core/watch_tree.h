@@ -32,7 +32,8 @@ enum wnode_flag {
 	WNODE_SCANNED = 1u << 10, /* read while its watch was in place */
 	WNODE_MOUNT = 1u << 11,	  /* something was mounted or unmounted here */
 	WNODE_SUSPECT = 1u << 12, /* may not be what stands under its name */
-	WNODE_LONG = 1u << 13,	  /* the name did not fit in its place after a rename: kept apart (watch_tree.c) */
+	WNODE_GUESS = 1u << 13,	  /* nobody said that there is a directory of this name, but there may be */
+	WNODE_LONG = 1u << 14,	  /* the name did not fit in its place after a rename: kept apart (watch_tree.c) */
 };
 
 struct wnode {

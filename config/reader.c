@@ -1,0 +1,424 @@
+/* reader.c - from libconfig's tree to the structs, key by key through the table. The only file that sees libconfig. */
+#include <libconfig.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/private.h"
+
+/* One text on its way: libconfig's tree, the map of its lines, and the run that it is for. */
+struct reading {
+	struct config_run *run;
+	const struct config_source *src;
+};
+
+/* Where a group's keys go. */
+struct sink {
+	enum config_section section;
+	void *base;
+	struct config_place *at; /* of the section's keys, by index into the table */
+	bool native;		 /* rsync's keys may stand in the sync section */
+};
+
+static struct config_place place_of(const struct reading *r, const config_setting_t *s)
+{
+	return config_source_place(r->src, config_setting_source_line(s));
+}
+
+static const char *name_of(const config_setting_t *s)
+{
+	const char *name = config_setting_name(s);
+
+	return name == NULL ? "" : name;
+}
+
+static void scalar(const config_setting_t *s, struct config_value *v)
+{
+	switch (config_setting_type(s)) {
+	case CONFIG_TYPE_BOOL:
+		v->kind = VALUE_BOOL;
+		v->b = config_setting_get_bool(s) != CONFIG_FALSE;
+		break;
+	case CONFIG_TYPE_INT:
+		v->kind = VALUE_INT;
+		v->i = config_setting_get_int(s);
+		break;
+	case CONFIG_TYPE_INT64:
+		v->kind = VALUE_INT;
+		v->i = config_setting_get_int64(s);
+		break;
+	case CONFIG_TYPE_FLOAT:
+		v->kind = VALUE_FLOAT;
+		v->f = config_setting_get_float(s);
+		break;
+	case CONFIG_TYPE_STRING:
+		v->kind = VALUE_STRING;
+		v->s = config_setting_get_string(s);
+		break;
+	default:
+		v->kind = VALUE_OTHER;
+		break;
+	}
+}
+
+/* A member of a list, or of a group { Key = "Value"; } as "Key=Value". */
+static int add_item(const config_setting_t *s, bool map, struct config_value *list, struct err *err)
+{
+	struct config_value v = { 0 };
+	char *text = NULL;
+	int rc;
+
+	scalar(s, &v);
+	if (!map && v.kind == VALUE_STRING)
+		rc = strlist_add(&list->items, v.s);
+	else if (!map || v.kind == VALUE_OTHER || v.kind == VALUE_FLOAT)
+		return err_set(err, ERR_CONFIG, "expected a list of strings");
+	else {
+		if (v.kind == VALUE_STRING)
+			rc = asprintf(&text, "%s=%s", name_of(s), v.s);
+		else if (v.kind == VALUE_BOOL)
+			rc = asprintf(&text, "%s=%s", name_of(s), v.b ? "yes" : "no");
+		else
+			rc = asprintf(&text, "%s=%lld", name_of(s), (long long)v.i);
+		rc = rc < 0 ? -1 : strlist_add(&list->items, text);
+		if (rc != 0 && text == NULL)
+			return err_set(err, ERR_NOMEM, "out of memory");
+		free(text);
+	}
+	return rc == 0 ? 0 : err_set(err, ERR_NOMEM, "out of memory");
+}
+
+static int value_of(const config_setting_t *s, const struct config_key *k, struct config_value *v, struct err *err)
+{
+	bool group = config_setting_is_group(s) != 0;
+
+	*v = (struct config_value){ 0 };
+	scalar(s, v);
+	if (v->kind != VALUE_OTHER || (group && (k->flags & KEY_MAP) == 0))
+		return 0;
+	v->kind = VALUE_LIST;
+	for (int i = 0; k->type == TYPE_LIST && i < config_setting_length(s); i++)
+		if (add_item(config_setting_get_elem(s, (unsigned)i), group, v, err) != 0) {
+			char reason[ERR_TEXT_MAX / 2];
+
+			(void)snprintf(reason, sizeof(reason), "%.200s", err->text);
+			strlist_done(&v->items);
+			return err_set(err, err->class, "%s: %s", k->name, reason);
+		}
+	return 0;
+}
+
+static void read_key(struct reading *r, const struct sink *sink, const struct config_key *k, const config_setting_t *s)
+{
+	struct config_place at = place_of(r, s);
+	struct config_value v;
+	struct err err = ERR_INIT;
+
+	if (k->type == TYPE_IGNORED) {
+		config_warn(r->run, at, "%s is ignored: %s", k->name, k->help);
+		return;
+	}
+	/* Noted even if it is wrong, so that a bad value is not reported as missing as well. */
+	sink->at[config_key_index(k)] = at;
+	if (value_of(s, k, &v, &err) != 0 || config_value_store(k, &v, sink->base, &err) != 0) {
+		if (k->section == SECTION_SYNC && strcmp(k->name, "init") == 0 && v.kind == VALUE_STRING)
+			(void)err_set(&err, ERR_CONFIG,
+				      "init: expected true or false, not a string; lsyncd's functions are not run");
+		config_error(r->run, at, "%s", err.text);
+	}
+	strlist_done(&v.items);
+}
+
+/* The section that knows the key, for a better message. */
+static const char *elsewhere(enum config_section not_here, const char *name)
+{
+	for (int i = 0; i < CONFIG_SECTIONS; i++) {
+		const struct config_key *k;
+
+		if ((enum config_section)i == not_here)
+			continue;
+		k = config_key_find((enum config_section)i, name);
+		if (k != NULL && k->type != TYPE_IGNORED)
+			return config_section_name((enum config_section)i);
+	}
+	return NULL;
+}
+
+static void unknown_key(struct reading *r, const struct sink *sink, const config_setting_t *s)
+{
+	const char *section = config_section_name(sink->section);
+	const char *other = elsewhere(sink->section, name_of(s));
+	const char *near = config_suggest_key(sink->section, sink->native, name_of(s));
+
+	if (other != NULL)
+		config_error(r->run, place_of(r, s), "unknown key \"%s\" in a %s section; it belongs into %s = { }",
+			     name_of(s), section, other);
+	else if (near != NULL)
+		config_error(r->run, place_of(r, s), "unknown key \"%s\" in a %s section; did you mean \"%s\"?",
+			     name_of(s), section, near);
+	else
+		config_error(r->run, place_of(r, s), "unknown key \"%s\" in a %s section", name_of(s), section);
+}
+
+static void read_group(struct reading *r, const struct sink *sink, const config_setting_t *group);
+
+/* rsync = { } and ssh = { } inside a sync section. */
+static bool read_subsection(struct reading *r, const struct sink *sink, const config_setting_t *s)
+{
+	struct sink sub = { .base = sink->base, .at = sink->at };
+
+	if (sink->section != SECTION_SYNC)
+		return false;
+	if (strcmp(name_of(s), "rsync") == 0)
+		sub.section = SECTION_RSYNC;
+	else if (strcmp(name_of(s), "ssh") == 0)
+		sub.section = SECTION_SSH;
+	else
+		return false;
+	if (!config_setting_is_group(s))
+		config_error(r->run, place_of(r, s), "%s: expected a group, %s = { ... }", name_of(s), name_of(s));
+	else
+		read_group(r, &sub, s);
+	return true;
+}
+
+static const struct config_key *find_key(const struct sink *sink, const char *name)
+{
+	const struct config_key *k = config_key_find(sink->section, name);
+
+	if (k == NULL && sink->native && sink->section == SECTION_SYNC) {
+		k = config_key_find(SECTION_RSYNC, name);
+		if (k != NULL && (k->flags & KEY_PROGRAM) != 0)
+			k = NULL;
+	}
+	return k;
+}
+
+static void read_group(struct reading *r, const struct sink *sink, const config_setting_t *group)
+{
+	for (int i = 0; i < config_setting_length(group); i++) {
+		const config_setting_t *s = config_setting_get_elem(group, (unsigned)i);
+		const struct config_key *k = find_key(sink, name_of(s));
+
+		if (k != NULL)
+			read_key(r, sink, k, s);
+		else if (!read_subsection(r, sink, s))
+			unknown_key(r, sink, s);
+	}
+}
+
+/* The transport decides on defaults and on what the other keys mean, so it is looked up before they are read. */
+static const struct transport *find_transport(const struct reading *r, const config_setting_t *group)
+{
+	const char *name = NULL;
+
+	if (config_setting_lookup_string(group, "transport", &name) != CONFIG_TRUE)
+		return NULL;
+	for (const struct transport *const *t = r->run->env->transports; *t != NULL; t++)
+		if (strcmp((*t)->name, name) == 0)
+			return *t;
+	return NULL;
+}
+
+static void read_sync(struct reading *r, const config_setting_t *group)
+{
+	struct config_place at = place_of(r, group);
+	struct config_draft *d;
+	struct sync_options *s;
+	struct sink sink;
+
+	if (!config_setting_is_group(group)) {
+		config_error(r->run, at, "sync: expected groups, sync = ( { ... }, { ... } );");
+		return;
+	}
+	s = config_add_sync(r->run, at, &d);
+	if (s == NULL)
+		return;
+	d->transport = find_transport(r, group);
+	sink = (struct sink){ .section = SECTION_SYNC, .base = s, .at = d->at };
+	sink.native = d->transport != NULL && (d->transport->caps & TRANSPORT_NATIVE) != 0;
+	read_group(r, &sink, group);
+}
+
+static void read_syncs(struct reading *r, const config_setting_t *s)
+{
+	if (config_setting_is_group(s)) {
+		read_sync(r, s);
+		return;
+	}
+	if (!config_setting_is_list(s) && !config_setting_is_array(s)) {
+		config_error(r->run, place_of(r, s), "sync: expected a list of groups, sync = ( { ... }, { ... } );");
+		return;
+	}
+	for (int i = 0; i < config_setting_length(s); i++)
+		read_sync(r, config_setting_get_elem(s, (unsigned)i));
+}
+
+static void read_settings(struct reading *r, const config_setting_t *s)
+{
+	struct sink sink = { .section = SECTION_SETTINGS,
+			     .base = &r->run->c->settings,
+			     .at = r->run->settings_at };
+
+	if (config_setting_is_group(s))
+		read_group(r, &sink, s);
+	else
+		config_error(r->run, place_of(r, s), "settings: expected a group, settings = { ... };");
+}
+
+static void read_section(struct reading *r, const config_setting_t *s)
+{
+	static const char *const known[] = { "settings", "sync" };
+	const char *name = name_of(s);
+	const char *near;
+
+	if (strcmp(name, "settings") == 0)
+		read_settings(r, s);
+	else if (strcmp(name, "sync") == 0)
+		read_syncs(r, s);
+	else if (strcmp(name, "receiver") == 0)
+		config_error(r->run, place_of(r, s), "receiver: not supported by this build");
+	else if (strcmp(name, "tunnel") == 0)
+		config_warn(r->run, place_of(r, s), "tunnel is ignored: %s",
+			    config_key_find(SECTION_SYNC, "tunnel")->help);
+	else if ((near = config_suggest(known, 2, name)) != NULL)
+		config_error(r->run, place_of(r, s), "unknown section \"%s\"; did you mean \"%s\"?", name, near);
+	else
+		config_error(r->run, place_of(r, s), "unknown section \"%s\"; there are settings and sync", name);
+}
+
+/* The settings first, wherever they stand: the syncs depend on them. */
+static void read_root(struct reading *r, const config_setting_t *root)
+{
+	for (int pass = 0; pass < 2; pass++)
+		for (int i = 0; i < config_setting_length(root); i++) {
+			const config_setting_t *s = config_setting_get_elem(root, (unsigned)i);
+
+			if ((strcmp(name_of(s), "settings") == 0) == (pass == 0))
+				read_section(r, s);
+		}
+}
+
+static void finish(struct config_run *run)
+{
+	if (run->env->cli != NULL) {
+		config_cli_apply_settings(run->env->cli, run);
+		config_cli_add_syncs(run->env->cli, run);
+	}
+	config_finish_settings(run);
+	for (size_t i = 0; i < run->c->n_syncs; i++)
+		config_finish_sync(run, i);
+	config_check_syncs(run);
+}
+
+static void parse(struct config_run *run, const struct config_source *src)
+{
+	struct reading r = { .run = run, .src = src };
+	struct buf *text = (struct buf *)(uintptr_t)&src->text; /* buf_str only terminates it */
+	config_t tree;
+
+	config_init(&tree);
+	if (config_read_string(&tree, buf_str(text)) != CONFIG_TRUE) {
+		const char *why = config_error_text(&tree);
+
+		config_error(run, config_source_place(src, (unsigned)config_error_line(&tree)), "%s",
+			     why == NULL ? "syntax error" : why);
+	} else {
+		read_root(&r, config_root_setting(&tree));
+		finish(run);
+	}
+	config_destroy(&tree);
+}
+
+static void parse_text(struct config_run *run, const char *text, size_t len, const char *name, const char *dir)
+{
+	struct config_source src;
+	struct config_place where;
+	struct err err;
+
+	if (len > CONFIG_TEXT_MAX / 2)
+		config_error(run, (struct config_place){ name, 1 }, "too much text");
+	else if (config_source_build(&src, text, len, name, dir, &where, &err) != 0)
+		config_error(run, where, "%s", err.text);
+	else
+		parse(run, &src);
+	if (len <= CONFIG_TEXT_MAX / 2)
+		config_source_done(&src);
+}
+
+static void report_dropped(struct config_run *run)
+{
+	if (run->dropped > 0) {
+		char more[64];
+
+		(void)snprintf(more, sizeof(more), "%zu more errors", run->dropped);
+		(void)strlist_add(run->errors, more);
+	}
+}
+
+/* The result, or NULL if anything failed. */
+static struct config *conclude(struct config_run *run)
+{
+	for (size_t i = 0; run->c != NULL && i < run->c->n_syncs; i++)
+		free(run->drafts[i].resolved);
+	free(run->drafts);
+	report_dropped(run);
+	if (!run->failed)
+		return run->c;
+	config_free(run->c);
+	return NULL;
+}
+
+static void begin(struct config_run *run)
+{
+	struct err err = ERR_INIT;
+
+	run->c = calloc(1, sizeof(*run->c));
+	if (run->c == NULL)
+		config_out_of_memory(run);
+	else if (config_set_defaults(SECTION_SETTINGS, &run->c->settings, &err) != 0)
+		config_error(run, (struct config_place){ NULL, 0 }, "%s", err.text);
+}
+
+struct config *config_load_text(const char *text, size_t len, const char *name, const struct config_env *env,
+				struct strlist *errors)
+{
+	struct config_run run = { .env = env, .errors = errors };
+
+	begin(&run);
+	if (!run.failed)
+		parse_text(&run, text, len, name, NULL);
+	return conclude(&run);
+}
+
+static void load_file(struct config_run *run, const char *path)
+{
+	char *text = NULL, *dir;
+	size_t len = 0;
+	struct err err = ERR_INIT;
+
+	run->c->path = config_absolute(path, &err);
+	dir = run->c->path == NULL ? NULL : strdup(run->c->path);
+	if (dir == NULL || config_read_whole(path, CONFIG_FILE_MAX, &text, &len, &err) != 0) {
+		config_error(run, (struct config_place){ NULL, 0 }, "%s",
+			     err.class == ERR_NONE ? "out of memory" : err.text);
+	} else {
+		*strrchr(dir, '/') = '\0';
+		parse_text(run, text, len, path, dir);
+	}
+	free(text);
+	free(dir);
+}
+
+struct config *config_load_file(const char *path, const struct config_env *env, struct strlist *errors)
+{
+	struct config_run run = { .env = env, .errors = errors };
+
+	begin(&run);
+	if (run.failed)
+		return conclude(&run);
+	if (path != NULL)
+		load_file(&run, path);
+	else
+		finish(&run);
+	return conclude(&run);
+}

@@ -1,0 +1,420 @@
+#include "core/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/frame.h"
+
+#define READ_BYTES 4096u
+/* How long a client may take to say its request, and to take the rest of an answer that is complete. */
+#define PATIENCE_NS (60 * NS_PER_S)
+
+struct control_conn {
+	struct control_server *server;
+	struct control_conn *next, **at;
+	int fd;
+	struct loop_fd *source;
+	struct loop_timer *patience;
+	struct buf in, out;
+	bool asked;    /* the request is with the handler, or answered */
+	bool answered; /* control_exit was called: drop when all is written */
+	bool broken;   /* nothing more can be told to it: drop from the loop */
+	void (*closed)(void *ctx, struct control_conn *conn);
+	void *closed_ctx, *user;
+};
+
+struct control_server {
+	struct loop *loop;
+	int fd;
+	struct loop_fd *source;
+	char *path;
+	dev_t dev;
+	ino_t ino;
+	control_request_fn *request;
+	void *ctx;
+	struct control_conn *conns;
+	size_t n_conns;
+};
+
+/* ---- connections ---- */
+
+static void conn_drop(struct control_conn *c)
+{
+	*c->at = c->next;
+	if (c->next != NULL)
+		c->next->at = c->at;
+	c->server->n_conns--;
+	if (c->asked && !c->answered && c->closed != NULL)
+		c->closed(c->closed_ctx, c);
+	loop_fd_remove(c->source);
+	loop_timer_remove(c->patience);
+	(void)close(c->fd);
+	buf_done(&c->in);
+	buf_done(&c->out);
+	free(c);
+}
+
+/* Have the loop drop it: the shut-down socket is ready with a hang-up at once. */
+static void conn_break(struct control_conn *c)
+{
+	c->broken = true;
+	buf_done(&c->out);
+	(void)shutdown(c->fd, SHUT_RDWR);
+}
+
+/* Write what the socket takes. */
+static void conn_flush(struct control_conn *c)
+{
+	while (c->out.len > 0) {
+		ssize_t n = send(c->fd, c->out.data, c->out.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			break;
+		if (n < 0) {
+			conn_break(c);
+			return;
+		}
+		buf_consume(&c->out, (size_t)n);
+	}
+	loop_fd_set(c->source, LOOP_READ | (c->out.len > 0 || c->answered ? LOOP_WRITE : 0));
+}
+
+static void conn_say(struct control_conn *c, enum control_type type, const char *data, size_t len)
+{
+	bool idle = c->out.len == 0;
+
+	while (len > 0 && !c->broken && !c->answered) {
+		size_t n = len < CONTROL_ANSWER_MAX ? len : CONTROL_ANSWER_MAX;
+
+		if (!frame_add(&c->out, (uint8_t)type, data, n)) {
+			conn_break(c);
+			return;
+		}
+		data += n;
+		len -= n;
+	}
+	/* Only the first goes out at once; the rest follows when the loop says that there is room. */
+	if (idle && !c->broken)
+		conn_flush(c);
+}
+
+void control_out(struct control_conn *conn, const char *data, size_t len)
+{
+	conn_say(conn, CONTROL_OUT, data, len);
+}
+
+void control_err(struct control_conn *conn, const char *data, size_t len)
+{
+	conn_say(conn, CONTROL_ERR, data, len);
+}
+
+void control_progress(struct control_conn *conn, const char *data, size_t len)
+{
+	conn_say(conn, CONTROL_PROGRESS, data, len);
+}
+
+void control_exit(struct control_conn *conn, int code)
+{
+	unsigned char raw[4];
+
+	if (conn->answered)
+		return;
+	for (size_t i = 0; i < sizeof(raw); i++)
+		raw[i] = (unsigned char)((uint32_t)code >> (8 * i));
+	if (!conn->broken && !frame_add(&conn->out, CONTROL_EXIT, raw, sizeof(raw)))
+		conn_break(conn);
+	conn->answered = true;
+	loop_timer_after(conn->patience, PATIENCE_NS);
+	if (!conn->broken)
+		conn_flush(conn); /* dropped by the loop, which finds the socket writable */
+}
+
+void control_conn_set_closed(struct control_conn *conn, void (*closed)(void *ctx, struct control_conn *conn), void *ctx)
+{
+	conn->closed = closed;
+	conn->closed_ctx = ctx;
+}
+
+void control_conn_set_user(struct control_conn *conn, void *user)
+{
+	conn->user = user;
+}
+
+void *control_conn_user(const struct control_conn *conn)
+{
+	return conn->user;
+}
+
+size_t control_conn_queued(const struct control_conn *conn)
+{
+	return conn->out.len;
+}
+
+bool control_parse_request(const char *payload, size_t len, const char **argv, size_t *argc)
+{
+	size_t n = 0;
+
+	if (len > CONTROL_REQUEST_MAX || (len > 0 && payload[len - 1] != '\0'))
+		return false;
+	for (size_t at = 0; at < len; at += strlen(payload + at) + 1) {
+		if (n == CONTROL_ARGS_MAX)
+			return false;
+		argv[n++] = payload + at;
+	}
+	argv[n] = NULL;
+	*argc = n;
+	return true;
+}
+
+/* false: the connection is not worth keeping. */
+static bool conn_take(struct control_conn *c)
+{
+	const char *argv[CONTROL_ARGS_MAX + 1];
+	const char *payload;
+	size_t len, argc;
+	uint8_t type;
+	int got = frame_next(&c->in, CONTROL_REQUEST_MAX, &type, &payload, &len);
+
+	if (got == 0)
+		return true;
+	if (got < 0 || type != CONTROL_REQUEST || !control_parse_request(payload, len, argv, &argc))
+		return false;
+	c->asked = true;
+	loop_timer_stop(c->patience);
+	c->server->request(c->server->ctx, c, argc, argv);
+	return true;
+}
+
+/* false: it is gone. */
+static bool conn_read(struct control_conn *c)
+{
+	char raw[READ_BYTES];
+	ssize_t n = recv(c->fd, raw, sizeof(raw), MSG_DONTWAIT);
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	if (n == 0)
+		return false;
+	if (c->asked) /* one request a connection: what follows means nothing */
+		return true;
+	return buf_add(&c->in, raw, (size_t)n) && conn_take(c);
+}
+
+static void on_conn(void *ctx, int fd, unsigned events)
+{
+	struct control_conn *c = ctx;
+
+	(void)fd;
+	if (!c->broken && (events & LOOP_WRITE) != 0)
+		conn_flush(c);
+	if (c->broken || ((events & (LOOP_READ | LOOP_HUP)) != 0 && !conn_read(c)) || (c->answered && c->out.len == 0))
+		conn_drop(c);
+}
+
+static void on_patience(void *ctx)
+{
+	conn_drop(ctx);
+}
+
+/* ---- server ---- */
+
+static bool peer_allowed(int fd)
+{
+	struct ucred peer = { 0 };
+	socklen_t len = sizeof(peer);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || len != sizeof(peer))
+		return false;
+	return peer.uid == 0 || peer.uid == geteuid();
+}
+
+/* A last word to somebody who is not let in; a fresh socket has room for it. */
+static void refuse(int fd, const char *why)
+{
+	static const unsigned char one[4] = { 1 };
+	struct buf out;
+
+	buf_init(&out, 1024);
+	if (frame_add(&out, CONTROL_ERR, why, strlen(why)) && frame_add(&out, CONTROL_EXIT, one, sizeof(one)))
+		(void)!send(fd, out.data, out.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	buf_done(&out);
+	(void)close(fd);
+}
+
+static void conn_new(struct control_server *s, int fd)
+{
+	struct control_conn *c = calloc(1, sizeof(*c));
+
+	if (c == NULL) {
+		(void)close(fd);
+		return;
+	}
+	c->server = s;
+	c->fd = fd;
+	buf_init(&c->in, CONTROL_REQUEST_MAX + FRAME_HEADER + READ_BYTES);
+	buf_init(&c->out, CONTROL_QUEUE_MAX);
+	c->source = loop_fd_add(s->loop, fd, LOOP_READ, on_conn, c, NULL);
+	c->patience = loop_timer_add(s->loop, on_patience, c, NULL);
+	if (c->source == NULL || c->patience == NULL) {
+		loop_fd_remove(c->source);
+		loop_timer_remove(c->patience);
+		(void)close(fd);
+		free(c);
+		return;
+	}
+	loop_timer_after(c->patience, PATIENCE_NS);
+	c->next = s->conns;
+	c->at = &s->conns;
+	if (c->next != NULL)
+		c->next->at = &c->next;
+	s->conns = c;
+	s->n_conns++;
+}
+
+static void on_listen(void *ctx, int listen_fd, unsigned events)
+{
+	struct control_server *s = ctx;
+	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)events;
+	if (fd < 0)
+		return;
+	if (!peer_allowed(fd))
+		(void)close(fd);
+	else if (s->n_conns >= CONTROL_CONNECTIONS_MAX)
+		refuse(fd, "too many clients ask at once\n");
+	else
+		conn_new(s, fd);
+}
+
+static int make_address(const char *path, struct sockaddr_un *address, struct err *err)
+{
+	size_t len = strlen(path);
+
+	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	if (len == 0 || len >= sizeof(address->sun_path))
+		return err_set(err, ERR_CONFIG, "the control socket's path must have 1 to %zu bytes: %s",
+			       sizeof(address->sun_path) - 1, path);
+	memcpy(address->sun_path, path, len + 1);
+	return 0;
+}
+
+/* Remove a socket file that nobody answers at. */
+static int clear_path(const char *path, const struct sockaddr_un *address, struct err *err)
+{
+	struct stat st;
+	int fd, code = 0;
+
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : err_errno(err, errno, "%s", path);
+	if (!S_ISSOCK(st.st_mode))
+		return err_set(err, ERR_UNSAFE, "%s exists and is no socket", path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_errno(err, errno, "socket");
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
+		code = errno;
+	(void)close(fd);
+	if (code == ENOENT)
+		return 0;
+	if (code == 0 || code == EAGAIN) { /* EAGAIN: it listens, with a full backlog */
+		err_set(err, ERR_LIMIT, "another daemon answers at %s", path);
+		if (err != NULL)
+			err->code = EADDRINUSE;
+		return -1;
+	}
+	if (code != ECONNREFUSED)
+		return err_errno(err, code, "can't tell whether anybody answers at %s", path);
+	if (unlink(path) < 0 && errno != ENOENT)
+		return err_errno(err, errno, "can't remove the stale socket %s", path);
+	return 0;
+}
+
+static int bind_private(int fd, const char *path, const struct sockaddr_un *address, struct err *err)
+{
+	mode_t mask = umask(0177); /* no moment at which others may connect */
+	int rc = bind(fd, (const struct sockaddr *)address, sizeof(*address));
+	int code = errno;
+
+	(void)umask(mask);
+	return rc < 0 ? err_errno(err, code, "can't make the control socket %s", path) : 0;
+}
+
+static int server_listen(struct control_server *s, const char *path, struct err *err)
+{
+	struct sockaddr_un address;
+	struct stat st;
+
+	if (make_address(path, &address, err) < 0 || clear_path(path, &address, err) < 0)
+		return -1;
+	s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (s->fd < 0)
+		return err_errno(err, errno, "socket");
+	if (bind_private(s->fd, path, &address, err) < 0)
+		return -1;
+	if (lstat(path, &st) < 0)
+		return err_errno(err, errno, "%s", path);
+	s->dev = st.st_dev;
+	s->ino = st.st_ino;
+	if (listen(s->fd, (int)CONTROL_CONNECTIONS_MAX) < 0)
+		return err_errno(err, errno, "can't listen at %s", path);
+	s->source = loop_fd_add(s->loop, s->fd, LOOP_READ, on_listen, s, err);
+	return s->source == NULL ? -1 : 0;
+}
+
+struct control_server *control_server_new(struct loop *loop, const char *path, control_request_fn *request, void *ctx,
+					  struct err *err)
+{
+	struct control_server *s = calloc(1, sizeof(*s));
+
+	if (s != NULL)
+		s->path = strdup(path);
+	if (s == NULL || s->path == NULL) {
+		free(s);
+		err_set(err, ERR_NOMEM, "out of memory for the control socket");
+		return NULL;
+	}
+	s->loop = loop;
+	s->fd = -1;
+	s->request = request;
+	s->ctx = ctx;
+	if (server_listen(s, path, err) < 0) {
+		control_server_free(s);
+		return NULL;
+	}
+	return s;
+}
+
+void control_server_free(struct control_server *s)
+{
+	struct stat st;
+
+	if (s == NULL)
+		return;
+	while (s->conns != NULL) {
+		if (!s->conns->broken)
+			conn_flush(s->conns);
+		conn_drop(s->conns);
+	}
+	loop_fd_remove(s->source);
+	if (s->ino != 0 && lstat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
+		(void)unlink(s->path);
+	if (s->fd >= 0)
+		(void)close(s->fd);
+	free(s->path);
+	free(s);
+}
+
+size_t control_server_connections(const struct control_server *s)
+{
+	return s->n_conns;
+}

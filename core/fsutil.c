@@ -1,0 +1,320 @@
+#include "core/fsutil.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "core/path.h"
+
+#define IDENTITY_FORMAT "fansyncd-root 1 fsid %" PRIx64 " dev %" PRIu64 " ino %" PRIu64 "\n"
+/* remove_tree recurses once a level: a stranger's deep tree must not exhaust the stack. */
+#define REMOVE_DEPTH_MAX 256
+
+static int write_all(int fd, const char *data, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = write(fd, data, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -1;
+		data += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* The rename itself has to reach the disk, too. */
+static int sync_parent(const char *path)
+{
+	size_t n = path_parent_len(path, strlen(path));
+	char *dir = n == 0 ? strdup(path[0] == '/' ? "/" : ".") : strndup(path, n);
+	int fd = dir == NULL ? -1 : open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int rc = fd < 0 ? -1 : fsync(fd);
+
+	if (fd >= 0)
+		(void)close(fd);
+	free(dir);
+	return rc;
+}
+
+static int fill_temp(const char *temp, const void *data, size_t len, mode_t mode, unsigned flags)
+{
+	int fd, saved;
+
+	(void)unlink(temp); /* of a killed predecessor */
+	fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -1;
+	if (write_all(fd, data, len) < 0 || fchmod(fd, mode) < 0 || ((flags & FSUTIL_SYNC) != 0 && fsync(fd) < 0)) {
+		saved = errno;
+		(void)close(fd);
+		(void)unlink(temp);
+		errno = saved;
+		return -1;
+	}
+	return close(fd);
+}
+
+int atomic_write(const char *path, const void *data, size_t len, mode_t mode, unsigned flags, struct err *err)
+{
+	char *temp;
+	int rc = 0;
+
+	if (asprintf(&temp, "%s" PATH_TEMP_SUFFIX, path) < 0)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	if (fill_temp(temp, data, len, mode, flags) < 0) {
+		rc = err_errno(err, errno, "cannot write %s", temp);
+	} else if (rename(temp, path) < 0) {
+		rc = err_errno(err, errno, "cannot replace %s", path);
+		(void)unlink(temp);
+	} else if ((flags & FSUTIL_SYNC) != 0 && sync_parent(path) < 0) {
+		rc = err_errno(err, errno, "cannot bring %s to the disk", path);
+	}
+	free(temp);
+	return rc;
+}
+
+static int make_parents(char *path)
+{
+	for (char *p = path + 1; (p = strchr(p, '/')) != NULL; p++) {
+		int rc;
+
+		*p = '\0';
+		rc = mkdir(path, 0755);
+		*p = '/';
+		if (rc < 0 && errno != EEXIST)
+			return -1;
+	}
+	return 0;
+}
+
+int mkdir_private(const char *path, struct err *err)
+{
+	char *copy = strdup(path);
+	struct stat st;
+	int rc;
+
+	if (copy == NULL)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	rc = make_parents(copy);
+	free(copy);
+	if (rc < 0 || (mkdir(path, 0700) < 0 && errno != EEXIST))
+		return err_errno(err, errno, "cannot make the directory %s", path);
+	if (lstat(path, &st) < 0)
+		return err_errno(err, errno, "cannot look at %s", path);
+	if (!S_ISDIR(st.st_mode))
+		return err_set(err, ERR_UNSAFE, "%s is not a directory", path);
+	if (st.st_uid != geteuid() || (st.st_mode & 022) != 0)
+		return err_set(err, ERR_UNSAFE,
+			       "%s belongs to another user, or others may write to it: chown and chmod 700 it", path);
+	return 0;
+}
+
+int read_file(const char *path, size_t max, struct buf *out, struct err *err)
+{
+	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+	int rc = 0;
+
+	buf_clear(out);
+	if (fd < 0)
+		return err_errno(err, errno, "cannot open %s", path);
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		(void)close(fd);
+		return err_set(err, ERR_UNSAFE, "%s is not a regular file", path);
+	}
+	for (;;) {
+		ssize_t n;
+
+		if (!buf_reserve(out, 64u * 1024)) {
+			rc = err_set(err, ERR_NOMEM, "out of memory for %s", path);
+			break;
+		}
+		n = read(fd, out->data + out->len, 64u * 1024);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			rc = err_errno(err, errno, "cannot read %s", path);
+		if (n <= 0)
+			break;
+		out->len += (size_t)n;
+		if (out->len > max) {
+			rc = err_set(err, ERR_LIMIT, "%s is larger than %zu bytes", path, max);
+			break;
+		}
+	}
+	(void)close(fd);
+	return rc;
+}
+
+int lock_file(const char *path, enum lock_mode mode, struct err *err)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int rc;
+
+	if (fd < 0)
+		return err_errno(err, errno, "cannot open the lock %s", path);
+	do
+		rc = flock(fd, LOCK_EX | (mode == LOCK_MODE_TRY ? LOCK_NB : 0));
+	while (rc < 0 && errno == EINTR);
+	if (rc == 0)
+		return fd;
+	if (errno == EWOULDBLOCK)
+		err_set(err, ERR_AGAIN, "another process holds the lock %s", path);
+	else
+		err_errno(err, errno, "cannot lock %s", path);
+	(void)close(fd);
+	return -1;
+}
+
+/* ---- removing a tree ---- */
+
+struct removal {
+	dev_t dev;
+	struct err *err;
+	bool failed;
+};
+
+static void removal_failed(struct removal *r, enum err_class class, const char *name, int errnum)
+{
+	if (r->failed)
+		return;
+	r->failed = true;
+	if (errnum != 0)
+		err_errno(r->err, errnum, "cannot remove %s", name);
+	else
+		err_set(r->err, class, "%s is not removed: another file system, or too deep", name);
+}
+
+static void remove_entry(struct removal *r, int dir_fd, const char *name, unsigned depth);
+
+static void remove_content(struct removal *r, int fd, unsigned depth)
+{
+	DIR *dir = fdopendir(fd);
+	const struct dirent *entry;
+
+	if (dir == NULL) {
+		removal_failed(r, ERR_IO, "a directory", errno);
+		(void)close(fd);
+		return;
+	}
+	while ((entry = readdir(dir)) != NULL)
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			remove_entry(r, dirfd(dir), entry->d_name, depth + 1);
+	(void)closedir(dir);
+}
+
+static void remove_entry(struct removal *r, int dir_fd, const char *name, unsigned depth)
+{
+	struct stat st;
+	int fd;
+
+	if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT)
+		return;
+	if (errno != EISDIR && errno != EPERM) {
+		removal_failed(r, ERR_IO, name, errno);
+		return;
+	}
+	fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		removal_failed(r, ERR_IO, name, errno);
+		if (fd >= 0)
+			(void)close(fd);
+		return;
+	}
+	if (st.st_dev != r->dev || depth > REMOVE_DEPTH_MAX) {
+		removal_failed(r, ERR_UNSAFE, name, 0);
+		(void)close(fd);
+		return;
+	}
+	remove_content(r, fd, depth);
+	if (unlinkat(dir_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		removal_failed(r, ERR_IO, name, errno);
+}
+
+int remove_tree(const char *path, struct err *err)
+{
+	struct removal r = { .err = err };
+	struct stat st;
+
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : err_errno(err, errno, "cannot look at %s", path);
+	r.dev = st.st_dev;
+	remove_entry(&r, AT_FDCWD, path, 0);
+	return r.failed ? -1 : 0;
+}
+
+/* ---- the root's identity ---- */
+
+int identity_of_fd(int fd, struct root_identity *out, struct err *err)
+{
+	struct statfs fs;
+	struct stat st;
+	uint32_t id[2];
+
+	if (fstatfs(fd, &fs) < 0 || fstat(fd, &st) < 0)
+		return err_errno(err, errno, "cannot look at the source's root");
+	memcpy(id, &fs.f_fsid, sizeof(id));
+	*out = (struct root_identity){ .fsid = (uint64_t)id[0] << 32 | id[1], .dev = st.st_dev, .ino = st.st_ino };
+	return 0;
+}
+
+bool identity_same(const struct root_identity *a, const struct root_identity *b)
+{
+	return a->fsid == b->fsid && a->ino == b->ino;
+}
+
+int identity_read(const char *path, struct root_identity *out, struct err *err)
+{
+	struct buf text;
+	char end;
+	int rc;
+
+	buf_init(&text, 512u * 1024);
+	rc = read_file(path, 4096, &text, err);
+	if (rc == 0 && sscanf(buf_str(&text), "fansyncd-root 1 fsid %" SCNx64 " dev %" SCNu64 " ino %" SCNu64 "%c",
+			      &out->fsid, &out->dev, &out->ino, &end) != 4)
+		rc = err_set(err, ERR_PROTOCOL, "%s makes no sense: remove it if the source is the right one", path);
+	buf_done(&text);
+	return rc;
+}
+
+int identity_write(const char *path, const struct root_identity *id, struct err *err)
+{
+	char text[256];
+	int n = snprintf(text, sizeof(text), IDENTITY_FORMAT, id->fsid, id->dev, id->ino);
+
+	return atomic_write(path, text, (size_t)n, 0600, FSUTIL_SYNC, err);
+}
+
+int source_is_empty(int fd, struct err *err)
+{
+	int own = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = own < 0 ? NULL : fdopendir(own);
+	const struct dirent *entry;
+	int empty = 1;
+
+	if (dir == NULL) {
+		int saved = errno;
+
+		if (own >= 0)
+			(void)close(own);
+		return err_errno(err, saved, "cannot read the source's root");
+	}
+	while (empty == 1 && (entry = readdir(dir)) != NULL)
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+		    strcmp(entry->d_name, "lost+found") != 0 && !path_is_temp(entry->d_name, strlen(entry->d_name)))
+			empty = 0;
+	(void)closedir(dir);
+	return empty;
+}

@@ -135,6 +135,16 @@ FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%)
 FUZZ_BIN := $(FUZZ_SRC:%.c=$(BUILD)/%)
 
+LINK_TEST = $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)
+ifneq ($(FUZZING),)
+  HARDEN_CFLAGS := -U_FORTIFY_SOURCE $(FUZZING)
+  HARDEN_LDFLAGS :=
+  LINK_FUZZ = $(CC) $(ALL_CFLAGS) $(LDFLAGS) -fsanitize=fuzzer,address,undefined
+else
+  LINK_FUZZ = $(LINK_TEST)
+  FUZZ_DRIVER = $(BUILD)/obj/tests/fuzz/driver.o
+endif
+
 tests: $(TEST_BIN) $(FUZZ_BIN)
 
 ifneq ($(filter tests fuzzers $(BUILD)/tests/%,$(MAKECMDGOALS)),)
@@ -143,8 +153,6 @@ endif
 $(BUILD)/tests.mk: scripts/test-rules.sh $(TEST_SRC) $(FUZZ_SRC)
 	@mkdir -p $(@D)
 	@scripts/test-rules.sh $(BUILD) $(TEST_SRC) -- $(FUZZ_SRC) >$@
-
-LINK_TEST = $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)
 
 test: deps
 	@tests/run
@@ -160,14 +168,6 @@ fuzz:
 		FUZZING='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all' fuzzers
 	@FUZZ_SECONDS='$(FUZZ_SECONDS)' scripts/fuzz.sh build/fuzz $(FUZZ_SRC)
 
-ifneq ($(FUZZING),)
-  HARDEN_CFLAGS := -U_FORTIFY_SOURCE $(FUZZING)
-  HARDEN_LDFLAGS :=
-  LINK_FUZZ = $(CC) $(ALL_CFLAGS) $(LDFLAGS) -fsanitize=fuzzer,address,undefined
-else
-  LINK_FUZZ = $(LINK_TEST)
-  FUZZ_DRIVER = $(BUILD)/obj/tests/fuzz/driver.o
-endif
 fuzzers: $(FUZZ_BIN)
 
 # --- checks ----------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ finish() {
 		rm -rf "$top"
 	else
 		echo "demo: failed; the log of the daemon, also in $top/daemon.log:" >&2
-		tail -n 30 "$top/daemon.log" >&2 || :
+		tail -n 30 "$top/daemon.log" 2>/dev/null >&2 || :
 	fi
 	exit "$status"
 }

@@ -22,7 +22,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv) __attribute__((weak));
 
-enum { MAX_INPUT = 1 << 16, MAX_EDITS = 8 };
+enum { INPUT_MAX_SIZE = 1 << 16, EDITS_MAX = 8 };
 
 struct input {
 	uint8_t *data;
@@ -117,7 +117,7 @@ static void take(struct corpus *c, const uint8_t *data, size_t size)
 
 static void load_file(struct corpus *c, const char *path)
 {
-	static uint8_t data[MAX_INPUT];
+	static uint8_t data[INPUT_MAX_SIZE];
 	FILE *f = fopen(path, "re");
 	size_t size;
 
@@ -187,8 +187,8 @@ static size_t insert(uint64_t *rng, uint8_t *data, size_t size, const struct cor
 	size_t at = below(rng, size + 1), from = other ? below(rng, other->size) : 0;
 	size_t n = other && other->size ? below(rng, other->size - from) + 1 : 1;
 
-	if (n > MAX_INPUT - size)
-		n = MAX_INPUT - size;
+	if (n > INPUT_MAX_SIZE - size)
+		n = INPUT_MAX_SIZE - size;
 	memmove(data + at + n, data + at, size - at);
 	for (size_t i = 0; i < n; i++)
 		data[at + i] = other && other->size ? other->data[from + i] : odd_byte(rng);
@@ -216,12 +216,12 @@ static size_t edit(uint64_t *rng, uint8_t *data, size_t size, const struct corpu
 
 static void mutate(const struct corpus *c, uint64_t seed, unsigned long rounds)
 {
-	static uint8_t data[MAX_INPUT];
+	static uint8_t data[INPUT_MAX_SIZE];
 	uint64_t rng = seed * UINT64_C(0x9E3779B97F4A7C15) + 1;
 
 	now.mutated = true;
 	for (unsigned long round = 0; round < rounds; round++) {
-		size_t size = 0, edits = below(&rng, MAX_EDITS) + 1;
+		size_t size = 0, edits = below(&rng, EDITS_MAX) + 1;
 
 		if (c->n) {
 			const struct input *from = &c->v[below(&rng, c->n)];

@@ -128,6 +128,8 @@ void control_exit(struct control_conn *conn, int code)
 
 	if (conn->answered)
 		return;
+	if (code < 0 || code > 255)
+		code = 255;
 	for (size_t i = 0; i < sizeof(raw); i++)
 		raw[i] = (unsigned char)((uint32_t)code >> (8 * i));
 	if (!conn->broken && !frame_add(&conn->out, CONTROL_EXIT, raw, sizeof(raw)))

@@ -255,9 +255,7 @@ static void read_syncs(struct reading *r, const config_setting_t *s)
 
 static void read_settings(struct reading *r, const config_setting_t *s)
 {
-	struct sink sink = { .section = SECTION_SETTINGS,
-			     .base = &r->run->c->settings,
-			     .at = r->run->settings_at };
+	struct sink sink = { .section = SECTION_SETTINGS, .base = &r->run->c->settings, .at = r->run->settings_at };
 
 	if (config_setting_is_group(s))
 		read_group(r, &sink, s);

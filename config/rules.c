@@ -11,10 +11,10 @@
 
 /* rsync's built-in list for -C (its manual page, "--cvs-exclude"). */
 static const char *const cvs_patterns[] = {
-	"RCS",	 "SCCS", "CVS",	 "CVS.adm", "RCSLOG", "cvslog.*", "tags", "TAGS", ".make.state", ".nse_depinfo",
-	"*~",	 "#*",	 ".#*",	 ",*",	    "_$*",    "*$",	  "*.old", "*.bak", "*.BAK",	 "*.orig",
-	"*.rej", ".del-*", "*.a", "*.olb",   "*.o",    "*.obj",	  "*.so", "*.exe", "*.Z",	 "*.elc",
-	"*.ln",	 "core", ".svn/", ".git/",  ".hg/",   ".bzr/",
+	"RCS",		"SCCS",	  "CVS",   "CVS.adm", "RCSLOG", "cvslog.*", "tags",  "TAGS",  ".make.state",
+	".nse_depinfo", "*~",	  "#*",	   ".#*",     ",*",	"_$*",	    "*$",    "*.old", "*.bak",
+	"*.BAK",	"*.orig", "*.rej", ".del-*",  "*.a",	"*.olb",    "*.o",   "*.obj", "*.so",
+	"*.exe",	"*.Z",	  "*.elc", "*.ln",    "core",	".svn/",    ".git/", ".hg/",  ".bzr/",
 };
 
 typedef int add_rule(struct filter *f, const char *text, size_t len, struct err *err);
@@ -79,8 +79,8 @@ static void add_extra(struct building *b)
 	struct strlist *extra = &b->s->rsync.extra;
 	struct err err = ERR_INIT;
 
-	if (extra->n > 0 && filter_add_rsync_args(b->s->filter, extra->v, &extra->n, read_for_filter, NULL, free_arg,
-						  &err) != 0)
+	if (extra->n > 0 &&
+	    filter_add_rsync_args(b->s->filter, extra->v, &extra->n, read_for_filter, NULL, free_arg, &err) != 0)
 		failed(b, "extra", SECTION_RSYNC, NULL, &err);
 }
 
@@ -93,11 +93,16 @@ static void add_cvs(struct building *b)
 		return;
 	config_warn(b->run, config_draft_place(b->d, "cvs_exclude", SECTION_RSYNC),
 		    "cvs_exclude: rsync's list is used; .cvsignore files and CVSIGNORE are not read");
-	for (size_t i = 0; i < sizeof(cvs_patterns) / sizeof(cvs_patterns[0]); i++)
-		if (filter_add_exclude(b->s->filter, cvs_patterns[i], strlen(cvs_patterns[i]), &err) != 0) {
-			failed(b, "cvs_exclude", SECTION_RSYNC, cvs_patterns[i], &err);
+	for (size_t i = 0; i < sizeof(cvs_patterns) / sizeof(cvs_patterns[0]); i++) {
+		char rule[32];
+		/* Perishable, as rsync has them: they do not keep a deleted directory alive. */
+		int n = snprintf(rule, sizeof(rule), "-p %s", cvs_patterns[i]);
+
+		if (filter_add_rule(b->s->filter, rule, (size_t)n, &err) != 0) {
+			failed(b, "cvs_exclude", SECTION_RSYNC, rule, &err);
 			return;
 		}
+	}
 	b->s->rsync.cvs_exclude = false;
 }
 

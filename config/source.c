@@ -2,8 +2,8 @@
  * source.c - a configuration's text with its includes put in, before libconfig sees it.
  *
  * libconfig 1.5 would resolve @include itself, but only below one directory; it also cuts integers above 32 bits
- * silently, drops "\x00" and stops at a NUL byte. So includes are put in here, with a note of where each line came from,
- * large integers get the suffix L that libconfig wants, and the rest is refused.
+ * silently, drops "\x00" and stops at a NUL byte. So includes are put in here, with a note of where each line came
+ * from, large integers get the suffix L that libconfig wants, and the rest is refused.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -106,8 +106,7 @@ static const char *take_plain(struct scan *sc, const char *p, const char *end)
 	struct buf *out = &sc->src->text;
 	size_t n = 1;
 
-	if (isdigit((unsigned char)*p) ||
-	    ((*p == '-' || *p == '+') && p + 1 < end && isdigit((unsigned char)p[1])) ||
+	if (isdigit((unsigned char)*p) || ((*p == '-' || *p == '+') && p + 1 < end && isdigit((unsigned char)p[1])) ||
 	    (*p == '.' && p + 1 < end && isdigit((unsigned char)p[1])))
 		return take_number(sc, p, end);
 	if (isalpha((unsigned char)*p) || *p == '*')

@@ -43,7 +43,8 @@ static size_t distance(const char *a, size_t alen, const char *b, size_t blen)
 			size_t change = prev[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
 
 			now[j] = least(prev[j] + 1, now[j - 1] + 1, change);
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && before[j - 2] + 1 < now[j])
+			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+			    before[j - 2] + 1 < now[j])
 				now[j] = before[j - 2] + 1;
 		}
 	}

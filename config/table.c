@@ -24,12 +24,13 @@ static const struct config_choice inotify_words[] = { { "CloseWrite", INOTIFY_CL
 						      { NULL, 0 } };
 
 static const struct config_choice facility_words[] = {
-	{ "user", LOG_USER },	  { "daemon", LOG_DAEMON }, { "auth", LOG_AUTH },     { "authpriv", LOG_AUTHPRIV },
-	{ "cron", LOG_CRON },	  { "ftp", LOG_FTP },	    { "kern", LOG_KERN },     { "lpr", LOG_LPR },
-	{ "mail", LOG_MAIL },	  { "news", LOG_NEWS },	    { "syslog", LOG_SYSLOG }, { "uucp", LOG_UUCP },
-	{ "local0", LOG_LOCAL0 }, { "local1", LOG_LOCAL1 }, { "local2", LOG_LOCAL2 }, { "local3", LOG_LOCAL3 },
-	{ "local4", LOG_LOCAL4 }, { "local5", LOG_LOCAL5 }, { "local6", LOG_LOCAL6 }, { "local7", LOG_LOCAL7 },
-	{ NULL, 0 }
+	{ "user", LOG_USER },	      { "daemon", LOG_DAEMON }, { "auth", LOG_AUTH },
+	{ "authpriv", LOG_AUTHPRIV }, { "cron", LOG_CRON },	{ "ftp", LOG_FTP },
+	{ "kern", LOG_KERN },	      { "lpr", LOG_LPR },	{ "mail", LOG_MAIL },
+	{ "news", LOG_NEWS },	      { "syslog", LOG_SYSLOG }, { "uucp", LOG_UUCP },
+	{ "local0", LOG_LOCAL0 },     { "local1", LOG_LOCAL1 }, { "local2", LOG_LOCAL2 },
+	{ "local3", LOG_LOCAL3 },     { "local4", LOG_LOCAL4 }, { "local5", LOG_LOCAL5 },
+	{ "local6", LOG_LOCAL6 },     { "local7", LOG_LOCAL7 }, { NULL, 0 }
 };
 
 /* clang-format off */

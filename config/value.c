@@ -87,7 +87,8 @@ static int store_string(const struct config_key *k, const struct config_value *v
 			return err_set(err, ERR_NOMEM, "out of memory");
 	} else {
 		if (v->s[0] == '~' && (v->s[1] == '/' || v->s[1] == '\0'))
-			return err_set(err, ERR_CONFIG, "%s: \"~\" is not expanded here, write the whole path", k->name);
+			return err_set(err, ERR_CONFIG, "%s: \"~\" is not expanded here, write the whole path",
+				       k->name);
 		copy = config_absolute(v->s, err);
 		if (copy == NULL)
 			return -1;
@@ -144,7 +145,7 @@ static int bad_choice(const struct config_key *k, const char *word, struct err *
 
 static int store_choice(const struct config_key *k, const struct config_value *v, void *field, struct err *err)
 {
-	const char *word = v->kind == VALUE_STRING			       ? v->s
+	const char *word = v->kind == VALUE_STRING				 ? v->s
 			   : v->kind == VALUE_BOOL && k->flags & KEY_CHOICE_BOOL ? (v->b ? "true" : "false")
 										 : NULL;
 	bool number = v->kind == VALUE_INT && (k->flags & KEY_CHOICE_NUM) != 0;

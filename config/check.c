@@ -1,0 +1,366 @@
+/* check.c - what no single key tells: defaults that depend on others, and syncs that would get in each other's way. */
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "config/private.h"
+#include "core/path.h"
+
+#define NAME_MAX_LEN 64
+
+static bool given(const struct config_run *run, const char *key)
+{
+	return run->settings_at[config_key_index(config_key_find(SECTION_SETTINGS, key))].file != NULL;
+}
+
+static struct config_place settings_place(const struct config_run *run, const char *key)
+{
+	return run->settings_at[config_key_index(config_key_find(SECTION_SETTINGS, key))];
+}
+
+/* "fansyncd", and "fansyncd-NAME" for a configuration NAME.conf that is not the default one: two on a host must not
+ * share a socket or a directory of state. */
+static char *instance(const struct config *c)
+{
+	const char *base = c->path == NULL ? NULL : strrchr(c->path, '/') + 1;
+	size_t len = base == NULL ? 0 : strlen(base);
+	char *name = NULL;
+
+	if (base == NULL || strcmp(c->path, CONFIG_DEFAULT_PATH) == 0)
+		return strdup("fansyncd");
+	if (len > 5 && strcmp(base + len - 5, ".conf") == 0)
+		len -= 5;
+	return asprintf(&name, "fansyncd-%.*s", (int)(len < 64 ? len : 64), base) < 0 ? NULL : name;
+}
+
+static void default_state_dir(struct config_run *run, const char *name)
+{
+	const char *state = secure_getenv("XDG_STATE_HOME"), *home = secure_getenv("HOME");
+	char **dir = &run->c->settings.state_dir;
+	int rc;
+
+	if (*dir != NULL)
+		return;
+	if (geteuid() == 0)
+		rc = asprintf(dir, "/var/lib/%s", name);
+	else if (state != NULL && state[0] == '/')
+		rc = asprintf(dir, "%s/%s", state, name);
+	else if (home != NULL && home[0] == '/')
+		rc = asprintf(dir, "%s/.local/state/%s", home, name);
+	else {
+		config_error(run, (struct config_place){ NULL, 0 }, "stateDir: there is no HOME to put it in, set it");
+		return;
+	}
+	if (rc < 0) {
+		*dir = NULL;
+		config_out_of_memory(run);
+	}
+}
+
+static void default_socket(struct config_run *run, const char *name)
+{
+	const char *runtime = secure_getenv("XDG_RUNTIME_DIR");
+	const char *dir = geteuid() == 0			 ? "/run"
+			  : runtime != NULL && runtime[0] == '/' ? runtime
+								 : run->c->settings.state_dir;
+
+	if (run->c->settings.control_socket != NULL || dir == NULL)
+		return;
+	if (asprintf(&run->c->settings.control_socket, "%s/%s.sock", dir, name) < 0) {
+		run->c->settings.control_socket = NULL;
+		config_out_of_memory(run);
+	}
+}
+
+static void check_parents(struct config_run *run)
+{
+	size_t n;
+	const struct config_key *table = config_table(&n);
+
+	for (size_t i = 0; i < n; i++) {
+		const struct config_key *k = &table[i];
+		char *const *path = (char *const *)(const void *)((const char *)&run->c->settings + k->offset);
+		struct stat st;
+		char *dir, *slash;
+
+		if (k->section != SECTION_SETTINGS || (k->flags & KEY_PARENT) == 0 || *path == NULL)
+			continue;
+		dir = strdup(*path);
+		if (dir == NULL) {
+			config_out_of_memory(run);
+			return;
+		}
+		slash = strrchr(dir, '/');
+		slash[slash == dir ? 1 : 0] = '\0';
+		if (stat(dir, &st) != 0)
+			config_error(run, run->settings_at[i], "%s: directory %s: %s", k->name, dir, strerror(errno));
+		else if (!S_ISDIR(st.st_mode))
+			config_error(run, run->settings_at[i], "%s: %s is no directory", k->name, dir);
+		free(dir);
+	}
+}
+
+static void check_log_words(struct config_run *run)
+{
+	const struct strlist *log = &run->c->settings.log;
+
+	for (size_t i = 0; i < log->n; i++)
+		if (strcmp(log->v[i], "all") != 0 && strcmp(log->v[i], "scarce") != 0 &&
+		    !(log->v[i][0] >= 'A' && log->v[i][0] <= 'Z'))
+			config_error(
+				run, settings_place(run, "log"),
+				"log: \"%s\" is neither all nor scarce nor a category, which begins with a capital",
+				log->v[i]);
+}
+
+void config_finish_settings(struct config_run *run)
+{
+	const struct settings *s = &run->c->settings;
+	char *name = instance(run->c);
+
+	if (name == NULL) {
+		config_out_of_memory(run);
+		return;
+	}
+	default_state_dir(run, name);
+	default_socket(run, name);
+	free(name);
+	if (s->control_socket != NULL && strlen(s->control_socket) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+		config_error(run, settings_place(run, "controlSocket"),
+			     "controlSocket: %s is longer than the %zu bytes that a socket's path may have",
+			     s->control_socket, sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
+	check_log_words(run);
+	if (run->env->check_paths)
+		check_parents(run);
+}
+
+/* ---- one sync ---- */
+
+static void sync_error(struct config_run *run, struct config_draft *d, const char *key, const char *text)
+{
+	d->broken = true;
+	config_error(run, config_draft_place(d, key, SECTION_SYNC), "%s", text);
+}
+
+static void finish_name(struct config_run *run, struct sync_options *s, struct config_draft *d, size_t i)
+{
+	if (s->name == NULL && !config_draft_given(d, "name", SECTION_SYNC)) {
+		if (asprintf(&s->name, "sync%zu", i + 1) < 0) {
+			s->name = NULL;
+			config_out_of_memory(run);
+		}
+		return;
+	}
+	if (s->name == NULL)
+		return;
+	if (strlen(s->name) > NAME_MAX_LEN)
+		sync_error(run, d, "name", "name: longer than 64 characters");
+	for (const char *p = s->name; *p != '\0'; p++)
+		if (!isgraph((unsigned char)*p) || (unsigned char)*p >= 0x80 || *p == '/') {
+			sync_error(run, d, "name", "name: only printable ASCII without blanks and slashes");
+			break;
+		}
+	if (s->name[0] == '.' || s->name[0] == '-')
+		sync_error(run, d, "name", "name: must not begin with a dot or a dash");
+}
+
+static void unknown_transport(struct config_run *run, const struct sync_options *s, struct config_draft *d)
+{
+	const char *words[32], *near;
+	char list[256] = "";
+	size_t n = 0, len = 0;
+
+	d->broken = true;
+	for (const struct transport *const *t = run->env->transports; *t != NULL && n < 32; t++) {
+		words[n++] = (*t)->name;
+		if (len < sizeof(list))
+			len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s", n > 1 ? ", " : "", (*t)->name);
+	}
+	near = s->transport == NULL ? NULL : config_suggest(words, n, s->transport);
+	if (s->transport == NULL) {
+		if (!config_draft_given(d, "transport", SECTION_SYNC))
+			config_error(run, d->section, "transport is missing; it is one of %s", list);
+	} else {
+		config_error(run, config_draft_place(d, "transport", SECTION_SYNC),
+			     "unknown transport \"%s\"%s%s%s; there are %s", s->transport,
+			     near == NULL ? "" : "; did you mean \"", near == NULL ? "" : near,
+			     near == NULL ? "" : "\"?", list);
+	}
+}
+
+static void finish_archive(struct sync_options *s, const struct config_draft *d)
+{
+	struct {
+		const char *key;
+		bool *field;
+	} members[] = {
+		{ "links", &s->rsync.links },	    { "times", &s->rsync.times }, { "perms", &s->rsync.perms },
+		{ "owner", &s->rsync.owner },	    { "group", &s->rsync.group }, { "devices", &s->rsync.devices },
+		{ "specials", &s->rsync.specials },
+	};
+
+	if (!config_draft_given(d, "archive", SECTION_RSYNC) && d->transport != NULL)
+		s->rsync.archive = (d->transport->caps & TRANSPORT_NATIVE) != 0;
+	for (size_t i = 0; s->rsync.archive && i < sizeof(members) / sizeof(members[0]); i++)
+		if (!config_draft_given(d, members[i].key, SECTION_RSYNC))
+			*members[i].field = true;
+}
+
+static void finish_from_settings(struct config_run *run, struct sync_options *s, const struct config_draft *d)
+{
+	const struct settings *set = &run->c->settings;
+
+	if (!config_draft_given(d, "delay", SECTION_SYNC) && d->transport != NULL)
+		s->delay_ns = d->transport->default_delay_ns;
+	if (!config_draft_given(d, "inotifyMode", SECTION_SYNC) || given(run, "inotifyMode"))
+		if (!config_draft_given(d, "inotifyMode", SECTION_SYNC))
+			s->inotify_mode = set->inotify_mode;
+	/* A cap: a sync's own may be lower. */
+	if (set->max_delays > 0 &&
+	    (!config_draft_given(d, "maxDelays", SECTION_SYNC) || s->max_delays > set->max_delays))
+		s->max_delays = set->max_delays;
+	if (s->max_processes > 1)
+		config_warn(run, config_draft_place(d, "maxProcesses", SECTION_SYNC),
+			    "maxProcesses: a sync has one worker, which sends any number of changes together");
+}
+
+static bool local_target(const char *t)
+{
+	size_t slash = strcspn(t, "/");
+
+	return memchr(t, ':', slash) == NULL;
+}
+
+static void check_host(struct config_run *run, struct sync_options *s, struct config_draft *d)
+{
+	bool host = (d->transport->caps & TRANSPORT_HOST) != 0;
+
+	if (host && s->host == NULL && !config_draft_given(d, "host", SECTION_SYNC))
+		sync_error(run, d, "host", "host is missing");
+	if (host && s->targetdir == NULL && !config_draft_given(d, "targetdir", SECTION_SYNC))
+		sync_error(run, d, "targetdir", "targetdir is missing");
+	if (host && s->target != NULL)
+		sync_error(run, d, "target", "target: this transport takes host and targetdir instead");
+	if (!host && s->host != NULL)
+		sync_error(run, d, "host", "host: this transport takes target instead");
+	if (!host && s->targetdir != NULL)
+		sync_error(run, d, "targetdir", "targetdir: this transport takes target instead");
+	if (!host && s->target == NULL && !config_draft_given(d, "target", SECTION_SYNC))
+		sync_error(run, d, "target", "target is missing");
+	if (s->bidirectional && (d->transport->caps & TRANSPORT_LOOK) == 0)
+		sync_error(run, d, "bidirectional",
+			   "bidirectional: this transport can't look at the target, which that needs");
+}
+
+static int make_absolute(struct config_run *run, struct config_draft *d, const char *key, char **path)
+{
+	struct err err = ERR_INIT;
+	/* A target with ".." in it, and any source, are resolved; other targets stay as they are named. */
+	bool resolve = strcmp(key, "source") == 0 || strstr(*path, "..") != NULL;
+	char *abs = resolve && run->env->check_paths ? config_canonical(*path, &err) : config_absolute(*path, &err);
+
+	if (abs == NULL) {
+		d->broken = true;
+		config_error(run, config_draft_place(d, key, SECTION_SYNC), "%s: %s", key, err.text);
+		return -1;
+	}
+	if (**path != '/' && config_draft_place(d, key, SECTION_SYNC).line > 0)
+		config_warn(run, config_draft_place(d, key, SECTION_SYNC), "%s: relative to the current directory: %s",
+			    key, abs);
+	free(*path);
+	*path = abs;
+	return 0;
+}
+
+static void check_source(struct config_run *run, struct sync_options *s, struct config_draft *d)
+{
+	struct config_place at = config_draft_place(d, "source", SECTION_SYNC);
+	struct stat st;
+
+	if (s->source == NULL) {
+		d->broken = true;
+		if (!config_draft_given(d, "source", SECTION_SYNC))
+			config_error(run, d->section, "source is missing");
+		return;
+	}
+	if (make_absolute(run, d, "source", &s->source) != 0 || !run->env->check_paths)
+		return;
+	if (stat(s->source, &st) != 0) {
+		if (run->c->settings.insist)
+			config_warn(run, at, "source %s: %s", s->source, strerror(errno));
+		else
+			config_error(run, at, "source %s: %s", s->source, strerror(errno));
+	} else if (!S_ISDIR(st.st_mode)) {
+		config_error(run, at, "source %s is no directory", s->source);
+	}
+}
+
+static void check_files(struct config_run *run, struct sync_options *s, const struct config_draft *d)
+{
+	size_t n;
+	const struct config_key *table = config_table(&n);
+
+	for (size_t i = 0; i < n; i++) {
+		const char *path;
+
+		if (table[i].section == SECTION_SETTINGS || (table[i].flags & KEY_EXISTS) == 0)
+			continue;
+		path = *(char *const *)(const void *)((const char *)s + table[i].offset);
+		if (path != NULL && path[0] == '/' && access(path, R_OK) != 0)
+			config_error(run, config_draft_place(d, table[i].name, table[i].section), "%s: %s: %s",
+				     table[i].name, path, strerror(errno));
+	}
+}
+
+static void check_values(struct config_run *run, struct sync_options *s, struct config_draft *d)
+{
+	if (s->require_marker != NULL &&
+	    (s->require_marker[0] == '\0' || !path_valid(s->require_marker, strlen(s->require_marker))))
+		sync_error(run, d, "requireMarker", "requireMarker: must be a path below the tree, without \"..\"");
+	if (s->retry_min_ns > s->retry_max_ns)
+		sync_error(run, d, config_draft_given(d, "retryMin", SECTION_SYNC) ? "retryMin" : "retryMax",
+			   "retryMin: larger than retryMax");
+}
+
+static void validate(struct config_run *run, struct sync_options *s, struct config_draft *d)
+{
+	struct err err = ERR_INIT;
+
+	if (d->broken || d->transport->validate == NULL)
+		return;
+	if (d->transport->validate(s, &err) != 0) {
+		d->broken = true;
+		config_error(run, d->section, "%s", err.text);
+	}
+}
+
+void config_finish_sync(struct config_run *run, size_t i)
+{
+	struct sync_options *s = &run->c->syncs[i];
+	struct config_draft *d = &run->drafts[i];
+
+	finish_name(run, s, d, i);
+	finish_archive(s, d);
+	finish_from_settings(run, s, d);
+	if (run->env->cli != NULL)
+		config_cli_apply_sync(run->env->cli, run, s, d);
+	check_source(run, s, d);
+	check_values(run, s, d);
+	if (run->env->check_paths)
+		check_files(run, s, d);
+	if (config_rules_build(run, s, d) != 0)
+		d->broken = true;
+	if (d->transport == NULL) {
+		unknown_transport(run, s, d);
+		return;
+	}
+	check_host(run, s, d);
+	d->local = (d->transport->caps & TRANSPORT_LOCAL_TARGET) != 0 && s->target != NULL && local_target(s->target);
+	if (d->local && make_absolute(run, d, "target", &s->target) != 0)
+		return;
+	validate(run, s, d);
+}

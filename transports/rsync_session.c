@@ -194,22 +194,29 @@ static void out_of_memory(struct rsync_session *s)
 	session_finish(s, &err);
 }
 
-bool pass_add_rule(struct pass *p, const char *prefix, const char *path, size_t len)
+/* Takes `rule` (NULL: out of memory). */
+static bool add_rule_text(struct pass *p, char *rule)
 {
-	char **v = realloc(p->rules.v, (p->rules.n + 1) * sizeof(char *));
-	struct buf rule;
+	char **v = rule == NULL ? NULL : realloc(p->rules.v, (p->rules.n + 1) * sizeof(char *));
 
-	if (v == NULL)
-		return false;
-	p->rules.v = v;
-	buf_init(&rule, 2 * PATH_BYTES_MAX + 64);
-	if (!rsync_rule_for(&rule, prefix, path, len)) {
-		buf_done(&rule);
+	if (v == NULL) {
+		free(rule);
 		return false;
 	}
-	p->rules.v[p->rules.n] = strdup(buf_str(&rule));
+	p->rules.v = v;
+	p->rules.v[p->rules.n++] = rule;
+	return true;
+}
+
+bool pass_add_rule(struct pass *p, const char *prefix, const char *path, size_t len)
+{
+	struct buf rule;
+	bool ok;
+
+	buf_init(&rule, 2 * PATH_BYTES_MAX + 64);
+	ok = rsync_rule_for(&rule, prefix, path, len) && add_rule_text(p, strdup(buf_str(&rule)));
 	buf_done(&rule);
-	return p->rules.v[p->rules.n] != NULL && ++p->rules.n > 0;
+	return ok;
 }
 
 bool session_push(struct rsync_session *s, const size_t *items, size_t n, const struct pass *like)
@@ -424,7 +431,7 @@ static bool shield_root(struct rsync_session *s, struct pass *p)
 		last = item->path;
 		last_len = n;
 	}
-	return pass_add_rule(p, "-s ", "*", 0);
+	return add_rule_text(p, strdup("-s /*"));
 }
 
 static void drop_rules(struct pass *p)
@@ -434,18 +441,6 @@ static void drop_rules(struct pass *p)
 	p->rules.n = 0;
 }
 
-/* The rule for everything at the top: "-s /" and a star that is a wildcard. */
-static bool close_shield(struct pass *p)
-{
-	char *rule = strdup("-s /*");
-
-	if (rule == NULL)
-		return false;
-	free(p->rules.v[p->rules.n - 1]);
-	p->rules.v[p->rules.n - 1] = rule;
-	return true;
-}
-
 static bool prepare_root(struct rsync_session *s, struct pass *p)
 {
 	struct pass *head = s->passes;
@@ -453,7 +448,7 @@ static bool prepare_root(struct rsync_session *s, struct pass *p)
 	if (s->reconcile || p->n == 0 || s->work->items[p->items[0]].len != 0)
 		return true;
 	if (shield_root(s, p))
-		return close_shield(p);
+		return true;
 	/* The root last, when all below is done: its own time is set then. */
 	drop_rules(p);
 	s->passes = NULL;

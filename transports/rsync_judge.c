@@ -1,0 +1,391 @@
+/*
+ * rsync_judge.c - what an ended rsync means for the paths it was given. rsync gives no verdict per path: exit 0
+ * confirms all, after a partial failure its messages name paths, and what they don't name is run once more on its own.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "core/path.h"
+#include "transports/rsync_passes.h"
+
+/* How often a reconcile is repeated around what could not be read. */
+#define ROUNDS_MAX 3u
+#define DELETIONS_DEFAULT 1000
+
+/* ---- what it says while it runs ---- */
+
+static void remember_text(struct rsync_session *s, const char *text, size_t len)
+{
+	size_t room = s->said.max - s->said.len - 1;
+
+	if (s->said.len > 0 && room > 2)
+		(void)buf_add_str(&s->said, "; ");
+	room = s->said.max - s->said.len - 1;
+	if (room > 0)
+		(void)buf_add(&s->said, text, len < room ? len : room);
+}
+
+static bool keep_note(struct rsync_session *s, const struct rsync_event *ev, size_t off, size_t n)
+{
+	struct note *note;
+
+	if (s->n_notes == NOTES_MAX)
+		return false;
+	if (s->n_notes == s->notes_cap) {
+		size_t cap = s->notes_cap == 0 ? 16 : s->notes_cap * 2;
+		struct note *notes = realloc(s->notes, cap * sizeof(*notes));
+
+		if (notes == NULL)
+			return false;
+		s->notes = notes;
+		s->notes_cap = cap;
+	}
+	note = &s->notes[s->n_notes];
+	*note = (struct note){ .kind = ev->kind, .path = malloc(n + 1), .len = n };
+	if (note->path == NULL)
+		return false;
+	memcpy(note->path, ev->name + off, n);
+	note->path[n] = '\0';
+	err_set(&note->err, ev->code == 0 ? ERR_IO : err_class_of_errno(ev->code), "%.*s",
+		(int)(ev->text_len < 400 ? ev->text_len : 400), ev->text);
+	note->err.code = ev->code;
+	s->n_notes++;
+	return true;
+}
+
+void session_note(struct rsync_session *s, const struct rsync_event *ev)
+{
+	size_t off, n;
+
+	if (ev->kind == RSYNC_DELETION_OFF)
+		s->deletion_off = true;
+	if (ev->code == ENOSPC || ev->code == EDQUOT)
+		s->no_space = true;
+	if ((ev->kind == RSYNC_FAILED || ev->kind == RSYNC_VANISHED || ev->kind == RSYNC_BLOCKED) &&
+	    rsync_name_cut(&s->names, ev->name, ev->len, &off, &n)) {
+		if (!keep_note(s, ev, off, n))
+			s->notes_lost = true;
+		return;
+	}
+	if (ev->text_len > 0)
+		remember_text(s, ev->text, ev->text_len);
+}
+
+/* ---- the end ---- */
+
+static struct err reason(struct rsync_session *s, const struct rsync_outcome *o)
+{
+	struct err e = ERR_INIT;
+	const char *said = buf_str(&s->said);
+
+	err_set(&e, o->class == ERR_NONE ? ERR_IO : o->class, "%s (%s %d)%s%s", o->words,
+		o->fate == RSYNC_RETRY && o->code < 0 ? "status" : "rsync exit", o->code, said[0] == '\0' ? "" : ": ",
+		said);
+	e.code = o->code;
+	return e;
+}
+
+static void settle_all(struct rsync_session *s, const struct pass *p, enum verdict v, const struct err *why)
+{
+	for (size_t i = 0; i < p->n; i++)
+		session_settle(s, p->items[i], v, why);
+}
+
+/* Collects the items of a pass that are to be run again. */
+struct again {
+	size_t *items;
+	size_t n;
+};
+
+static bool again_push(struct rsync_session *s, const struct again *a, struct pass like)
+{
+	like.rules = (struct strlist){ 0 };
+	like.next = NULL;
+	return session_push(s, a->items, a->n, &like);
+}
+
+/* A directory stands where something must go, or be made, and holds something. */
+static void blocked(struct rsync_session *s, const struct pass *p, size_t item, const struct note *note,
+		    struct again *force)
+{
+	struct err why = ERR_INIT;
+
+	if (!s->work->may_delete) {
+		err_set(&why, ERR_CONFIG, "a directory of that name at the target holds files, and `delete` is off");
+		session_settle(s, item, VERDICT_REJECT, &why);
+	} else if ((p->flags & PASS_FORCE) == 0) {
+		force->items[force->n++] = item;
+		s->marks[item] = ITEM_NAMED;
+	} else if (s->work->items[item].look == LOOK_ABSENT && filter_count(s->env->opt->filter) > 0) {
+		session_settle(s, item, VERDICT_DONE, NULL); /* what is left there is excluded, and so stays */
+	} else {
+		session_settle(s, item, VERDICT_RETRY, &note->err);
+	}
+}
+
+static void apply_note(struct rsync_session *s, const struct pass *p, const struct note *note, struct again *force)
+{
+	size_t item = rsync_item_for(s->work, note->path, note->len);
+
+	if (item == SIZE_MAX) {
+		/* An implied parent, or a path below one of ours: the rest of the batch is run again all the same. */
+		remember_text(s, note->err.text, strlen(note->err.text));
+		return;
+	}
+	if (s->marks[item] != ITEM_OPEN)
+		return;
+	if (note->kind == RSYNC_BLOCKED)
+		blocked(s, p, item, note, force);
+	else if (note->kind == RSYNC_VANISHED)
+		session_settle(s, item, VERDICT_GONE, NULL);
+	else
+		session_settle(s, item, VERDICT_RETRY, &note->err);
+}
+
+/* Messages first, then what they leave: `rest` are the items of the pass that are still open. */
+static bool apply_notes(struct rsync_session *s, const struct pass *p, struct again *rest, size_t *named)
+{
+	struct again force = { .items = calloc(p->n + 1, sizeof(size_t)) };
+	struct pass like = { .flags = p->flags | PASS_FORCE, .max_delete = p->max_delete };
+	bool ok;
+
+	rest->items = calloc(p->n + 1, sizeof(size_t));
+	if (force.items == NULL || rest->items == NULL) {
+		free(force.items);
+		return false;
+	}
+	for (size_t i = 0; i < s->n_notes; i++)
+		apply_note(s, p, &s->notes[i], &force);
+	for (size_t i = 0; i < p->n; i++)
+		if (s->marks[p->items[i]] == ITEM_OPEN)
+			rest->items[rest->n++] = p->items[i];
+	*named = p->n - rest->n;
+	for (size_t i = 0; i < force.n; i++)
+		s->marks[force.items[i]] = ITEM_OPEN;
+	ok = again_push(s, &force, like);
+	free(force.items);
+	return ok;
+}
+
+/* Nobody is named: halves tell who it is, and a single one it is itself. */
+static bool split(struct rsync_session *s, const struct pass *p, const struct again *rest, const struct err *why)
+{
+	struct pass like = { .flags = p->flags, .max_delete = p->max_delete, .round = p->round };
+	struct again half = { .items = rest->items, .n = rest->n / 2 };
+
+	if (rest->n <= 1) {
+		if (rest->n == 1)
+			session_settle(s, rest->items[0], VERDICT_RETRY, why);
+		return true;
+	}
+	if (!again_push(s, &half, like))
+		return false;
+	half.items += half.n;
+	half.n = rest->n - half.n;
+	return again_push(s, &half, like);
+}
+
+static bool apply_partial(struct rsync_session *s, const struct pass *p, const struct rsync_outcome *o)
+{
+	struct again rest = { 0 };
+	struct err why = reason(s, o);
+	size_t named = 0;
+	bool ok = apply_notes(s, p, &rest, &named);
+
+	if (ok && named > 0) {
+		struct pass like = { .flags = p->flags, .max_delete = p->max_delete, .round = p->round + 1 };
+
+		ok = again_push(s, &rest, like);
+	} else if (ok) {
+		ok = split(s, p, &rest, &why);
+	}
+	free(rest.items);
+	return ok;
+}
+
+static bool apply_ok(struct rsync_session *s, const struct pass *p)
+{
+	struct again rest = { 0 };
+	size_t named;
+	bool ok = apply_notes(s, p, &rest, &named);
+
+	for (size_t i = 0; ok && i < rest.n; i++)
+		session_settle(s, rest.items[i], VERDICT_DONE, NULL);
+	free(rest.items);
+	return ok;
+}
+
+static void apply_delete_stop(struct rsync_session *s, const struct pass *p)
+{
+	struct err why = ERR_INIT;
+
+	err_set(&why, ERR_UNSAFE,
+		"not deleted: more deletions than maxDelete (%lld) allows; raise it, or run fansyncd --sync-now "
+		"--allow-delete",
+		(long long)p->max_delete);
+	for (size_t i = 0; i < p->n; i++) {
+		bool gone = s->work->items[p->items[i]].look == LOOK_ABSENT;
+
+		session_settle(s, p->items[i], gone ? VERDICT_REJECT : VERDICT_DONE, gone ? &why : NULL);
+	}
+}
+
+static bool judge_apply(struct rsync_session *s, struct pass *p, const struct rsync_outcome *o)
+{
+	if (o->fate == RSYNC_OK)
+		return apply_ok(s, p);
+	if (o->fate == RSYNC_PARTIAL)
+		return apply_partial(s, p, o);
+	apply_delete_stop(s, p);
+	return true;
+}
+
+/* ---- reconcile ---- */
+
+/* Paths inside what was compared become marks of their own, with a backoff of their own. */
+static size_t tell_found(struct rsync_session *s)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->n_notes; i++) {
+		const struct note *note = &s->notes[i];
+		size_t item = rsync_item_find(s->work, note->path, note->len);
+
+		if (note->kind == RSYNC_BLOCKED)
+			continue; /* excluded files keep it, as in any full run of rsync */
+		n++;
+		if (note->kind == RSYNC_VANISHED)
+			continue;
+		if (item != SIZE_MAX && note->len > 0)
+			session_settle(s, item, VERDICT_RETRY, &note->err);
+		else
+			s->env->found(s->env->ctx, note->path, note->len, VERDICT_RETRY, &note->err);
+	}
+	return n;
+}
+
+/* One directory that can't be read stops rsync's deletions everywhere: once more without it, so that they happen
+ * elsewhere. */
+static bool reconcile_around(struct rsync_session *s, const struct pass *p)
+{
+	struct pass like = {
+		.flags = p->flags, .round = p->round + 1, .max_delete = p->max_delete, .deleted = p->deleted
+	};
+	struct again all = { .items = p->items, .n = p->n };
+	struct pass *again;
+
+	if (!again_push(s, &all, like))
+		return false;
+	again = s->passes;
+	for (size_t i = 0; i < p->rules.n; i++)
+		if (!pass_add_rule(again, "- ", p->rules.v[i] + 3, strlen(p->rules.v[i]) - 3))
+			return false;
+	for (size_t i = 0; i < s->n_notes; i++)
+		if (s->notes[i].kind == RSYNC_FAILED && s->notes[i].len > 0 &&
+		    !pass_add_rule(again, "- ", s->notes[i].path, s->notes[i].len))
+			return false;
+	return true;
+}
+
+static bool reconcile_partial(struct rsync_session *s, struct pass *p, const struct rsync_outcome *o)
+{
+	struct err why = reason(s, o);
+	size_t told = tell_found(s);
+
+	if (told == 0 || s->notes_lost) {
+		settle_all(s, p, VERDICT_RETRY, &why);
+		return true;
+	}
+	if (s->deletion_off && s->work->may_delete && p->round < ROUNDS_MAX)
+		return reconcile_around(s, p);
+	settle_all(s, p, VERDICT_DONE, NULL);
+	return true;
+}
+
+static void refuse_deletions(struct rsync_session *s, const struct pass *p, const char *limit)
+{
+	struct err why = ERR_INIT;
+
+	err_set(&why, ERR_UNSAFE,
+		"the source lacks more than %s of what the target holds: nothing more is deleted there. If that is "
+		"right, run "
+		"fansyncd --sync-now --allow-delete, or set maxDelete (allowEmptySource for an empty source)",
+		limit);
+	settle_all(s, p, VERDICT_REJECT, &why);
+}
+
+/* The default limit depends on how much there is: count, with a dry run. */
+static bool reconcile_stopped(struct rsync_session *s, struct pass *p)
+{
+	struct pass like = {
+		.flags = PASS_COUNT, .round = p->round, .max_delete = -1, .deleted = p->deleted + s->deleted_now
+	};
+	struct again all = { .items = p->items, .n = p->n };
+	char limit[32];
+
+	if (s->work->max_delete < 0 && (p->flags & PASS_COUNTED) == 0)
+		return again_push(s, &all, like);
+	(void)snprintf(limit, sizeof(limit), "%lld entries", (long long)p->max_delete);
+	refuse_deletions(s, p, limit);
+	return true;
+}
+
+static bool reconcile_counted(struct rsync_session *s, struct pass *p)
+{
+	struct pass like = { .flags = PASS_COUNTED, .round = p->round, .max_delete = -1 };
+	struct again all = { .items = p->items, .n = p->n };
+	uint64_t half = s->counted_files / 2, limit = half > DELETIONS_DEFAULT ? half : DELETIONS_DEFAULT;
+	char words[64];
+
+	if (p->deleted + s->counted_deletions <= limit) {
+		/* A few more may go meanwhile; a flood of them is stopped again. */
+		like.max_delete = (int64_t)(limit - p->deleted);
+		return again_push(s, &all, like);
+	}
+	(void)snprintf(words, sizeof(words), "%llu entries (%llu)", (unsigned long long)limit,
+		       (unsigned long long)(p->deleted + s->counted_deletions));
+	refuse_deletions(s, p, words);
+	return true;
+}
+
+static bool judge_reconcile(struct rsync_session *s, struct pass *p, const struct rsync_outcome *o)
+{
+	if ((p->flags & PASS_COUNT) != 0 && o->fate == RSYNC_OK)
+		return reconcile_counted(s, p);
+	if (o->fate == RSYNC_DELETE_STOP)
+		return reconcile_stopped(s, p);
+	if (o->fate == RSYNC_PARTIAL)
+		return reconcile_partial(s, p, o);
+	(void)tell_found(s);
+	settle_all(s, p, VERDICT_DONE, NULL);
+	return true;
+}
+
+void session_judge(struct rsync_session *s, struct pass *p, int status)
+{
+	const struct rsync_outcome *o = rsync_outcome(status);
+	struct err why = reason(s, o);
+	bool ok = true;
+
+	if (o->fate == RSYNC_DOWN || o->fate == RSYNC_CONFIG || (o->fate == RSYNC_PARTIAL && s->no_space)) {
+		if (s->no_space)
+			why.class = ERR_NOSPACE;
+		pass_free(p);
+		rsync_session_down(s, &why);
+		return;
+	}
+	if (o->fate == RSYNC_RETRY)
+		settle_all(s, p, VERDICT_RETRY, &why);
+	else
+		ok = s->reconcile ? judge_reconcile(s, p, o) : judge_apply(s, p, o);
+	pass_free(p);
+	if (ok) {
+		session_next(s);
+		return;
+	}
+	err_set(&why, ERR_NOMEM, "out of memory for the rest of the batch");
+	session_finish(s, &why);
+}

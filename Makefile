@@ -79,7 +79,7 @@ endif
 lib_cflags = $(shell $(PKG_CONFIG) --cflags $(1) 2>/dev/null)
 lib_libs = $(shell $(PKG_CONFIG) --libs $(1) 2>/dev/null || echo $(2))
 LIB_CFLAGS := $(call lib_cflags,libconfig)
-LIBS := $(call lib_libs,libconfig,-lconfig)
+LIBS := $(call lib_libs,libconfig,-lconfig) -lm
 
 BASE_CPPFLAGS = -I. -D_GNU_SOURCE -DFANSYNCD_VERSION='"$(VERSION)"' -DFANSYNCD_SYSCONFDIR='"$(SYSCONFDIR)"' $(LIB_CFLAGS)
 ALL_CPPFLAGS = $(BASE_CPPFLAGS) $(CPPFLAGS)

@@ -39,6 +39,15 @@ static int env_config_text(void *ctx, const struct sync_options *opt, struct buf
 	return d->deps->text_of(d->config, (size_t)(opt - d->config->syncs), out);
 }
 
+static void env_drain(void *ctx)
+{
+	struct daemon *d = ctx;
+	struct err err = ERR_INIT;
+
+	if (d->watchers != NULL && watcher_drain(d->watchers, &err) < 0)
+		log_error("cannot read the kernel's events: %s", err.text);
+}
+
 static bool env_slot_take(void *ctx)
 {
 	struct daemon *d = ctx;
@@ -524,6 +533,7 @@ static int set_up(struct daemon *d, struct err *err)
 		.loop = d->loop,
 		.runtime_root = d->runtime_root,
 		.config_text = env_config_text,
+		.drain = env_drain,
 		.slot_take = env_slot_take,
 		.slot_give = env_slot_give,
 		.changed = env_changed,

@@ -180,6 +180,23 @@ void sources_on_record(void *ctx, struct watched *w, const struct change *c)
 	d->poll_all = true;
 }
 
+/* Whether a first comparison of the source is still to end: then `insist` says whether a problem ends the daemon. */
+static bool starting(const struct source *s)
+{
+	const struct daemon *d = s->daemon;
+
+	for (size_t i = 0; i < d->n_members; i++) {
+		struct sync_snapshot snap;
+
+		if (d->members[i]->source != s)
+			continue;
+		sync_snapshot(d->members[i]->sync, &snap);
+		if (!snap.first_done)
+			return true;
+	}
+	return false;
+}
+
 void sources_on_state(void *ctx, struct watched *w, enum watched_state state, const char *why)
 {
 	struct daemon *d = ctx;
@@ -194,7 +211,7 @@ void sources_on_state(void *ctx, struct watched *w, enum watched_state state, co
 	case WATCHED_PARTIAL:
 		log_error("%s: only partly watched: %s", s->path, why);
 		set_why(s, why);
-		if (!d->config->settings.insist)
+		if (!d->config->settings.insist && starting(s))
 			daemon_stop(d, 255);
 		break;
 	case WATCHED_GONE:

@@ -74,7 +74,8 @@ static void add_parent(struct maker *m, const char *path, size_t len)
 	enum look look;
 	struct stat st;
 
-	if (len == 0 || (m->have_parent && m->parent_len == n && (n == 0 || memcmp(m->parent, path, n) == 0)))
+	if (!m->in->dir_times || len == 0 ||
+	    (m->have_parent && m->parent_len == n && (n == 0 || memcmp(m->parent, path, n) == 0)))
 		return;
 	m->parent = path;
 	m->parent_len = n;
@@ -118,6 +119,8 @@ static void plan_absent(struct maker *m, size_t i)
 
 	if ((b->flags & MARK_BORN) != 0 || (b->flags & (MARK_NAME | MARK_RECURSIVE)) == 0) {
 		settle(m, i, VERDICT_GONE, NULL);
+		if ((b->flags & MARK_NAME) != 0)
+			add_parent(m, b->path, b->len);
 		return;
 	}
 	if (!m->p->part[PLAN_APPLY].work.may_delete || b->len == 0 || is_protected(m, b)) {

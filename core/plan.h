@@ -5,7 +5,7 @@
  * The rules that keep a late or early look from doing harm are here, once for all transports:
  *  - an absent path is deleted on the target by its topmost ancestor (or itself) that is absent and whose *name* is
  *    marked in this batch; an absent path without such an ancestor is GONE: the event that explains it is on its way;
- *  - a path first seen being created that is gone again (MARK_BORN) needs no contact with the target;
+ *  - a path first seen being created that is gone again (MARK_BORN) is nothing to the target;
  *  - what cannot be looked at (denied, I/O error) is neither sent nor deleted, but tried again;
  *  - what the filter does not include is not sent, what it protects is not deleted;
  *  - a recursive mark on a directory is a reconcile, which covers all items below; on anything else a plain one;
@@ -47,6 +47,7 @@ struct plan_input {
 	int64_t max_delete; /* for all steps; -1: default */
 	unsigned caps;	    /* of the transport */
 	bool delete_excluded;
+	bool dir_times; /* directories' mtimes are mirrored */
 	int (*look)(void *ctx, const char *path, size_t len, enum look *out, struct stat *st, struct err *err);
 	/* Verdicts that need no transport. */
 	void (*settle)(void *ctx, size_t index, enum verdict v, const struct err *why);

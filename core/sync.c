@@ -269,6 +269,13 @@ static void item_verdict(struct sync *s, const struct wire_verdict *v)
 	(void)changeset_settle(s->changes, s->batch->id, v->index, v->v, not_before, now);
 }
 
+static void before_verdicts(void *ctx)
+{
+	struct sync *s = ctx;
+
+	s->env->drain(s->env->ctx);
+}
+
 static void on_verdict(void *ctx, uint64_t batch_id, const struct wire_verdict *v)
 {
 	struct sync *s = ctx;
@@ -445,6 +452,7 @@ static int start_worker(struct sync *s, struct err *err)
 {
 	static const struct worker_events template = {
 		.ready = on_ready,
+		.before_verdicts = before_verdicts,
 		.verdict = on_verdict,
 		.found = on_found,
 		.batch_done = on_batch_done,

@@ -30,6 +30,9 @@ struct sync_env {
 	const char *runtime_root; /* a private directory; each worker gets one of its own below it */
 	/* The configuration text of a worker. */
 	int (*config_text)(void *ctx, const struct sync_options *opt, struct buf *out);
+	/* Read the kernel's events to the end now. A verdict may only be believed when every rename that happened while
+	 * the batch was in flight has been recorded: it copies marks that are in flight, and the verdict ends them. */
+	void (*drain)(void *ctx);
 	/* settings.maxProcesses: a batch may leave only with a slot. */
 	bool (*slot_take)(void *ctx);
 	void (*slot_give)(void *ctx);

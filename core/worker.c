@@ -317,6 +317,7 @@ static void start_batch(struct worker *w)
 		.max_delete = (w->batch_flags & WIRE_ALLOW_DELETE) != 0 ? INT64_MAX : w->opt->max_delete,
 		.caps = w->transport->caps,
 		.delete_excluded = w->opt->rsync.delete_excluded,
+		.dir_times = w->opt->rsync.times && !w->opt->rsync.omit_dir_times,
 		.look = look,
 		.settle = plan_settle,
 		.settle_rename = plan_settle_rename,

@@ -18,7 +18,7 @@
 struct worker_link {
 	struct loop *loop;
 	struct worker_events events;
-	char *prefix; /* "NAME: " */
+	char *prefix; /* the name of the sync */
 	pid_t pid;    /* 0: reaped */
 	int fd;	      /* -1: closed */
 	struct loop_fd *fd_source;
@@ -44,7 +44,7 @@ void worker_link_kill(struct worker_link *l)
 
 static void broken(struct worker_link *l, const char *what)
 {
-	log_error("%sthe worker sent %s: it is replaced", l->prefix, what);
+	log_error("%s: the worker sent %s: it is replaced", l->prefix, what);
 	close_socket(l);
 	worker_link_kill(l);
 }
@@ -80,6 +80,7 @@ static bool on_verdicts(struct worker_link *l, const char *p, size_t len)
 
 	if (!wire_get_verdicts(p, len, &r, &id))
 		return false;
+	l->events.before_verdicts(l->events.ctx);
 	while ((got = wire_next_verdict(&r, &v)) > 0)
 		l->events.verdict(l->events.ctx, id, &v);
 	return got == 0;
@@ -255,7 +256,7 @@ struct worker_link *worker_link_start(struct loop *loop, const struct worker_spe
 	l->heard_ns = clock_mono_ns();
 	buf_init(&l->in, WIRE_FRAME_MAX + 2 * READ_BYTES);
 	buf_init(&l->out, WIRE_QUEUE_MAX);
-	if (asprintf(&l->prefix, "%s: ", spec->name) < 0)
+	if (asprintf(&l->prefix, "%s", spec->name) < 0)
 		l->prefix = NULL;
 	if (l->prefix == NULL || !wire_put_config(&l->out, &spec->config)) {
 		err_set(err, ERR_NOMEM, "out of memory");

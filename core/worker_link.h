@@ -22,6 +22,8 @@ struct worker_link;
 
 struct worker_events {
 	void (*ready)(void *ctx);
+	/* Verdicts follow: the moment to read what the kernel has to say of the time in which they came about. */
+	void (*before_verdicts)(void *ctx);
 	void (*verdict)(void *ctx, uint64_t batch_id, const struct wire_verdict *v);
 	void (*found)(void *ctx, const struct wire_found *f);
 	void (*batch_done)(void *ctx, uint64_t batch_id);

@@ -107,6 +107,15 @@ static bool again_push(struct rsync_session *s, const struct again *a, struct pa
 	return session_push(s, a->items, a->n, &like);
 }
 
+/* The source is another one than it was when the batch was looked at: the events that say so are on their way. */
+static bool changed_meanwhile(const struct note *note)
+{
+	bool gone = note->err.code == ENOENT || note->err.code == ENOTDIR || note->err.code == EISDIR ||
+		    note->err.code == ELOOP;
+
+	return note->kind == RSYNC_VANISHED || (gone && strstr(note->err.text, "[sender]") != NULL);
+}
+
 /* A directory stands where something must go, or be made, and holds something. */
 static void blocked(struct rsync_session *s, const struct pass *p, size_t item, const struct note *note,
 		    struct again *force)
@@ -139,7 +148,7 @@ static void apply_note(struct rsync_session *s, const struct pass *p, const stru
 		return;
 	if (note->kind == RSYNC_BLOCKED)
 		blocked(s, p, item, note, force);
-	else if (note->kind == RSYNC_VANISHED)
+	else if (changed_meanwhile(note))
 		session_settle(s, item, VERDICT_GONE, NULL);
 	else
 		session_settle(s, item, VERDICT_RETRY, &note->err);
@@ -257,7 +266,7 @@ static size_t tell_found(struct rsync_session *s)
 		if (note->kind == RSYNC_BLOCKED)
 			continue; /* excluded files keep it, as in any full run of rsync */
 		n++;
-		if (note->kind == RSYNC_VANISHED)
+		if (changed_meanwhile(note))
 			continue;
 		if (item != SIZE_MAX && note->len > 0)
 			session_settle(s, item, VERDICT_RETRY, &note->err);

@@ -340,7 +340,7 @@ static bool spawn(struct rsync_session *s, char *const *argv, struct buf *list)
 		return false;
 	}
 	s->env->counters->processes++;
-	log_debug(LOG_CAT_EXEC, "%s: started %s, pid %d", s->env->opt->name, argv[0], (int)s->run.proc.pid);
+	log_debug(LOG_CAT_EXEC, "started %s, pid %d", argv[0], (int)s->run.proc.pid);
 	return true;
 }
 

@@ -13,7 +13,6 @@ struct fan_node {
 	struct fan_node *key_next, *name_next; /* chains of the two tables */
 	struct fan_node *use_prev, *use_next;  /* by last use; NULL-terminated at both ends */
 	struct fan_node *fresh_prev, *fresh_next;
-	uint64_t epoch; /* when it was placed */
 	uint64_t denied_at;
 	uint32_t key_hash, name_hash;
 	unsigned pins;
@@ -28,7 +27,7 @@ struct fan_cache {
 	struct fan_node **by_key, **by_name;
 	struct fan_node *used_last, *used_first; /* most and least recently used */
 	struct fan_node *fresh;
-	uint64_t epoch, denials;
+	uint64_t denials;
 };
 
 static uint32_t hash_bytes(uint32_t h, const void *data, size_t len)
@@ -99,7 +98,6 @@ static void touch(struct fan_cache *c, struct fan_node *n)
 
 static void set_fresh(struct fan_cache *c, struct fan_node *n)
 {
-	n->epoch = c->epoch;
 	if (n->fresh)
 		return;
 	n->fresh = true;
@@ -222,7 +220,6 @@ void fan_cache_settle(struct fan_cache *c)
 {
 	while (c->fresh != NULL)
 		unset_fresh(c, c->fresh);
-	c->epoch++;
 }
 
 void fan_cache_readmit(struct fan_cache *c)
@@ -330,21 +327,10 @@ static bool lies_below(const struct fan_node *n, const struct fan_node *top)
 	return n != NULL;
 }
 
-/* Free the name for another; false when what has it carries `parent`. */
-static bool vacate(struct fan_cache *c, const struct fan_node *parent, const char *name, size_t len,
-		   const struct fan_node *except)
-{
-	struct fan_node *there = fan_cache_child(c, parent, name, len);
-
-	if (there != NULL && there != except)
-		fan_cache_drop(c, there);
-	return true;
-}
-
 struct fan_node *fan_cache_add(struct fan_cache *c, const struct fan_key *k, struct fan_node *parent, const char *name,
 			       size_t len)
 {
-	struct fan_node *n = lookup(c, k);
+	struct fan_node *n = lookup(c, k), *there;
 
 	if (n != NULL && lies_below(parent, n))
 		return NULL;
@@ -352,7 +338,9 @@ struct fan_node *fan_cache_add(struct fan_cache *c, const struct fan_key *k, str
 		fan_cache_drop(c, n);
 		n = NULL;
 	}
-	(void)vacate(c, parent, name, len, n);
+	there = fan_cache_child(c, parent, name, len);
+	if (there != NULL && there != n)
+		fan_cache_drop(c, there);
 	if (n == NULL)
 		n = insert(c, k, parent);
 	else
@@ -391,7 +379,6 @@ struct fan_node *fan_cache_pin(struct fan_cache *c, const struct fan_key *k)
 		if (n == NULL)
 			return NULL;
 		n->loose = true;
-		n->epoch = c->epoch;
 	}
 	if (n->denied) {
 		n->denied = false;
@@ -420,12 +407,23 @@ struct fan_node *fan_cache_child(const struct fan_cache *c, const struct fan_nod
 
 void fan_cache_move(struct fan_cache *c, struct fan_node *n, struct fan_node *parent, const char *name, size_t len)
 {
+	struct fan_node *there;
+
 	/* A directory cannot come to lie below itself: then what we believe is wrong, and goes. */
 	if (lies_below(parent, n)) {
 		fan_cache_drop(c, n);
 		return;
 	}
-	(void)vacate(c, parent, name, len, n);
+	there = fan_cache_child(c, parent, name, len);
+	if (there == n)
+		return;
+	if (there != NULL) {
+		bool impossible = lies_below(n, there);
+
+		fan_cache_drop(c, there);
+		if (impossible)
+			return;
+	}
 	unplace(c, n);
 	if (!place(c, n, parent, name, len))
 		fan_cache_drop(c, n);
@@ -448,9 +446,8 @@ void fan_node_placed(struct fan_node *n)
 	n->loose = false;
 }
 
-bool fan_node_settled(const struct fan_cache *c, const struct fan_node *n)
+bool fan_node_settled(const struct fan_node *n)
 {
-	(void)c;
 	while (n != NULL && !n->fresh)
 		n = n->parent;
 	return n == NULL;

@@ -53,7 +53,7 @@ void fan_node_placed(struct fan_node *n);
 
 struct fan_node *fan_cache_child(const struct fan_cache *c, const struct fan_node *parent, const char *name,
 				 size_t len);
-/* The child was renamed; what was at the new name goes. */
+/* The child was renamed; what was at the new name goes. The node itself goes when that cannot be. */
 void fan_cache_move(struct fan_cache *c, struct fan_node *n, struct fan_node *parent, const char *name, size_t len);
 /* Forget a node and all below it; pinned ones become loose. */
 void fan_cache_drop(struct fan_cache *c, struct fan_node *n);
@@ -66,7 +66,7 @@ void fan_cache_readmit(struct fan_cache *c);
 void fan_cache_clear(struct fan_cache *c);
 
 /* Whether the node and all above it are settled. */
-bool fan_node_settled(const struct fan_cache *c, const struct fan_node *n);
+bool fan_node_settled(const struct fan_node *n);
 struct fan_node *fan_node_parent(const struct fan_node *n);
 uint32_t fan_node_view(const struct fan_node *n);
 /* The path of `n` below `top`, an ancestor or itself, put in place of what is in `out`. */

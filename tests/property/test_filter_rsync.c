@@ -1,0 +1,721 @@
+/* LINK: core/filter.c core/filter_args.c core/err.c */
+/*
+ * The filter against rsync itself: random rule lists over a random tree. What a dry run of rsync would transfer, or
+ * delete, is what the filter must say.
+ *
+ * SEED=N runs another sequence (0: one of its own each time), ROUNDS=N that many rule lists.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/filter.h"
+
+#define SOURCE_ENTRIES 130
+#define EXTRA_ENTRIES 90
+#define NODES_MAX (SOURCE_ENTRIES + EXTRA_ENTRIES)
+#define DEPTH_MAX 5
+#define PATH_SIZE 512
+#define OPTIONS_MAX 32
+#define TEXT_SIZE 1024
+#define ROUNDS_DEFAULT 400
+
+/* ---- chance ---- */
+
+struct rng {
+	uint64_t state;
+};
+
+static uint64_t draw(struct rng *r)
+{
+	uint64_t z = r->state += UINT64_C(0x9E3779B97F4A7C15);
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+	return z ^ (z >> 31);
+}
+
+static size_t below(struct rng *r, size_t n)
+{
+	return (size_t)(draw(r) % n);
+}
+
+static bool percent(struct rng *r, unsigned p)
+{
+	return below(r, 100) < p;
+}
+
+#define PICK(r, table) ((table)[below(r, sizeof(table) / sizeof((table)[0]))])
+
+/* ---- trees ---- */
+
+struct node {
+	char path[PATH_SIZE];
+	size_t len, depth;
+	bool is_dir;
+	bool named; /* by rsync, in the run that is looked at */
+};
+
+struct tree {
+	char root[PATH_SIZE];
+	struct node v[NODES_MAX];
+	size_t n;
+};
+
+static const char *const names[] = {
+	"a",   "b",   "c",     "a",    "b",  "ab",   "ba",    "a.b",	  "b.c", "A",	"1",   "a b", " a",
+	"a ",  "[a]", "[",     "]",    "a*", "*",    "a?b",   "\\a",	  "\\",	 "a\\", "-a",  "- a", "+ b",
+	"!",   "#a",  ";",     "a\nb", "\n", "\xff", "a\xff", "\xc3\xa9", "**",	 "***", ".a",  "...", "_",
+	"a,b", "^a",  "{a,b}", ":a",   "~a", "B",    "2",     "a-b",	  "-",	 "\ta", "a\r",
+};
+
+static struct node *tree_find(struct tree *t, const char *path, size_t len)
+{
+	for (size_t i = 0; i < t->n; i++)
+		if (t->v[i].len == len && memcmp(t->v[i].path, path, len) == 0)
+			return &t->v[i];
+	return NULL;
+}
+
+static void in_tree(const struct tree *t, const char *path, char *out)
+{
+	assert_true(snprintf(out, 2 * PATH_SIZE, "%s/%s", t->root, path) < 2 * PATH_SIZE);
+}
+
+static void make_file(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+
+	assert_true(fd >= 0);
+	close(fd);
+}
+
+static void tree_add(struct tree *t, const char *path, size_t depth, char kind)
+{
+	char full[2 * PATH_SIZE];
+	struct node *n = &t->v[t->n++];
+
+	n->len = strlen(path);
+	assert_true(n->len < sizeof(n->path));
+	memcpy(n->path, path, n->len + 1);
+	n->depth = depth;
+	n->is_dir = kind == 'd';
+	in_tree(t, path, full);
+	if (kind == 'd')
+		assert_int_equal(mkdir(full, 0755), 0);
+	else if (kind == 'l')
+		assert_int_equal(symlink(".", full), 0);
+	else
+		make_file(full);
+}
+
+/* A new entry in a random directory of `t`, under a name that neither tree has there. */
+static void tree_grow(struct tree *t, struct tree *other, struct rng *r)
+{
+	char path[PATH_SIZE];
+	const struct node *in = percent(r, 12) || t->n == 0 ? NULL : &t->v[below(r, t->n)];
+	size_t depth = in == NULL ? 1 : in->depth + 1;
+	char kind = percent(r, 50) ? 'd' : percent(r, 15) ? 'l' : 'f';
+
+	if (in != NULL && (!in->is_dir || depth > DEPTH_MAX))
+		return;
+	snprintf(path, sizeof(path), "%.400s%s%s", in == NULL ? "" : in->path, in == NULL ? "" : "/", PICK(r, names));
+	if (tree_find(t, path, strlen(path)) == NULL && tree_find(other, path, strlen(path)) == NULL)
+		tree_add(t, path, depth, kind);
+}
+
+static size_t parent_len(const char *path, size_t len)
+{
+	while (len > 0 && path[len - 1] != '/')
+		len--;
+	return len == 0 ? 0 : len - 1;
+}
+
+/* The target of a deletion: part of what the source has, and entries that it has not. */
+static void target_fill(struct tree *target, struct tree *source, struct rng *r)
+{
+	for (size_t i = 0; i < source->n; i++) {
+		const struct node *n = &source->v[i];
+		size_t up = parent_len(n->path, n->len);
+
+		if (percent(r, 70) && (up == 0 || tree_find(target, n->path, up) != NULL))
+			tree_add(target, n->path, n->depth, n->is_dir ? 'd' : 'f');
+	}
+	for (size_t have = target->n; target->n < have + EXTRA_ENTRIES && target->n < NODES_MAX;)
+		tree_grow(target, source, r);
+}
+
+/* ---- rules ---- */
+
+struct options {
+	char *v[OPTIONS_MAX + 1];
+	size_t n;
+	char file[2 * PATH_SIZE]; /* that one of them may name */
+};
+
+static const char *const tokens[] = {
+	"a",	 "b",	  "c",	  "ab",	  ".",	  "*",	   "*",		"**",		"***",	   "?",
+	"/",	 "/",	  "[ab]", "[!a]", "[^a]", "[a-c]", "[]a]",	"[[:alpha:]]",	"[!]a]",   "[[:upper:]b]",
+	"[a",	 "\\a",	  "\\*",  "\\[",  "\\",	  "-",	   " ",		"\n",		"\xff",	   "[a-]",
+	"[\\]]", "[c-a]", "[/a]", "[[]",  "[:a]", "[--a]", "[[:foo:]]", "[[:punct:]]*", "[\xff]",  "[!\x80-\xff]",
+	"]",	 "!",	  "#",	  "_",	  "a*",	  "*b",	   "[a-b-c]",	"[[:digit:]A]", "\\?",	   "[\\a-c]",
+	"*/",	 "/*",	  "**/",  "/**",  "a/",	  "/b",	   "[!a-c]*",	"[[:a]",	"[a\\-c]", "[[:space:]]",
+};
+
+static void append(char *out, const char *s)
+{
+	size_t len = strlen(out), more = strlen(s);
+
+	if (len + more < TEXT_SIZE) {
+		memcpy(out + len, s, more + 1);
+	}
+}
+
+/* Some byte of a path, as a pattern may put it. */
+static void append_byte(char *out, char c, struct rng *r)
+{
+	char text[8];
+
+	switch (percent(r, 25) ? below(r, 5) : 9) {
+	case 0:
+		append(out, "?");
+		return;
+	case 1:
+		append(out, "*");
+		return;
+	case 2:
+		snprintf(text, sizeof(text), "[%c]", c);
+		break;
+	case 3:
+		snprintf(text, sizeof(text), "\\%c", c);
+		break;
+	case 4:
+		snprintf(text, sizeof(text), "[^%c]", c == 'a' ? 'b' : 'a');
+		break;
+	default:
+		snprintf(text, sizeof(text), "%c", c);
+	}
+	append(out, text);
+}
+
+static void path_pattern(char *out, const struct tree *t, struct rng *r)
+{
+	const struct node *n = &t->v[below(r, t->n)];
+	const char *p = n->path;
+
+	for (size_t skip = below(r, n->depth); skip > 0; skip--)
+		p = strchr(p, '/') + 1;
+	for (bool exact = percent(r, 30); *p != '\0'; p++) {
+		char plain[2] = { *p, '\0' };
+
+		if (exact || *p == '/')
+			append(out, plain);
+		else
+			append_byte(out, *p, r);
+	}
+}
+
+static void append_pattern(char *out, const struct tree *t, struct rng *r)
+{
+	static const char *const before[] = { "/", "/", "/", "**/", "**", "*/", "/**/", "***" };
+	static const char *const after[] = { "/", "/", "/", "/***", "/**", "***", "*", "/*", "**" };
+	size_t start = strlen(out);
+
+	if (percent(r, 35))
+		append(out, PICK(r, before));
+	if (percent(r, 55))
+		path_pattern(out, t, r);
+	else
+		for (size_t n = 1 + below(r, 4); n > 0; n--)
+			append(out, PICK(r, tokens));
+	if (percent(r, 35))
+		append(out, PICK(r, after));
+	if (out[start] == '\0')
+		append(out, "a");
+}
+
+static void append_kind(char *out, struct rng *r)
+{
+	static const char *const both[] = { "-", "-", "-", "-", "+", "+", "+", "exclude", "include", "-,", "+," };
+	static const char *const sided[] = { "H", "S", "P", "R", "hide", "show", "protect", "risk" };
+	static const char *const modifiers[] = { "s", "r", "p", "p", "!", "sr", "!s", "r!", "ps", "!p" };
+	static const char *const free_modifiers[] = { "!", "p", "p", "!p", "pp" };
+	bool one_sided = percent(r, 25);
+	const char *kind = one_sided ? PICK(r, sided) : PICK(r, both);
+
+	append(out, kind);
+	if (percent(r, 25)) {
+		if (strlen(kind) > 2)
+			append(out, ",");
+		append(out, one_sided ? PICK(r, free_modifiers) : PICK(r, modifiers));
+	}
+	append(out, percent(r, 85) ? " " : "_");
+}
+
+static void add_option(struct options *o, const char *text)
+{
+	assert_true(o->n < OPTIONS_MAX);
+	o->v[o->n] = strdup(text);
+	assert_non_null(o->v[o->n]);
+	o->v[++o->n] = NULL;
+}
+
+static void add_from_file(struct options *o, const struct tree *t, struct rng *r)
+{
+	static const char *const ends[] = { "\n", "\n", "\n", "\r\n", "\n\n", "\r", "\n# x\n", "\n;y\n" };
+	static const char *const how[] = { "--exclude-from=", "--include-from=", "--filter=. ", "--filter=merge " };
+	char text[TEXT_SIZE] = "", option[3 * PATH_SIZE];
+	size_t kind = below(r, 4);
+	FILE *f = fopen(o->file, "we");
+
+	assert_non_null(f);
+	for (size_t n = 1 + below(r, 3); n > 0; n--) {
+		if (kind >= 2)
+			append_kind(text, r);
+		append_pattern(text, t, r);
+		append(text, n > 1 || percent(r, 80) ? PICK(r, ends) : "");
+	}
+	assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
+	assert_int_equal(fclose(f), 0);
+	snprintf(option, sizeof(option), "%s%s", how[kind], o->file);
+	add_option(o, option);
+}
+
+static void add_rule(struct options *o, const struct tree *t, struct rng *r)
+{
+	char text[TEXT_SIZE + 16] = "";
+	unsigned how = (unsigned)below(r, 100);
+
+	if (how < 12) {
+		append(text, how < 6 ? "--exclude=" : "--include=");
+		append_pattern(text, t, r);
+		add_option(o, text);
+		return;
+	}
+	if (how < 20) {
+		add_option(o, how < 16 ? "--exclude" : "--include");
+		append_pattern(text, t, r);
+		add_option(o, text);
+		return;
+	}
+	if (how < 30)
+		add_option(o, how < 25 ? "-f" : "--filter");
+	else
+		append(text, how < 35 ? "-f" : "--filter=");
+	append_kind(text, r);
+	append_pattern(text, t, r);
+	add_option(o, text);
+}
+
+/* A list of rules. Most lists end in a rule that excludes much, for else the inclusions would decide nothing. */
+static void make_options(struct options *o, const struct tree *t, struct rng *r)
+{
+	static const char *const ends[] = { "--filter=- *", "--exclude=*",  "--filter=- **", "--filter=- /*/*",
+					    "-f-! */",	    "--filter=H *", "--filter=P *",  "--filter=-_/**/[ab]*" };
+	bool file = percent(r, 12);
+
+	o->n = 0;
+	for (size_t n = 1 + below(r, 7); n > 0; n--)
+		add_rule(o, t, r);
+	if (file)
+		add_from_file(o, t, r);
+	if (percent(r, 2))
+		add_option(o, percent(r, 50) ? "--filter=!" : "--exclude=!");
+	if (percent(r, 50)) {
+		if (percent(r, 60))
+			add_option(o, "--include=*/");
+		add_option(o, PICK(r, ends));
+	}
+}
+
+static void options_free(struct options *o)
+{
+	for (size_t i = 0; i < o->n; i++)
+		free(o->v[i]);
+	o->n = 0;
+}
+
+/* ---- the same list for the filter ---- */
+
+static int read_whole(void *ctx, const char *path, char **text, size_t *len, struct err *err)
+{
+	FILE *f = fopen(path, "re");
+
+	(void)ctx;
+	if (f == NULL)
+		return err_errno(err, errno, "open");
+	*text = malloc(16 * TEXT_SIZE);
+	assert_non_null(*text);
+	*len = fread(*text, 1, 16 * TEXT_SIZE, f);
+	fclose(f);
+	return 0;
+}
+
+static void free_arg(char *arg)
+{
+	free(arg);
+}
+
+/* NULL: refused. */
+static struct filter *filter_of(const struct options *o, struct err *err)
+{
+	struct filter *f = filter_new();
+	char *argv[OPTIONS_MAX + 1];
+	size_t n = o->n;
+	int rc;
+
+	assert_non_null(f);
+	for (size_t i = 0; i < n; i++) {
+		argv[i] = strdup(o->v[i]);
+		assert_non_null(argv[i]);
+	}
+	argv[n] = NULL;
+	rc = filter_add_rsync_args(f, argv, &n, read_whole, NULL, free_arg, err);
+	if (rc == 0)
+		assert_int_equal(n, 0);
+	for (size_t i = 0; i < n; i++)
+		free(argv[i]);
+	if (rc == 0)
+		return f;
+	filter_free(f);
+	return NULL;
+}
+
+/* The rules once more, each from its text. */
+static struct filter *filter_again(const struct filter *f, struct options *o)
+{
+	struct filter *again = filter_new();
+	struct err err = ERR_INIT;
+
+	assert_non_null(again);
+	for (size_t i = 0; i < filter_count(f); i++) {
+		const char *text = filter_rule_text(f, i);
+		char option[TEXT_SIZE + 64];
+
+		if (filter_add_rule(again, text, strlen(text), &err) != 0)
+			fail_msg("rule \"%s\" does not read back: %s", text, err.text);
+		assert_int_equal(filter_count(again), i + 1);
+		assert_string_equal(filter_rule_text(again, i), text);
+		snprintf(option, sizeof(option), "--filter=%s", text);
+		if (o != NULL)
+			add_option(o, option);
+	}
+	return again;
+}
+
+/* ---- rsync ---- */
+
+extern char **environ;
+
+struct world {
+	char dir[PATH_SIZE];
+	struct tree source, target, empty;
+	struct options options;
+	struct rng rng;
+	uint64_t seed;
+	size_t rounds, round;
+	size_t cases, excluded, lists, refused;
+};
+
+static char *read_all(int fd, size_t *len)
+{
+	size_t cap = 1 << 16;
+	char *out = malloc(cap + 1);
+
+	*len = 0;
+	for (;;) {
+		ssize_t got;
+
+		assert_non_null(out);
+		got = read(fd, out + *len, cap - *len);
+		if (got <= 0)
+			break;
+		*len += (size_t)got;
+		if (*len == cap)
+			out = realloc(out, (cap *= 2) + 1);
+	}
+	out[*len] = '\0';
+	return out;
+}
+
+/* Runs rsync on source and target with the options in front; its exit status, and what it said on stdout. */
+static int run_rsync(struct world *w, const struct options *o, const char *const *extra, const struct tree *target,
+		     char **out)
+{
+	char *argv[OPTIONS_MAX + 16], from[PATH_SIZE + 2], to[PATH_SIZE + 2], messages[2 * PATH_SIZE];
+	char *const fixed[] = { (char *)"rsync", (char *)"-rln", (char *)"--out-format=%i %n" };
+	posix_spawn_file_actions_t actions;
+	size_t n = 0, len;
+	int fds[2], status;
+	pid_t pid;
+
+	for (; n < 3; n++)
+		argv[n] = fixed[n];
+	for (size_t i = 0; extra != NULL && extra[i] != NULL; i++)
+		argv[n++] = (char *)(uintptr_t)extra[i];
+	for (size_t i = 0; i < o->n; i++)
+		argv[n++] = o->v[i];
+	snprintf(from, sizeof(from), "%s/", w->source.root);
+	snprintf(to, sizeof(to), "%s/", target->root);
+	snprintf(messages, sizeof(messages), "%s/messages", w->dir);
+	argv[n++] = from;
+	argv[n++] = to;
+	argv[n] = NULL;
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	assert_int_equal(posix_spawn_file_actions_init(&actions), 0);
+	posix_spawn_file_actions_adddup2(&actions, fds[1], STDOUT_FILENO);
+	posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, messages, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+	assert_int_equal(posix_spawnp(&pid, "rsync", &actions, NULL, argv, environ), 0);
+	posix_spawn_file_actions_destroy(&actions);
+	close(fds[1]);
+	*out = read_all(fds[0], &len);
+	close(fds[0]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* "\#ooo" is how rsync shows a byte that a terminal might not like. Decodes in place. */
+static size_t decode(char *s)
+{
+	char *to = s;
+
+	for (const char *p = s; *p != '\0';) {
+		if (p[0] == '\\' && p[1] == '#' && p[2] >= '0' && p[2] <= '3' && p[3] >= '0' && p[3] <= '7' &&
+		    p[4] >= '0' && p[4] <= '7') {
+			*to++ = (char)((p[2] - '0') * 64 + (p[3] - '0') * 8 + (p[4] - '0'));
+			p += 5;
+		} else {
+			*to++ = *p++;
+		}
+	}
+	*to = '\0';
+	return (size_t)(to - s);
+}
+
+/* Marks the entries of the tree that rsync's output names in lines that begin as `deleting` says. */
+static void mark_named(struct tree *t, char *out, bool deleting)
+{
+	char *save = NULL;
+
+	for (size_t i = 0; i < t->n; i++)
+		t->v[i].named = false;
+	for (char *line = strtok_r(out, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
+		struct node *n;
+		size_t len;
+
+		if (strlen(line) < 13 || line[11] != ' ' || (strncmp(line, "*deleting", 9) == 0) != deleting)
+			continue;
+		line += 12;
+		len = decode(line);
+		if (strcmp(line, "./") == 0)
+			continue;
+		if (len > 1 && line[len - 1] == '/')
+			len--;
+		n = tree_find(t, line, len);
+		if (n == NULL)
+			fail_msg("rsync names \"%s\", which the tree does not have", line);
+		else
+			n->named = true;
+	}
+}
+
+/* ---- comparing ---- */
+
+static void show(const char *what, const char *s, size_t len)
+{
+	fprintf(stderr, "  %s \"", what);
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)s[i];
+
+		if (c < 32 || c >= 127 || c == '"' || c == '\\')
+			fprintf(stderr, "\\x%02x", c);
+		else
+			fputc(c, stderr);
+	}
+	fprintf(stderr, "\"\n");
+}
+
+static void show_file(const char *path)
+{
+	char *text = NULL;
+	size_t len = 0;
+
+	if (read_whole(NULL, path, &text, &len, NULL) == 0)
+		show("file", text, len);
+	free(text);
+}
+
+static void disagree(const struct world *w, const struct options *o, const struct node *n, const char *what)
+{
+	fprintf(stderr, "SEED=%" PRIu64 ", round %zu: %s\n", w->seed, w->round, what);
+	for (size_t i = 0; i < o->n; i++)
+		show("option", o->v[i], strlen(o->v[i]));
+	show_file(w->options.file);
+	if (n != NULL)
+		show(n->is_dir ? "directory" : "file", n->path, n->len);
+	fail_msg("%s", what);
+}
+
+/* A list that the filter refused must be one that rsync refuses: the generator makes none of what we don't support. */
+static void check_refusal(struct world *w, const struct err *err)
+{
+	char *out;
+	int status = run_rsync(w, &w->options, NULL, &w->empty, &out);
+
+	free(out);
+	if (status == 0)
+		disagree(w, &w->options, NULL, err->text);
+	w->refused++;
+}
+
+static void check_includes(struct world *w, const struct filter *f, const struct filter *again,
+			   const struct options *given)
+{
+	char *out;
+
+	if (run_rsync(w, given, NULL, &w->empty, &out) != 0)
+		disagree(w, given, NULL, "rsync refuses what the filter takes");
+	mark_named(&w->source, out, false);
+	free(out);
+	for (size_t i = 0; i < w->source.n; i++) {
+		const struct node *n = &w->source.v[i];
+		bool included = filter_includes(f, n->path, n->len, n->is_dir);
+
+		if (included != n->named)
+			disagree(w, given, n,
+				 included ? "rsync excludes, the filter includes"
+					  : "rsync includes, the filter excludes");
+		if (filter_includes(again, n->path, n->len, n->is_dir) != included)
+			disagree(w, given, n, "the filter's own rule texts make another filter");
+		w->cases++;
+		w->excluded += !included;
+	}
+	w->lists++;
+}
+
+__attribute__((unused)) static size_t rounds_of(const struct world *w, size_t share)
+{
+	return w->rounds / share > 0 ? w->rounds / share : 1;
+}
+
+static void next_round(struct world *w)
+{
+	/* Each round by itself, so that one can be looked at without those before it. */
+	w->rng.state = w->seed * UINT64_C(0x100000001B3) + w->round;
+	(void)unlink(w->options.file);
+	make_options(&w->options, &w->source, &w->rng);
+}
+
+static void test_includes(void **state)
+{
+	struct world *w = *state;
+
+	for (w->round = 0; w->round < w->rounds; w->round++) {
+		struct options texts = { .n = 0 };
+		struct filter *f, *again;
+		struct err err = ERR_INIT;
+
+		next_round(w);
+		f = filter_of(&w->options, &err);
+		if (f == NULL) {
+			check_refusal(w, &err);
+			options_free(&w->options);
+			continue;
+		}
+		/* Every other list goes to rsync as the filter's own rule texts, as the transports hand it over. */
+		again = filter_again(f, &texts);
+		check_includes(w, f, again, w->round % 2 == 0 ? &w->options : &texts);
+		options_free(&texts);
+		options_free(&w->options);
+		filter_free(f);
+		filter_free(again);
+	}
+	print_message("%zu lists, %zu cases, %zu excluded, %zu lists refused, SEED=%" PRIu64 "\n", w->lists, w->cases,
+		      w->excluded, w->refused, w->seed);
+	if (w->rounds < ROUNDS_DEFAULT)
+		return;
+	assert_true(w->cases >= 20000);
+	/* Rules that decide nothing, or refusals, would make this an empty test. */
+	assert_true(w->excluded > w->cases / 5 && w->excluded < w->cases - w->cases / 5);
+	assert_true(w->refused < w->rounds / 10);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st, (void)type, (void)ftw;
+	return remove(path);
+}
+
+static uint64_t env_number(const char *name, uint64_t otherwise)
+{
+	const char *s = getenv(name);
+
+	return s != NULL && *s != '\0' ? strtoull(s, NULL, 10) : otherwise;
+}
+
+static void place(struct world *w, struct tree *t, const char *name)
+{
+	assert_true(snprintf(t->root, sizeof(t->root), "%.400s/%s", w->dir, name) > 0);
+	assert_int_equal(mkdir(t->root, 0755), 0);
+}
+
+static int set_up(void **state)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	const char *dir = getenv("TESTDIR");
+
+	if (w == NULL)
+		return -1;
+	*state = w;
+	w->seed = env_number("SEED", 1);
+	if (w->seed == 0 && getrandom(&w->seed, sizeof(w->seed), 0) < 0)
+		return -1;
+	w->rounds = (size_t)env_number("ROUNDS", ROUNDS_DEFAULT);
+	w->rng.state = w->seed;
+	snprintf(w->dir, sizeof(w->dir), "%.300s/filter-rsync-XXXXXX", dir != NULL ? dir : "/tmp");
+	if (mkdtemp(w->dir) == NULL || setenv("LC_ALL", "C", 1) != 0)
+		return -1;
+	snprintf(w->options.file, sizeof(w->options.file), "%s/rules", w->dir);
+	place(w, &w->source, "source");
+	place(w, &w->target, "target");
+	place(w, &w->empty, "empty");
+	while (w->source.n < SOURCE_ENTRIES)
+		tree_grow(&w->source, &w->empty, &w->rng);
+	target_fill(&w->target, &w->source, &w->rng);
+	return 0;
+}
+
+static int clean_up(void **state)
+{
+	struct world *w = *state;
+
+	options_free(&w->options);
+	if (nftw(w->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0)
+		return -1;
+	free(w);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_includes),
+	};
+
+	return cmocka_run_group_tests_name("filter_rsync", tests, set_up, clean_up);
+}

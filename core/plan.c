@@ -14,9 +14,11 @@ struct maker {
 	const char *cover;
 	size_t cover_len;
 	/* The directory added last, so that each is added once a run of items in it. */
-	const char *parent;
-	size_t parent_len;
-	bool have_parent;
+	struct known_parent {
+		const char *path;
+		size_t len;
+		bool known;
+	} parents[PLAN_STEPS];
 	bool no_memory;
 };
 
@@ -67,24 +69,23 @@ static struct transport_item *add_item(struct maker *m, struct plan_part *part, 
 }
 
 /* A directory's mtime changes with its entries; no event says so. */
-static void add_parent(struct maker *m, const char *path, size_t len)
+static void add_parent(struct maker *m, enum plan_step step, const char *path, size_t len)
 {
 	size_t n = path_parent_len(path, len);
+	struct known_parent *last = &m->parents[step];
 	struct transport_item *item;
 	enum look look;
 	struct stat st;
 
 	if (!m->in->dir_times || len == 0 ||
-	    (m->have_parent && m->parent_len == n && (n == 0 || memcmp(m->parent, path, n) == 0)))
+	    (last->known && last->len == n && (n == 0 || memcmp(last->path, path, n) == 0)))
 		return;
-	m->parent = path;
-	m->parent_len = n;
-	m->have_parent = true;
+	*last = (struct known_parent){ path, n, true };
 	if (m->in->look(m->in->ctx, path, n, &look, &st, NULL) < 0 || look != LOOK_DIR)
 		return;
 	if (!filter_includes(m->in->filter, path, n, true))
 		return;
-	item = add(m, &m->p->part[PLAN_APPLY], (struct plan_range){ 0, 0 });
+	item = add(m, &m->p->part[step], (struct plan_range){ 0, 0 });
 	if (item != NULL)
 		*item = (struct transport_item){
 			.path = path, .len = n, .flags = MARK_LOOK, .look = LOOK_DIR, .st = st
@@ -120,7 +121,7 @@ static void plan_absent(struct maker *m, size_t i)
 	if ((b->flags & MARK_BORN) != 0 || (b->flags & (MARK_NAME | MARK_RECURSIVE)) == 0) {
 		settle(m, i, VERDICT_GONE, NULL);
 		if ((b->flags & MARK_NAME) != 0)
-			add_parent(m, b->path, b->len);
+			add_parent(m, PLAN_APPLY, b->path, b->len);
 		return;
 	}
 	if (!m->p->part[PLAN_APPLY].work.may_delete || b->len == 0 || is_protected(m, b)) {
@@ -130,7 +131,7 @@ static void plan_absent(struct maker *m, size_t i)
 	if (add_item(m, &m->p->part[PLAN_APPLY], i, LOOK_ABSENT, NULL) == NULL)
 		return;
 	cover_with(m, &m->p->part[PLAN_APPLY], i);
-	add_parent(m, b->path, b->len);
+	add_parent(m, PLAN_APPLY, b->path, b->len);
 }
 
 /* lsyncd's modes: "startup" deletes at the first full comparison only (and at later ones of the whole source, which are
@@ -166,7 +167,7 @@ static void plan_present(struct maker *m, size_t i, enum look look, const struct
 		return;
 	if (recursive)
 		cover_with(m, part, i);
-	add_parent(m, b->path, b->len);
+	add_parent(m, recursive ? PLAN_TIMES : PLAN_APPLY, b->path, b->len);
 }
 
 static void plan_item(struct maker *m, size_t i)

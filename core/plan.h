@@ -26,7 +26,8 @@ struct plan_range {
 	size_t lo, hi;
 };
 
-enum plan_step { PLAN_APPLY = 0, PLAN_RECONCILE, PLAN_RECONCILE_KEEP, PLAN_STEPS };
+/* In this order. TIMES: what a reconcile changed in the directory above it comes after it. */
+enum plan_step { PLAN_APPLY = 0, PLAN_RECONCILE, PLAN_RECONCILE_KEEP, PLAN_TIMES, PLAN_STEPS };
 
 struct plan_part {
 	struct transport_work work;

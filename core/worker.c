@@ -347,7 +347,7 @@ static int hand_over(struct worker *w, const struct transport_work *work, struct
 		w->session = w->transport->open(&w->env, err);
 	if (w->session == NULL)
 		return -1;
-	if (w->step == PLAN_APPLY)
+	if (w->step == PLAN_APPLY || w->step == PLAN_TIMES)
 		return w->transport->apply(w->session, work, err);
 	return w->transport->reconcile(w->session, work, err);
 }

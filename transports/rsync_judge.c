@@ -154,6 +154,27 @@ static void apply_note(struct rsync_session *s, const struct pass *p, const stru
 		session_settle(s, item, VERDICT_RETRY, &note->err);
 }
 
+/* What a later run removes changes the time of the directory it was in: the directories go once more, after it. */
+static bool times_again(struct rsync_session *s, const struct pass *p, struct again *rest)
+{
+	struct again dirs = { .items = calloc(rest->n + 1, sizeof(size_t)) };
+	struct pass like = { .flags = p->flags, .max_delete = p->max_delete, .round = p->round + 1 };
+	size_t kept = 0;
+	bool ok = dirs.items != NULL;
+
+	for (size_t i = 0; ok && i < rest->n; i++) {
+		if (s->work->items[rest->items[i]].look == LOOK_DIR)
+			dirs.items[dirs.n++] = rest->items[i];
+		else
+			rest->items[kept++] = rest->items[i];
+	}
+	if (ok)
+		rest->n = kept;
+	ok = ok && again_push(s, &dirs, like);
+	free(dirs.items);
+	return ok;
+}
+
 /* Messages first, then what they leave: `rest` are the items of the pass that are still open. */
 static bool apply_notes(struct rsync_session *s, const struct pass *p, struct again *rest, size_t *named)
 {
@@ -174,7 +195,7 @@ static bool apply_notes(struct rsync_session *s, const struct pass *p, struct ag
 	*named = p->n - rest->n;
 	for (size_t i = 0; i < force.n; i++)
 		s->marks[force.items[i]] = ITEM_OPEN;
-	ok = again_push(s, &force, like);
+	ok = (force.n == 0 || times_again(s, p, rest)) && again_push(s, &force, like);
 	free(force.items);
 	return ok;
 }

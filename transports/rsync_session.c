@@ -250,13 +250,14 @@ static unsigned lane_of(struct rsync_session *s, const struct transport_item *it
 	return doubtful(s, item) ? 1 : 0;
 }
 
-/* Two lanes become one where that costs nothing: directories, links and deletions need no lane of their own. */
+/* Two lanes become one where that costs nothing: directories, links and deletions need no lane of their own. The plain
+ * lane goes last: it has the directories, whose times the other lanes change. */
 static bool plan_apply(struct rsync_session *s)
 {
 	static const unsigned lane_flags[3] = { 0, PASS_CHECKSUM, PASS_FORCE };
 	const struct transport_work *w = s->work;
 	size_t *idx = calloc(w->n_items, sizeof(*idx)), n_lane[3] = { 0 }, plain_files = 0;
-	bool ok = idx != NULL;
+	bool ok = idx != NULL, join;
 
 	for (size_t i = 0; ok && i < w->n_items; i++) {
 		unsigned lane = lane_of(s, &w->items[i]);
@@ -265,10 +266,10 @@ static bool plan_apply(struct rsync_session *s)
 		if (lane == 0)
 			plain_files += w->items[i].look == LOOK_FILE ? 1 : 0;
 	}
-	/* Pushed last runs first: what is present, then what must go with all below. */
-	for (unsigned lane = 3; ok && lane-- > 0;) {
+	join = n_lane[1] > 0 && plain_files == 0;
+	/* What is pushed last runs first. */
+	for (unsigned lane = 0; ok && lane < 3; lane++) {
 		struct pass like = { .flags = lane_flags[lane], .max_delete = w->max_delete };
-		bool join = n_lane[1] > 0 && plain_files == 0;
 		size_t n = 0;
 
 		for (size_t i = 0; i < w->n_items; i++) {

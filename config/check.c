@@ -12,11 +12,6 @@
 
 #define NAME_MAX_LEN 64
 
-static bool given(const struct config_run *run, const char *key)
-{
-	return run->settings_at[config_key_index(config_key_find(SECTION_SETTINGS, key))].file != NULL;
-}
-
 static struct config_place settings_place(const struct config_run *run, const char *key)
 {
 	return run->settings_at[config_key_index(config_key_find(SECTION_SETTINGS, key))];
@@ -216,12 +211,11 @@ static void finish_from_settings(struct config_run *run, struct sync_options *s,
 
 	if (!config_draft_given(d, "delay", SECTION_SYNC) && d->transport != NULL)
 		s->delay_ns = d->transport->default_delay_ns;
-	if (!config_draft_given(d, "inotifyMode", SECTION_SYNC) || given(run, "inotifyMode"))
-		if (!config_draft_given(d, "inotifyMode", SECTION_SYNC))
-			s->inotify_mode = set->inotify_mode;
-	/* A cap: a sync's own may be lower. */
-	if (set->max_delays > 0 &&
-	    (!config_draft_given(d, "maxDelays", SECTION_SYNC) || s->max_delays > set->max_delays))
+	if (!config_draft_given(d, "inotifyMode", SECTION_SYNC) || config_cli_gave(run, "inotifyMode"))
+		s->inotify_mode = set->inotify_mode;
+	/* A cap: a sync's own may be lower, but nothing in the file beats the command line. */
+	if (set->max_delays > 0 && (!config_draft_given(d, "maxDelays", SECTION_SYNC) ||
+				    s->max_delays > set->max_delays || config_cli_gave(run, "maxDelays")))
 		s->max_delays = set->max_delays;
 	if (s->max_processes > 1)
 		config_warn(run, config_draft_place(d, "maxProcesses", SECTION_SYNC),
@@ -261,7 +255,8 @@ static int make_absolute(struct config_run *run, struct config_draft *d, const c
 	struct err err = ERR_INIT;
 	/* A target with ".." in it, and any source, are resolved; other targets stay as they are named. */
 	bool resolve = strcmp(key, "source") == 0 || strstr(*path, "..") != NULL;
-	char *abs = resolve && run->env->check_paths ? config_canonical(*path, &err) : config_absolute(*path, &err);
+	char *abs = resolve && run->env->check_paths ? config_canonical(*path, run->dir, &err)
+						     : config_absolute(*path, run->dir, &err);
 
 	if (abs == NULL) {
 		d->broken = true;
@@ -290,7 +285,8 @@ static void check_source(struct config_run *run, struct sync_options *s, struct 
 	if (make_absolute(run, d, "source", &s->source) != 0 || !run->env->check_paths)
 		return;
 	if (stat(s->source, &st) != 0) {
-		if (run->c->settings.insist)
+		/* Only who asked for it goes without a source: by default that is a slip of the pen. */
+		if (run->c->settings.insist && settings_place(run, "insist").file != NULL)
 			config_warn(run, at, "source %s: %s", s->source, strerror(errno));
 		else
 			config_error(run, at, "source %s: %s", s->source, strerror(errno));

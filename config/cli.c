@@ -1,6 +1,7 @@
 /* cli.c - keys and syncs given on the command line. They win over the file. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "config/private.h"
 
@@ -20,13 +21,24 @@ struct config_cli {
 	struct given_sync *syncs;
 	size_t n_syncs;
 	struct strlist sshopts;
+	char *dir; /* the current directory at the start: a daemon has left it when it reloads */
 };
 
 static const struct config_place here = { "command line", 0 };
 
 struct config_cli *config_cli_new(void)
 {
-	return calloc(1, sizeof(struct config_cli));
+	struct config_cli *cli = calloc(1, sizeof(*cli));
+
+	/* Without one only relative paths fail, with the reason. */
+	if (cli != NULL)
+		cli->dir = getcwd(NULL, 0);
+	return cli;
+}
+
+const char *config_cli_dir(const struct config_cli *cli)
+{
+	return cli == NULL ? NULL : cli->dir;
 }
 
 void config_cli_free(struct config_cli *cli)
@@ -42,6 +54,7 @@ void config_cli_free(struct config_cli *cli)
 	}
 	free(cli->keys);
 	free(cli->syncs);
+	free(cli->dir);
 	strlist_done(&cli->sshopts);
 	free(cli);
 }
@@ -218,6 +231,7 @@ static void apply_key(const struct config_cli *cli, size_t i, struct config_run 
 	const struct config_key *k = cli->keys[i].key;
 	struct config_value v;
 	struct err err = ERR_INIT;
+	int rc;
 
 	if (k->type == TYPE_LIST) {
 		struct strlist *list = (struct strlist *)(void *)((char *)base + k->offset);
@@ -229,11 +243,20 @@ static void apply_key(const struct config_cli *cli, size_t i, struct config_run 
 			strlist_done(list);
 		if (strlist_add(list, cli->keys[i].text) != 0)
 			config_out_of_memory(run);
-	} else if (config_value_from_text(k, cli->keys[i].text, &v, &err) != 0 ||
-		   config_value_store(k, &v, base, &err) != 0) {
-		config_error(run, here, "%s", err.text);
+	} else {
+		rc = config_value_from_text(k, cli->keys[i].text, &v, &err);
+		v.dir = run->dir;
+		if (rc != 0 || config_value_store(k, &v, base, &err) != 0)
+			config_error(run, here, "%s", err.text);
 	}
 	at[config_key_index(k)] = here;
+}
+
+bool config_cli_gave(const struct config_run *run, const char *settings_key)
+{
+	const struct config_key *k = config_key_find(SECTION_SETTINGS, settings_key);
+
+	return k != NULL && run->settings_at[config_key_index(k)].file == here.file;
 }
 
 void config_cli_apply_settings(const struct config_cli *cli, struct config_run *run)
@@ -255,7 +278,7 @@ static void set_key(struct config_run *run, struct sync_options *s, struct confi
 		    const char *text)
 {
 	const struct config_key *k = config_key_find(SECTION_SYNC, key);
-	struct config_value v = { .kind = VALUE_STRING, .s = text };
+	struct config_value v = { .kind = VALUE_STRING, .s = text, .dir = run->dir };
 	struct err err = ERR_INIT;
 
 	d->at[config_key_index(k)] = here;

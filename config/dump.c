@@ -82,6 +82,8 @@ static void put_key(struct buf *out, const struct config_key *k, const void *fie
 	(void)buf_printf(out, "%s%s = ", indent, k->name);
 	if (k->type == TYPE_BOOL)
 		(void)buf_add_str(out, *(const bool *)field ? "true" : "false");
+	else if ((k->flags & KEY_AUTO) != 0 && *(const int64_t *)field < 0)
+		put_string(out, "auto");
 	else if (k->type == TYPE_INT)
 		put_int(out, *(const int64_t *)field);
 	else if (k->type == TYPE_TIME)

@@ -35,7 +35,8 @@ static void put_type(FILE *out, const struct config_key *k)
 		for (const struct config_choice *c = k->choices; c->word != NULL; c++)
 			(void)fprintf(out, "%s %s", c == k->choices ? "" : ",", c->word);
 	if (k->type == TYPE_INT || k->type == TYPE_TIME)
-		(void)fprintf(out, ", %" PRId64 " to %" PRId64, k->min, k->max);
+		(void)fprintf(out, "%s, %" PRId64 " to %" PRId64, (k->flags & KEY_AUTO) != 0 ? " or \"auto\"" : "",
+			      k->min, k->max);
 	if (k->def != NULL)
 		(void)fprintf(out, "%s default %s", k->type == TYPE_CHOICE ? ";" : ",", k->def);
 }

@@ -34,20 +34,20 @@ static void squeeze(char *path)
 	*out = '\0';
 }
 
-char *config_absolute(const char *path, struct err *err)
+char *config_absolute(const char *path, const char *dir, struct err *err)
 {
 	char *abs = NULL;
 
 	if (path[0] == '/') {
 		abs = strdup(path);
 	} else {
-		char *cwd = getcwd(NULL, 0);
+		char *cwd = dir == NULL ? getcwd(NULL, 0) : NULL;
 
-		if (cwd == NULL) {
+		if (dir == NULL && cwd == NULL) {
 			(void)err_errno(err, errno, "the current directory, for the relative path \"%.200s\"", path);
 			return NULL;
 		}
-		if (asprintf(&abs, "%s/%s", cwd, path) < 0)
+		if (asprintf(&abs, "%s/%s", dir == NULL ? cwd : dir, path) < 0)
 			abs = NULL;
 		free(cwd);
 	}
@@ -84,9 +84,9 @@ static char *join(char *head, const char *tail, const char *path, struct err *er
 	return joined;
 }
 
-char *config_canonical(const char *path, struct err *err)
+char *config_canonical(const char *path, const char *dir, struct err *err)
 {
-	char *abs = config_absolute(path, err);
+	char *abs = config_absolute(path, dir, err);
 	char *head, *real = NULL;
 	size_t len;
 

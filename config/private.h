@@ -9,7 +9,11 @@
 #include "config/config.h"
 
 /* The file that the daemon reads when none is named; others get sockets and state of their own. */
+#ifdef FANSYNCD_SYSCONFDIR
+#define CONFIG_DEFAULT_PATH FANSYNCD_SYSCONFDIR "/fansyncd.conf"
+#else
 #define CONFIG_DEFAULT_PATH "/etc/fansyncd.conf"
+#endif
 
 #define CONFIG_FILE_MAX ((size_t)1 << 20)  /* bytes of a configuration file, its includes and filter files: each */
 #define CONFIG_TEXT_MAX ((size_t)32 << 20) /* bytes of a text: a worker's dump holds all filter files */
@@ -47,6 +51,7 @@ enum config_key_flag {
 	KEY_MAP = 1u << 10,	   /* a group { K = "V"; } is taken as the list "K=V" */
 	KEY_WORDS = 1u << 11,	   /* a list of arguments: one string with blanks in it is a mistake */
 	KEY_NONEMPTY = 1u << 12,   /* an empty string is a mistake */
+	KEY_AUTO = 1u << 13,	   /* an integer, or the word "auto", which is stored as -1 */
 };
 
 struct config_choice {
@@ -91,6 +96,7 @@ struct config_value {
 	int64_t i;
 	double f;
 	const char *s;
+	const char *dir; /* where a relative path begins; NULL: the current directory */
 	struct strlist items;
 };
 
@@ -106,10 +112,10 @@ bool config_keys_equal(enum config_section section, const void *a, const void *b
 /* Free a sync's fields, not the struct. */
 void config_sync_done(struct sync_options *s);
 
-/* `path` made absolute against the current directory, without double slashes and "."; malloc'ed. */
-char *config_absolute(const char *path, struct err *err);
+/* `path` made absolute against `dir` (NULL: the current directory), without double slashes and "."; malloc'ed. */
+char *config_absolute(const char *path, const char *dir, struct err *err);
 /* The same with symlinks resolved as far as the path exists; malloc'ed. */
-char *config_canonical(const char *path, struct err *err);
+char *config_canonical(const char *path, const char *dir, struct err *err);
 /* The content of a regular file of at most `max` bytes. */
 int config_read_whole(const char *path, size_t max, char **text, size_t *len, struct err *err);
 
@@ -144,6 +150,8 @@ struct config_draft {
 
 struct config_run {
 	const struct config_env *env;
+	const char *name; /* of the file, for messages; NULL: none was read */
+	const char *dir;  /* where relative paths begin; NULL: the current directory */
 	struct strlist *errors;
 	struct config *c;
 	struct config_draft *drafts; /* one for each of c->syncs */
@@ -171,6 +179,9 @@ void config_finish_sync(struct config_run *run, size_t i);
 void config_check_syncs(struct config_run *run);
 
 /* What the command line adds to a run. */
+const char *config_cli_dir(const struct config_cli *cli);
+/* Whether a setting was given there. */
+bool config_cli_gave(const struct config_run *run, const char *settings_key);
 void config_cli_apply_settings(const struct config_cli *cli, struct config_run *run);
 void config_cli_apply_sync(const struct config_cli *cli, struct config_run *run, struct sync_options *s,
 			   struct config_draft *d);

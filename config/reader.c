@@ -87,11 +87,12 @@ static int add_item(const config_setting_t *s, bool map, struct config_value *li
 	return rc == 0 ? 0 : err_set(err, ERR_NOMEM, "out of memory");
 }
 
-static int value_of(const config_setting_t *s, const struct config_key *k, struct config_value *v, struct err *err)
+static int value_of(const config_setting_t *s, const struct config_key *k, struct config_value *v, const char *dir,
+		    struct err *err)
 {
 	bool group = config_setting_is_group(s) != 0;
 
-	*v = (struct config_value){ 0 };
+	*v = (struct config_value){ .dir = dir };
 	scalar(s, v);
 	if (v->kind != VALUE_OTHER || (group && (k->flags & KEY_MAP) == 0))
 		return 0;
@@ -119,7 +120,7 @@ static void read_key(struct reading *r, const struct sink *sink, const struct co
 	}
 	/* Noted even if it is wrong, so that a bad value is not reported as missing as well. */
 	sink->at[config_key_index(k)] = at;
-	if (value_of(s, k, &v, &err) != 0 || config_value_store(k, &v, sink->base, &err) != 0) {
+	if (value_of(s, k, &v, r->run->dir, &err) != 0 || config_value_store(k, &v, sink->base, &err) != 0) {
 		if (k->section == SECTION_SYNC && strcmp(k->name, "init") == 0 && v.kind == VALUE_STRING)
 			(void)err_set(&err, ERR_CONFIG,
 				      "init: expected true or false, not a string; lsyncd's functions are not run");
@@ -370,6 +371,7 @@ static void begin(struct config_run *run)
 {
 	struct err err = ERR_INIT;
 
+	run->dir = config_cli_dir(run->env->cli);
 	run->c = calloc(1, sizeof(*run->c));
 	if (run->c == NULL)
 		config_out_of_memory(run);
@@ -380,7 +382,7 @@ static void begin(struct config_run *run)
 struct config *config_load_text(const char *text, size_t len, const char *name, const struct config_env *env,
 				struct strlist *errors)
 {
-	struct config_run run = { .env = env, .errors = errors };
+	struct config_run run = { .env = env, .errors = errors, .name = name };
 
 	begin(&run);
 	if (!run.failed)
@@ -394,9 +396,9 @@ static void load_file(struct config_run *run, const char *path)
 	size_t len = 0;
 	struct err err = ERR_INIT;
 
-	run->c->path = config_absolute(path, &err);
+	run->c->path = config_absolute(path, run->dir, &err);
 	dir = run->c->path == NULL ? NULL : strdup(run->c->path);
-	if (dir == NULL || config_read_whole(path, CONFIG_FILE_MAX, &text, &len, &err) != 0) {
+	if (dir == NULL || config_read_whole(run->c->path, CONFIG_FILE_MAX, &text, &len, &err) != 0) {
 		config_error(run, (struct config_place){ NULL, 0 }, "%s",
 			     err.class == ERR_NONE ? "out of memory" : err.text);
 	} else {
@@ -409,7 +411,7 @@ static void load_file(struct config_run *run, const char *path)
 
 struct config *config_load_file(const char *path, const struct config_env *env, struct strlist *errors)
 {
-	struct config_run run = { .env = env, .errors = errors };
+	struct config_run run = { .env = env, .errors = errors, .name = path };
 
 	begin(&run);
 	if (run.failed)

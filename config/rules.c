@@ -65,8 +65,12 @@ static void add_file(struct building *b, const char *key, const char *path, add_
 
 static int read_for_filter(void *ctx, const char *path, char **text, size_t *len, struct err *err)
 {
-	(void)ctx;
-	return config_read_whole(path, CONFIG_FILE_MAX, text, len, err);
+	const struct config_run *run = ctx;
+	char *abs = config_absolute(path, run->dir, err);
+	int rc = abs == NULL ? -1 : config_read_whole(abs, CONFIG_FILE_MAX, text, len, err);
+
+	free(abs);
+	return rc;
 }
 
 static void free_arg(char *arg)
@@ -80,7 +84,7 @@ static void add_extra(struct building *b)
 	struct err err = ERR_INIT;
 
 	if (extra->n > 0 &&
-	    filter_add_rsync_args(b->s->filter, extra->v, &extra->n, read_for_filter, NULL, free_arg, &err) != 0)
+	    filter_add_rsync_args(b->s->filter, extra->v, &extra->n, read_for_filter, b->run, free_arg, &err) != 0)
 		failed(b, "extra", SECTION_RSYNC, NULL, &err);
 }
 

@@ -65,7 +65,8 @@ static void resolve(struct config_run *run, const struct sync_options *s, struct
 			config_out_of_memory(run);
 		return;
 	}
-	d->resolved = run->env->check_paths ? config_canonical(s->target, &err) : config_absolute(s->target, &err);
+	d->resolved = run->env->check_paths ? config_canonical(s->target, NULL, &err)
+					    : config_absolute(s->target, NULL, &err);
 	if (d->resolved == NULL)
 		config_error(run, config_draft_place(d, "target", SECTION_SYNC), "target: %s", err.text);
 }
@@ -128,7 +129,8 @@ void config_check_syncs(struct config_run *run)
 	size_t n = run->c->n_syncs;
 
 	if (n == 0 && !run->failed)
-		config_error(run, (struct config_place){ run->c->path, 0 }, "there is no sync section");
+		config_error(run, (struct config_place){ run->name == NULL ? "command line" : run->name, 0 },
+			     "there is no sync section");
 	for (size_t i = 0; i < n; i++) {
 		resolve(run, &run->c->syncs[i], &run->drafts[i]);
 		check_own_source(run, &run->c->syncs[i], &run->drafts[i]);

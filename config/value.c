@@ -42,8 +42,14 @@ static int store_bool(const struct config_key *k, const struct config_value *v, 
 
 static int store_int(const struct config_key *k, const struct config_value *v, int64_t *field, struct err *err)
 {
+	bool may_be_auto = (k->flags & KEY_AUTO) != 0;
+
+	if (may_be_auto && v->kind == VALUE_STRING && strcmp(v->s, "auto") == 0) {
+		*field = -1;
+		return 0;
+	}
 	if (v->kind != VALUE_INT)
-		return wrong_type(k, v, err, "an integer");
+		return wrong_type(k, v, err, may_be_auto ? "an integer or \"auto\"" : "an integer");
 	if (v->i < k->min || v->i > k->max)
 		return err_set(err, ERR_CONFIG, "%s: %" PRId64 " is not between %" PRId64 " and %" PRId64, k->name,
 			       v->i, k->min, k->max);
@@ -89,7 +95,7 @@ static int store_string(const struct config_key *k, const struct config_value *v
 		if (v->s[0] == '~' && (v->s[1] == '/' || v->s[1] == '\0'))
 			return err_set(err, ERR_CONFIG, "%s: \"~\" is not expanded here, write the whole path",
 				       k->name);
-		copy = config_absolute(v->s, err);
+		copy = config_absolute(v->s, v->dir, err);
 		if (copy == NULL)
 			return -1;
 	}
@@ -221,6 +227,8 @@ int config_value_from_text(const struct config_key *k, const char *text, struct 
 	*v = (struct config_value){ .kind = VALUE_STRING, .s = text };
 	if (k->type == TYPE_BOOL)
 		return bool_from_text(k, text, v, err);
+	if ((k->flags & KEY_AUTO) != 0 && strcmp(text, "auto") == 0)
+		return 0;
 	if (k->type == TYPE_INT || k->type == TYPE_TIME)
 		return number_from_text(k, text, v, err);
 	if ((k->flags & KEY_CHOICE_NUM) != 0 && text[0] >= '0' && text[0] <= '9')

@@ -429,7 +429,8 @@ struct world {
 	struct rng rng;
 	uint64_t seed;
 	size_t rounds, round;
-	size_t cases, excluded, lists, refused;
+	size_t cases, excluded, lists, refused; /* seen, to know that the test tests something */
+	size_t deleted, protected, more;
 };
 
 static char *read_all(int fd, size_t *len)
@@ -507,31 +508,41 @@ static size_t decode(char *s)
 	return (size_t)(to - s);
 }
 
-/* Marks the entries of the tree that rsync's output names in lines that begin as `deleting` says. */
+static void mark(struct tree *t, char *name, bool named)
+{
+	size_t len = decode(name);
+	struct node *n;
+
+	if (strcmp(name, "./") == 0)
+		return;
+	if (len > 1 && name[len - 1] == '/')
+		len--;
+	n = tree_find(t, name, len);
+	if (n == NULL)
+		fail_msg("rsync names \"%s\", which the tree does not have", name);
+	else
+		n->named = named;
+}
+
+/* Marks the entries of the tree that rsync transfers, or deletes. A dry run announces that it deletes a directory, but
+ * not the top one, even after the message that it can't because something in it stays; the message is what a real
+ * run does. */
 static void mark_named(struct tree *t, char *out, bool deleting)
 {
-	char *save = NULL;
+	static const char stays[] = "cannot delete non-empty directory: ";
+	char *unmark[NODES_MAX * 2], *save = NULL;
+	size_t n = 0;
 
 	for (size_t i = 0; i < t->n; i++)
 		t->v[i].named = false;
 	for (char *line = strtok_r(out, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
-		struct node *n;
-		size_t len;
-
-		if (strlen(line) < 13 || line[11] != ' ' || (strncmp(line, "*deleting", 9) == 0) != deleting)
-			continue;
-		line += 12;
-		len = decode(line);
-		if (strcmp(line, "./") == 0)
-			continue;
-		if (len > 1 && line[len - 1] == '/')
-			len--;
-		n = tree_find(t, line, len);
-		if (n == NULL)
-			fail_msg("rsync names \"%s\", which the tree does not have", line);
-		else
-			n->named = true;
+		if (deleting && strncmp(line, stays, strlen(stays)) == 0 && n < NODES_MAX * 2)
+			unmark[n++] = line + strlen(stays);
+		else if (strlen(line) > 12 && line[11] == ' ' && (strncmp(line, "*deleting", 9) == 0) == deleting)
+			mark(t, line + 12, true);
 	}
+	while (n > 0)
+		mark(t, unmark[--n], false);
 }
 
 /* ---- comparing ---- */
@@ -608,15 +619,15 @@ static void check_includes(struct world *w, const struct filter *f, const struct
 	w->lists++;
 }
 
-__attribute__((unused)) static size_t rounds_of(const struct world *w, size_t share)
+static size_t rounds_of(const struct world *w, size_t share)
 {
 	return w->rounds / share > 0 ? w->rounds / share : 1;
 }
 
-static void next_round(struct world *w)
+static void next_round(struct world *w, uint64_t test)
 {
 	/* Each round by itself, so that one can be looked at without those before it. */
-	w->rng.state = w->seed * UINT64_C(0x100000001B3) + w->round;
+	w->rng.state = (w->seed * 16 + test) * UINT64_C(0x100000001B3) + w->round;
 	(void)unlink(w->options.file);
 	make_options(&w->options, &w->source, &w->rng);
 }
@@ -630,7 +641,7 @@ static void test_includes(void **state)
 		struct filter *f, *again;
 		struct err err = ERR_INIT;
 
-		next_round(w);
+		next_round(w, 1);
 		f = filter_of(&w->options, &err);
 		if (f == NULL) {
 			check_refusal(w, &err);
@@ -653,6 +664,179 @@ static void test_includes(void **state)
 	/* Rules that decide nothing, or refusals, would make this an empty test. */
 	assert_true(w->excluded > w->cases / 5 && w->excluded < w->cases - w->cases / 5);
 	assert_true(w->refused < w->rounds / 10);
+}
+
+/* ---- deletion ---- */
+
+/* Where each parent of the path, and the path itself, ends: the next one behind `end`. */
+static size_t level_after(const struct node *n, size_t end)
+{
+	const char *slash = end < n->len ? strchr(n->path + end + 1, '/') : NULL;
+
+	return slash != NULL ? (size_t)(slash - n->path) : n->len;
+}
+
+static bool transferred(struct world *w, const struct filter *f, const struct node *n, size_t end)
+{
+	return tree_find(&w->source, n->path, end) != NULL &&
+	       filter_includes(f, n->path, end, end < n->len || n->is_dir);
+}
+
+/* The end of the topmost level that is not part of the transfer; 0 when the whole path is. */
+static size_t topmost(struct world *w, const struct filter *f, const struct node *n)
+{
+	for (size_t end = level_after(n, 0);; end = level_after(n, end)) {
+		if (!transferred(w, f, n, end))
+			return end;
+		if (end == n->len)
+			return 0;
+	}
+}
+
+/* Perishable rules made ordinary ones, or left out. */
+static struct filter *without_perishable(const struct filter *f, bool keep)
+{
+	struct filter *out = filter_new();
+
+	assert_non_null(out);
+	for (size_t i = 0; i < filter_count(f); i++) {
+		const char *text = filter_rule_text(f, i), *space = strchr(text, ' ');
+		const char *p = memchr(text, 'p', (size_t)(space - text));
+		char rule[TEXT_SIZE + 64];
+		size_t len = strlen(text);
+
+		if (p != NULL && !keep)
+			continue;
+		assert_true(len < sizeof(rule));
+		memcpy(rule, text, len + 1);
+		if (p != NULL)
+			memmove(rule + (p - text), p + 1, strlen(p));
+		assert_int_equal(filter_add_rule(out, rule, strlen(rule), NULL), 0);
+	}
+	return out;
+}
+
+/* One list of rules for a deletion, and what is to be compared. */
+struct deletion {
+	struct filter *f, *made_plain, *left_out;
+	const struct options *given;
+	bool delete_excluded;
+	bool kept_by_rule[NODES_MAX], kept[NODES_MAX];
+};
+
+/* Whether some level of the path is one that a rule protects, perishable rules counting or not. */
+static bool some_level_protected(const struct deletion *d, const struct node *n)
+{
+	size_t end = 0;
+
+	while (end < n->len) {
+		bool dir;
+
+		end = level_after(n, end);
+		dir = end < n->len || n->is_dir;
+		if (filter_protects_from(d->made_plain, n->path, end, end, dir, d->delete_excluded) ||
+		    filter_protects_from(d->left_out, n->path, end, end, dir, d->delete_excluded))
+			return true;
+	}
+	return false;
+}
+
+/* What the filter lets rsync delete. A directory stays when something in it does. */
+static void expect_deletions(struct world *w, struct deletion *d)
+{
+	struct tree *t = &w->target;
+
+	memset(d->kept, 0, sizeof(d->kept));
+	for (size_t i = t->n; i-- > 0;) {
+		const struct node *n = &t->v[i];
+		size_t top = topmost(w, d->f, n), up = parent_len(n->path, n->len);
+
+		d->kept_by_rule[i] =
+			top > 0 && filter_protects_from(d->f, n->path, n->len, top, n->is_dir, d->delete_excluded);
+		if (top == 0 || d->kept_by_rule[i])
+			d->kept[i] = true;
+		/* Parents stand before their entries. */
+		if (d->kept[i] && up > 0)
+			d->kept[tree_find(t, n->path, up) - t->v] = true;
+	}
+}
+
+/* filter_protects() knows of no topmost entry: what rsync keeps because of a rule it protects in any case, and it
+ * protects more only because of a perishable rule, or because a directory that is transferred has a rule of its own. */
+static void check_protects(struct world *w, struct deletion *d, size_t i)
+{
+	const struct node *n = &w->target.v[i];
+	bool protects = filter_protects(d->f, n->path, n->len, n->is_dir, d->delete_excluded);
+
+	if (d->kept_by_rule[i] && !protects)
+		disagree(w, d->given, n, "rsync keeps it because of a rule, the filter does not protect it");
+	if (protects != some_level_protected(d, n))
+		disagree(w, d->given, n,
+			 protects ? "the filter protects it without a reason" : "the filter does not protect it");
+	w->protected += d->kept_by_rule[i];
+	w->more += protects && !d->kept_by_rule[i] && topmost(w, d->f, n) > 0;
+}
+
+static void check_deletions(struct world *w, struct deletion *d)
+{
+	const char *const extra[] = { d->delete_excluded ? "--delete-excluded" : "--delete", NULL };
+	char *out;
+
+	if (run_rsync(w, d->given, extra, &w->target, &out) != 0)
+		disagree(w, d->given, NULL, "rsync refuses what the filter takes");
+	mark_named(&w->target, out, true);
+	free(out);
+	expect_deletions(w, d);
+	for (size_t i = 0; i < w->target.n; i++) {
+		const struct node *n = &w->target.v[i];
+
+		if (n->named == d->kept[i])
+			disagree(w, d->given, n,
+				 n->named ? "rsync deletes, the filter keeps" : "rsync keeps, the filter deletes");
+		check_protects(w, d, i);
+		w->cases++;
+		w->deleted += n->named;
+	}
+}
+
+static void one_deletion(struct world *w)
+{
+	struct options texts = { .n = 0 };
+	struct err err = ERR_INIT;
+	struct filter *again;
+	struct deletion d = { .f = filter_of(&w->options, &err), .delete_excluded = w->round % 4 >= 2 };
+
+	if (d.f == NULL) {
+		check_refusal(w, &err);
+		return;
+	}
+	again = filter_again(d.f, &texts);
+	filter_free(again);
+	d.made_plain = without_perishable(d.f, true);
+	d.left_out = without_perishable(d.f, false);
+	d.given = w->round % 2 == 0 ? &w->options : &texts;
+	check_deletions(w, &d);
+	options_free(&texts);
+	filter_free(d.f);
+	filter_free(d.made_plain);
+	filter_free(d.left_out);
+}
+
+static void test_deletions(void **state)
+{
+	struct world *w = *state;
+
+	w->cases = w->refused = 0;
+	for (w->round = 0; w->round < rounds_of(w, 3); w->round++) {
+		next_round(w, 2);
+		one_deletion(w);
+		options_free(&w->options);
+	}
+	print_message("%zu cases, %zu deleted, %zu kept by a rule, %zu protected beyond that, %zu lists refused\n",
+		      w->cases, w->deleted, w->protected, w->more, w->refused);
+	if (w->rounds < ROUNDS_DEFAULT)
+		return;
+	assert_true(w->deleted > w->cases / 10 && w->protected > w->cases / 20 && w->more > 0);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
@@ -715,6 +899,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_includes),
+		cmocka_unit_test(test_deletions),
 	};
 
 	return cmocka_run_group_tests_name("filter_rsync", tests, set_up, clean_up);

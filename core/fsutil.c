@@ -274,16 +274,24 @@ bool identity_same(const struct root_identity *a, const struct root_identity *b)
 	return a->fsid == b->fsid && a->ino == b->ino;
 }
 
+static int identity_text(char *out, size_t size, const struct root_identity *id)
+{
+	return snprintf(out, size, IDENTITY_FORMAT, id->fsid, id->dev, id->ino);
+}
+
 int identity_read(const char *path, struct root_identity *out, struct err *err)
 {
+	char again[256];
 	struct buf text;
-	char end;
 	int rc;
 
 	buf_init(&text, 512u * 1024);
 	rc = read_file(path, 4096, &text, err);
-	if (rc == 0 && sscanf(buf_str(&text), "fansyncd-root 1 fsid %" SCNx64 " dev %" SCNu64 " ino %" SCNu64 "%c",
-			      &out->fsid, &out->dev, &out->ino, &end) != 4)
+	/* Only what we would write ourselves: a cut or damaged number must not pass for another root's. */
+	if (rc == 0 &&
+	    (sscanf(buf_str(&text), "fansyncd-root 1 fsid %" SCNx64 " dev %" SCNu64 " ino %" SCNu64, &out->fsid,
+		    &out->dev, &out->ino) != 3 ||
+	     (size_t)identity_text(again, sizeof(again), out) != text.len || memcmp(again, text.data, text.len) != 0))
 		rc = err_set(err, ERR_PROTOCOL, "%s makes no sense: remove it if the source is the right one", path);
 	buf_done(&text);
 	return rc;
@@ -292,7 +300,7 @@ int identity_read(const char *path, struct root_identity *out, struct err *err)
 int identity_write(const char *path, const struct root_identity *id, struct err *err)
 {
 	char text[256];
-	int n = snprintf(text, sizeof(text), IDENTITY_FORMAT, id->fsid, id->dev, id->ino);
+	int n = identity_text(text, sizeof(text), id);
 
 	return atomic_write(path, text, (size_t)n, 0600, FSUTIL_SYNC, err);
 }

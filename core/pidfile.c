@@ -34,29 +34,51 @@ static int lock(const struct pidfile *p, struct err *err)
 	return err_errno(err, errno, "cannot lock %s", p->path);
 }
 
-int pidfile_open(struct pidfile *p, const char *path, struct err *err)
+/* Whether the name still leads to the file that is open. */
+static bool has_its_name(const struct pidfile *p)
 {
 	struct stat st;
+
+	return lstat(p->path, &st) == 0 && st.st_dev == p->dev && st.st_ino == p->ino;
+}
+
+/* 1: its holder removed it after we had opened it; a lock on it would keep nobody out. */
+static int open_locked(struct pidfile *p, struct err *err)
+{
+	struct stat st;
+
+	p->fd = open(p->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0644);
+	if (p->fd < 0 && errno == ELOOP)
+		return err_set(err, ERR_UNSAFE, "%s is a symlink", p->path);
+	if (p->fd < 0)
+		return err_errno(err, errno, "cannot open the pid file %s", p->path);
+	if (fstat(p->fd, &st) < 0 || !S_ISREG(st.st_mode))
+		return err_set(err, ERR_UNSAFE, "%s is not a regular file", p->path);
+	p->dev = st.st_dev;
+	p->ino = st.st_ino;
+	if (lock(p, err) < 0)
+		return -1;
+	if (has_its_name(p))
+		return 0;
+	(void)close(p->fd);
+	p->fd = -1;
+	return 1;
+}
+
+int pidfile_open(struct pidfile *p, const char *path, struct err *err)
+{
+	int rc;
 
 	*p = (struct pidfile)PIDFILE_INIT;
 	p->path = strdup(path);
 	if (p->path == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory");
-	p->fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0644);
-	if (p->fd < 0) {
-		if (errno == ELOOP)
-			err_set(err, ERR_UNSAFE, "%s is a symlink", path);
-		else
-			err_errno(err, errno, "cannot open the pid file %s", path);
-	} else if (fstat(p->fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-		err_set(err, ERR_UNSAFE, "%s is not a regular file", path);
-	} else if (lock(p, err) == 0) {
-		p->dev = st.st_dev;
-		p->ino = st.st_ino;
-		return 0;
-	}
-	pidfile_close(p);
-	return -1;
+	do
+		rc = open_locked(p, err);
+	while (rc > 0);
+	if (rc < 0)
+		pidfile_close(p);
+	return rc;
 }
 
 int pidfile_write(struct pidfile *p, struct err *err)
@@ -71,9 +93,7 @@ int pidfile_write(struct pidfile *p, struct err *err)
 
 void pidfile_remove(struct pidfile *p)
 {
-	struct stat st;
-
-	if (p->fd >= 0 && lstat(p->path, &st) == 0 && st.st_dev == p->dev && st.st_ino == p->ino)
+	if (p->fd >= 0 && has_its_name(p))
 		(void)unlink(p->path);
 	pidfile_close(p);
 }

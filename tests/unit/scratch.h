@@ -14,11 +14,11 @@
 #include "core/err.h"
 #include "core/fsutil.h"
 
-/* Paths below it, each good until the eighth next one. */
+/* Paths below it, each good until as many others were asked for. */
 struct scratch {
 	char dir[256];
-	char paths[8][512];
 	unsigned next;
+	char paths[32][512];
 };
 
 static inline int scratch_make(struct scratch *s)
@@ -32,9 +32,14 @@ static inline int scratch_make(struct scratch *s)
 
 static inline const char *scratch_path(struct scratch *s, const char *name)
 {
-	char *path = s->paths[s->next++ % 8];
+	char *path = s->paths[s->next++ % 32];
+	size_t dir_len = strlen(s->dir), len = strlen(name);
 
-	snprintf(path, sizeof(s->paths[0]), "%s/%s", s->dir, name);
+	if (dir_len + 1 + len >= sizeof(s->paths[0]))
+		abort();
+	memcpy(path, s->dir, dir_len);
+	path[dir_len] = '/';
+	memcpy(path + dir_len + 1, name, len + 1);
 	return path;
 }
 

@@ -75,10 +75,9 @@ static void keep_line(struct remote_reader *r)
 size_t remote_reader_feed(struct remote_reader *r, const char *data, size_t n, int *status)
 {
 	*status = -1;
-	if (r->line_len == 0 && r->line[0] == '\n') { /* left by the reply before */
+	if (r->complete)
 		r->said_len = 0;
-		r->line[0] = '\0';
-	}
+	r->complete = false;
 	for (size_t i = 0; i < n; i++) {
 		if (data[i] != '\n') {
 			if (r->line_len < sizeof(r->line))
@@ -91,7 +90,7 @@ size_t remote_reader_feed(struct remote_reader *r, const char *data, size_t n, i
 		r->line_len = 0;
 		if (*status >= 0) {
 			r->next++;
-			r->line[0] = '\n';
+			r->complete = true;
 			return i + 1;
 		}
 	}
@@ -205,11 +204,22 @@ size_t remote_shell_queued(const struct remote_shell *r)
 	return r->queue.len;
 }
 
+static void in_gone(struct remote_shell *r)
+{
+	r->broken = true; /* its end follows and says why */
+	buf_clear(&r->queue);
+	loop_fd_remove(r->in);
+	r->in = NULL;
+}
+
 static void on_in(void *ctx, int fd, unsigned events)
 {
 	struct remote_shell *r = ctx;
 
-	(void)events;
+	if ((events & LOOP_HUP) != 0) {
+		in_gone(r);
+		return;
+	}
 	while (r->queue.len > 0) {
 		ssize_t n = write_quietly(fd, r->queue.data, r->queue.len < 65536 ? r->queue.len : 65536);
 
@@ -217,11 +227,8 @@ static void on_in(void *ctx, int fd, unsigned events)
 			continue;
 		if (n < 0 && errno == EAGAIN)
 			return;
-		if (n < 0) { /* its end follows and says why */
-			r->broken = true;
-			buf_clear(&r->queue);
-			loop_fd_remove(r->in);
-			r->in = NULL;
+		if (n < 0) {
+			in_gone(r);
 			return;
 		}
 		buf_consume(&r->queue, (size_t)n);

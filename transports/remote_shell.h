@@ -33,6 +33,7 @@ struct remote_reader {
 	size_t line_len;
 	char said[REMOTE_SAID_MAX]; /* what came before the end of this reply, its beginning */
 	size_t said_len;
+	bool complete; /* what is said belongs to a reply that was given */
 };
 
 void remote_reader_init(struct remote_reader *r, const char *token);

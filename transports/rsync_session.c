@@ -362,8 +362,8 @@ static void run_job(struct rsync_session *s, const struct rsync_job *job, struct
 	if (!rsync_args_build(&args, job, s->env->opt)) {
 		buf_done(list);
 		out_of_memory(s);
-	} else {
-		(void)spawn(s, args.v, list);
+	} else if (spawn(s, args.v, list) && s->to.own_connection) {
+		s->env->counters->handshakes++;
 	}
 	arglist_done(&args);
 }

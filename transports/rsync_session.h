@@ -21,6 +21,7 @@ struct rsync_endpoint {
 	const char *dir;	/* the target directory as rsync's messages name it, or NULL */
 	const char *rsh;	/* RSYNC_SHELL */
 	const char *rsync_path; /* RSYNC_SHELL; NULL: default */
+	bool own_connection;	/* each run makes a connection of its own: counted as a handshake */
 };
 
 struct rsync_owner {

@@ -1,0 +1,658 @@
+/*
+ * rsyncssh.c - the transport "rsyncssh": rsync over ssh, with one ssh connection for everything.
+ *
+ * A master connection is made with the first work and kept. A shell on it carries the renames, so that a moved
+ * directory is not sent again; the rsync processes go through it and need no handshake of their own. Where there is
+ * no shell (a forced command), renames become reconciles and rsync connects by itself.
+ */
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/path.h"
+#include "core/transport.h"
+#include "transports/remote_shell.h"
+#include "transports/rsync_session.h"
+
+/* What a worker sends ahead of the replies. */
+#define AHEAD_CALLS 512u
+#define AHEAD_BYTES (1024u * 1024)
+#define CALL_MAX (10 * PATH_BYTES_MAX)
+/* A socket's path, less what ssh appends while it makes it. */
+#define CONTROL_MAX 88
+
+/* How the renames travel, and rsync with them. */
+enum way {
+	WAY_SHELL = 0,
+	WAY_OWN, /* no shell: found out, or the administrator gave rsync.rsh */
+};
+
+/* Questions asked once a connection, in this order; then come renames. */
+enum question { ASK_HOME = 0, ASK_RSYNC, QUESTIONS };
+
+struct ssh_target {
+	const struct transport_env *env;
+	struct rsync_session *session;
+	struct remote_shell *shell;
+	enum way way;
+	char control[CONTROL_MAX + 1], control_option[2 * CONTROL_MAX + 1];
+	char *host;	  /* as ssh wants it: no brackets */
+	char *dir;	  /* the target directory as a remote command names it */
+	char *full;	  /* the same from the root, once known */
+	char *dest;	  /* as rsync wants it */
+	char *rsh;	  /* rsync's -e, through the master */
+	char *rsync_path; /* NULL: rsync's default */
+	unsigned questions;
+	/* The work that waits for its renames. */
+	const struct transport_work *work;
+	size_t asked, answered;
+};
+
+/* ---- validate ---- */
+
+static bool has_control(const char *s)
+{
+	for (; *s != '\0'; s++)
+		if (iscntrl((unsigned char)*s))
+			return true;
+	return false;
+}
+
+/* With or without a zone. */
+static bool is_ipv6(const char *name)
+{
+	struct in6_addr addr;
+	char text[INET6_ADDRSTRLEN + 1];
+	size_t n = strcspn(name, "%");
+
+	if (n >= sizeof(text))
+		return false;
+	memcpy(text, name, n);
+	text[n] = '\0';
+	return inet_pton(AF_INET6, text, &addr) == 1;
+}
+
+static int check_host(const char *host, struct err *err)
+{
+	const char *at = strrchr(host, '@'), *name = at == NULL ? host : at + 1;
+
+	if (host[0] == '\0' || name[0] == '\0')
+		return err_set(err, ERR_CONFIG, "host: \"%s\" names no host", host);
+	if (host[0] == '-' || name[0] == '-')
+		return err_set(err, ERR_CONFIG, "host: \"%s\" begins with a dash", host);
+	for (const char *p = host; *p != '\0'; p++)
+		if (iscntrl((unsigned char)*p) || isspace((unsigned char)*p) || strchr("/'\"\\`$;&|<>()", *p) != NULL)
+			return err_set(err, ERR_CONFIG, "host: \"%s\" holds a character that no host name has", host);
+	if (name[0] != '[' && strchr(name, ':') != NULL && !is_ipv6(name))
+		return err_set(err, ERR_CONFIG,
+			       "host: \"%s\": a port belongs into ssh.port, a directory into targetdir", host);
+	if (strchr(name, '[') != NULL && (name[0] != '[' || strchr(name, ']') == NULL || strchr(name, ']')[1] != '\0'))
+		return err_set(err, ERR_CONFIG, "host: \"%s\": write an IPv6 address as it is or in brackets", host);
+	return 0;
+}
+
+/* It is read by the login shell, whatever that is: only words that mean themselves in each. */
+static int check_prefix(const struct strlist *prefix, struct err *err)
+{
+	for (size_t i = 0; i < prefix->n; i++) {
+		const char *word = prefix->v[i];
+
+		if (word[0] == '\0' || (i == 0 && word[0] == '-'))
+			return err_set(err, ERR_CONFIG, "ssh.remotePrefix: \"%s\" is no command", word);
+		for (const char *p = word; *p != '\0'; p++)
+			if (!isalnum((unsigned char)*p) && strchr("_./=:,@%+-", *p) == NULL)
+				return err_set(
+					err, ERR_CONFIG,
+					"ssh.remotePrefix: \"%s\": only letters, digits and _./=:,@%%+- are allowed",
+					word);
+	}
+	return 0;
+}
+
+static int check_dir(const char *dir, struct err *err)
+{
+	if (dir[0] == '~' && dir[1] != '\0' && dir[1] != '/')
+		return err_set(err, ERR_CONFIG, "targetdir: \"%s\": another user's home must be written out", dir);
+	if (has_control(dir))
+		return err_set(err, ERR_CONFIG, "targetdir: \"%s\" holds a control character", dir);
+	return 0;
+}
+
+/* As rsync wants a host: an IPv6 address in brackets. */
+static bool add_host(struct buf *out, const char *host)
+{
+	const char *at = strrchr(host, '@'), *name = at == NULL ? host : at + 1;
+	bool bare = name[0] != '[' && strchr(name, ':') != NULL;
+
+	(void)buf_add(out, host, (size_t)(name - host));
+	return buf_printf(out, bare ? "[%s]" : "%s", name);
+}
+
+/* Relative to the home directory unless absolute; never what rsync or a command would take for something else. */
+static bool add_dir(struct buf *out, const char *dir)
+{
+	size_t n;
+
+	if (dir[0] == '~')
+		dir += dir[1] == '\0' ? 1 : 2;
+	n = strlen(dir);
+	while (n > 0 && dir[n - 1] == '/')
+		n--;
+	if (dir[0] != '/')
+		(void)buf_add_str(out, n == 0 ? "." : "./");
+	return buf_add(out, dir, n);
+}
+
+/* The buffer's text as a string of its own; releases the buffer. NULL: out of memory. */
+static char *taken(struct buf *b)
+{
+	char *text = b->failed ? NULL : strdup(buf_str(b));
+
+	buf_done(b);
+	return text;
+}
+
+static int validate(struct sync_options *opt, struct err *err)
+{
+	struct buf target;
+	char *text;
+
+	if (opt->host == NULL || opt->targetdir == NULL)
+		return err_set(err, ERR_CONFIG, "host and targetdir are required");
+	if (check_host(opt->host, err) < 0 || check_dir(opt->targetdir, err) < 0 ||
+	    check_prefix(&opt->ssh.remote_prefix, err) < 0)
+		return -1;
+	buf_init(&target, 2 * PATH_BYTES_MAX);
+	(void)add_host(&target, opt->host);
+	(void)buf_printf(&target, ":%s", opt->targetdir);
+	text = taken(&target);
+	if (text == NULL)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	free(opt->target);
+	opt->target = text;
+	return 0;
+}
+
+/* ---- command lines ---- */
+
+/* ssh takes the first value that it sees of an option: ours that must hold, the administrator's, our defaults. */
+static bool add_ssh(struct arglist *a, const struct ssh_target *t, bool master)
+{
+	const struct ssh_options *o = &t->env->opt->ssh;
+	long long seconds = o->timeout_ns / NS_PER_S, third = (seconds + 2) / 3;
+
+	(void)arglist_add(a, o->binary);
+	(void)arglist_printf(a, "-oControlMaster=%s", master ? "yes" : "no");
+	(void)arglist_printf(a, "-oControlPath=%s", t->control_option);
+	(void)arglist_add(a, "-oControlPersist=no");
+	(void)arglist_add(a, "-oBatchMode=yes");
+	(void)arglist_add(a, "-T");
+	if (o->port > 0)
+		(void)arglist_printf(a, "-p%lld", (long long)o->port);
+	if (o->identity_file != NULL)
+		(void)arglist_printf(a, "-i%s", o->identity_file);
+	if (o->known_hosts_file != NULL)
+		(void)arglist_printf(a, "-oUserKnownHostsFile=\"%s\"", o->known_hosts_file);
+	for (size_t i = 0; i < o->options.n; i++)
+		(void)arglist_printf(a, "-o%s", o->options.v[i]);
+	for (size_t i = 0; i < o->extra.n; i++)
+		(void)arglist_add(a, o->extra.v[i]);
+	(void)arglist_printf(a, "-oConnectTimeout=%lld", seconds < 1 ? 1 : seconds);
+	(void)arglist_printf(a, "-oServerAliveInterval=%lld", third < 1 ? 1 : third);
+	return arglist_add(a, "-oServerAliveCountMax=3");
+}
+
+/* Plain words: csh, fish and every other login shell read them alike. */
+static bool add_command(struct arglist *a, const struct ssh_target *t)
+{
+	const struct strlist *prefix = &t->env->opt->ssh.remote_prefix;
+
+	(void)arglist_add(a, "--");
+	(void)arglist_add(a, t->host);
+	(void)arglist_add(a, "exec");
+	for (size_t i = 0; i < prefix->n; i++)
+		(void)arglist_add(a, prefix->v[i]);
+	return arglist_add(a, "/bin/sh");
+}
+
+static char *make_rsh(const struct ssh_target *t)
+{
+	struct arglist a = { 0 };
+	struct buf text;
+	bool ok = add_ssh(&a, t, false);
+
+	buf_init(&text, 1024u * 1024);
+	for (size_t i = 0; ok && i < a.n; i++) {
+		if (i > 0)
+			(void)buf_add_byte(&text, ' ');
+		(void)rsync_quote_word(&text, a.v[i]);
+	}
+	text.failed = text.failed || !ok;
+	arglist_done(&a);
+	return taken(&text);
+}
+
+static char *make_rsync_path(const struct sync_options *opt)
+{
+	struct buf text;
+
+	if (opt->rsync.rsync_path != NULL)
+		return strdup(opt->rsync.rsync_path);
+	buf_init(&text, 64u * 1024);
+	for (size_t i = 0; i < opt->ssh.remote_prefix.n; i++)
+		(void)buf_printf(&text, "%s ", opt->ssh.remote_prefix.v[i]);
+	(void)buf_add_str(&text, "rsync");
+	return taken(&text);
+}
+
+static char *make_dest(const struct sync_options *opt, bool whole)
+{
+	struct buf text;
+
+	buf_init(&text, 2 * PATH_BYTES_MAX);
+	if (whole) {
+		(void)add_host(&text, opt->host);
+		(void)buf_add_byte(&text, ':');
+	}
+	(void)add_dir(&text, opt->targetdir);
+	if (whole)
+		(void)buf_add_byte(&text, '/');
+	return taken(&text);
+}
+
+/* ssh takes an IPv6 address as it is. */
+static char *make_host(const char *host)
+{
+	char *text = strdup(host), *out = text;
+
+	for (const char *in = host; text != NULL && *in != '\0'; in++)
+		if (*in != '[' && *in != ']')
+			*out++ = *in;
+	if (text != NULL)
+		*out = '\0';
+	return text;
+}
+
+/* ---- the endpoint ---- */
+
+static struct rsync_endpoint endpoint(const struct ssh_target *t)
+{
+	const char *rsh = t->env->opt->rsync.rsh;
+
+	return (struct rsync_endpoint){ .kind = RSYNC_SHELL,
+					.dest = t->dest,
+					.dir = t->full,
+					.rsh = rsh != NULL ? rsh : t->rsh,
+					.rsync_path = t->rsync_path,
+					.own_connection = t->way == WAY_OWN };
+}
+
+static void use_endpoint(struct ssh_target *t)
+{
+	struct rsync_endpoint to = endpoint(t);
+
+	rsync_session_endpoint(t->session, &to);
+}
+
+static void drop_shell(struct ssh_target *t)
+{
+	remote_shell_close(t->shell);
+	t->shell = NULL;
+	(void)unlink(t->control);
+}
+
+/* ---- renames ---- */
+
+/*
+ * What the other end defines once. A rename must not leave the target directory, so no component above either name may
+ * be a symbolic link; it must not move *into* a directory that stands at the new name, which is what -T says where mv
+ * has it. Names only ever arrive as quoted arguments.
+ */
+static const char prelude[] =
+	"LC_ALL=C; export LC_ALL\n"
+	"unset IFS CDPATH\n"
+	"fs_t=; case $(mv --help 2>&1 </dev/null) in *-T*) fs_t=-T ;; esac\n"
+	"fs_parents() {\n"
+	"	fs_rest=$1; fs_up=\n"
+	"	while :; do\n"
+	"		case $fs_rest in */*) ;; *) return 0 ;; esac\n"
+	"		fs_up=$fs_up/${fs_rest%%/*}; fs_rest=${fs_rest#*/}\n"
+	"		if [ -L \"$fs_dir$fs_up\" ]; then printf '%s\\n' \"$fs_dir$fs_up is a symbolic link\"; return "
+	"1; fi\n"
+	"	done\n"
+	"}\n"
+	"fs_rename() {\n"
+	"	fs_parents \"$1\" && fs_parents \"$2\" || return 3\n"
+	"	if ! [ -e \"$fs_dir/$1\" ] && ! [ -L \"$fs_dir/$1\" ]; then printf '%s\\n' \"$fs_dir/$1 is not "
+	"there\"; return 4; fi\n"
+	"	case $2 in */*) [ -d \"$fs_dir/${2%/*}\" ] || mkdir -p -- \"$fs_dir/${2%/*}\" || return 5 ;; esac\n"
+	"	if [ -z \"$fs_t\" ] && [ -d \"$fs_dir/$2\" ]; then printf '%s\\n' \"$fs_dir/$2 is a directory\"; "
+	"return 6; fi\n"
+	"	mv -f $fs_t -- \"$fs_dir/$1\" \"$fs_dir/$2\"\n"
+	"}\n";
+
+static void rename_degrades(struct ssh_target *t, const char *why)
+{
+	struct err err = ERR_INIT;
+
+	err_set(&err, ERR_CONFIG, "not renamed at the target: %s", why);
+	for (; t->answered < t->work->n_renames; t->answered++)
+		t->env->settle_rename(t->env->ctx, t->answered, VERDICT_RECONCILE, &err);
+}
+
+static void go_on(struct ssh_target *t)
+{
+	t->work = NULL;
+	rsync_session_go_on(t->session);
+}
+
+static bool send_rename(struct ssh_target *t, const struct batch_rename *r)
+{
+	struct buf command;
+	bool ok;
+
+	buf_init(&command, CALL_MAX);
+	(void)buf_add_str(&command, "fs_rename ");
+	(void)remote_quote(&command, r->from, r->from_len);
+	(void)buf_add_byte(&command, ' ');
+	ok = remote_quote(&command, r->to, r->to_len) && remote_shell_call(t->shell, command.data, command.len);
+	buf_done(&command);
+	return ok;
+}
+
+static void shell_failed(struct ssh_target *t)
+{
+	struct err err = ERR_INIT;
+
+	err_set(&err, ERR_NETWORK, "ssh to %s: the connection is not usable any more", t->host);
+	t->work = NULL;
+	drop_shell(t);
+	rsync_session_down(t->session, &err);
+}
+
+/* Many renames cost one round trip: they are sent without waiting for the replies, up to a bound. */
+static void carry_renames(struct ssh_target *t)
+{
+	const struct transport_work *w = t->work;
+
+	if (t->env->opt->rsync.dry_run)
+		rename_degrades(t, "rsync.dry_run is set");
+	while (t->asked < w->n_renames && t->answered < w->n_renames && t->asked - t->answered < AHEAD_CALLS &&
+	       remote_shell_queued(t->shell) < AHEAD_BYTES) {
+		if (!send_rename(t, &w->renames[t->asked])) {
+			shell_failed(t);
+			return;
+		}
+		t->asked++;
+	}
+	if (t->answered == w->n_renames)
+		go_on(t);
+}
+
+static void rename_answered(struct ssh_target *t, int status, const char *said, size_t len)
+{
+	const struct batch_rename *r = &t->work->renames[t->answered];
+	const struct transport_progress p = { .phase = "renaming", .path = r->to, .path_len = r->to_len };
+	struct err err = ERR_INIT;
+
+	if (status == 0) {
+		t->env->counters->renames_carried++;
+		t->env->settle_rename(t->env->ctx, t->answered++, VERDICT_DONE, NULL);
+	} else {
+		err_set(&err, ERR_IO, "not renamed at the target: %.*s", (int)(len < 400 ? len : 400), said);
+		err.code = status;
+		t->env->settle_rename(t->env->ctx, t->answered++, VERDICT_RECONCILE, &err);
+	}
+	t->env->progress(t->env->ctx, &p);
+	carry_renames(t);
+}
+
+/* ---- the connection ---- */
+
+/* rsync's messages name paths from the root: a relative target needs the home directory. */
+static void learn_home(struct ssh_target *t, int status, const char *said, size_t len)
+{
+	char *full = NULL;
+
+	if (t->dir[0] != '.' || t->full != NULL || status != 0 || len == 0 || len >= REMOTE_SAID_MAX || said[0] != '/')
+		return;
+	if (asprintf(&full, "%.*s%s", (int)len, said, t->dir + 1) < 0)
+		return;
+	t->full = full;
+	use_endpoint(t);
+}
+
+/* "rsync  version 3.2.7  protocol version 31" */
+static void learn_version(struct ssh_target *t, const char *said, size_t len)
+{
+	char line[128];
+	unsigned major, minor, patch;
+	const char *at;
+
+	(void)snprintf(line, sizeof(line), "%.*s", (int)(len < sizeof(line) ? len : sizeof(line) - 1), said);
+	at = strstr(line, "version ");
+	if (at == NULL)
+		return;
+	patch = 0;
+	/* NOLINTNEXTLINE(cert-err34-c): of a line of 128 bytes; more digits than asked for are not read */
+	if (sscanf(at, "version %2u.%2u.%2u", &major, &minor, &patch) >= 2)
+		rsync_session_peer(t->session, major * 10000 + minor * 100 + patch);
+}
+
+static void on_reply(void *ctx, int status, const char *said, size_t len)
+{
+	struct ssh_target *t = ctx;
+
+	if (t->questions >= QUESTIONS) {
+		if (t->work != NULL)
+			rename_answered(t, status, said, len);
+		return;
+	}
+	if (t->questions++ == ASK_HOME) {
+		learn_home(t, status, said, len);
+		return;
+	}
+	learn_version(t, said, len);
+	if (t->work != NULL)
+		carry_renames(t);
+}
+
+static void on_ready(void *ctx)
+{
+	struct ssh_target *t = ctx;
+	struct buf command;
+	bool ok;
+
+	t->env->counters->handshakes++;
+	t->questions = 0;
+	log_info("%s: connected to %s", t->env->opt->name, t->host);
+	buf_init(&command, CALL_MAX);
+	(void)buf_add_str(&command, "fs_dir=");
+	(void)remote_quote(&command, t->dir, strlen(t->dir));
+	(void)buf_add_str(&command, "; pwd -P");
+	ok = !command.failed && remote_shell_call(t->shell, command.data, command.len);
+	buf_clear(&command);
+	/* rsync_path may be any text for a shell: to one of its own, so that it can't end ours. */
+	(void)buf_add_str(&command, "/bin/sh -c ");
+	(void)remote_quote(&command, t->rsync_path, strlen(t->rsync_path));
+	(void)buf_add_str(&command, "' --version'");
+	ok = ok && !command.failed && remote_shell_call(t->shell, command.data, command.len);
+	buf_done(&command);
+	if (!ok)
+		shell_failed(t);
+}
+
+/* No shell: what is left is rsync, which connects for itself. */
+static void without_shell(struct ssh_target *t, const char *why)
+{
+	log_warn("%s: %.400s: renames can't be carried, moved files are sent again", t->env->opt->name, why);
+	t->way = WAY_OWN;
+	use_endpoint(t);
+	if (t->work != NULL) {
+		rename_degrades(t, why);
+		go_on(t);
+	}
+}
+
+static void on_ended(void *ctx, enum remote_end how, const struct err *why)
+{
+	struct ssh_target *t = ctx;
+	struct err copy = *why;
+
+	drop_shell(t);
+	if (how == REMOTE_NO_SHELL) {
+		t->env->counters->handshakes++;
+		without_shell(t, copy.text);
+	} else if (t->work != NULL) {
+		t->work = NULL;
+		rsync_session_down(t->session, &copy);
+	}
+	/* Otherwise rsync's own end tells, or nothing was going on: the next work connects again. */
+}
+
+static int start_shell(struct ssh_target *t, struct err *err)
+{
+	const struct remote_handler h = { .ctx = t, .ready = on_ready, .reply = on_reply, .ended = on_ended };
+	struct remote_spec spec = { .host = t->host, .control = t->control, .prelude = prelude };
+	struct arglist a = { 0 };
+
+	drop_shell(t);
+	/* ssh's own time-outs come first: they say more. */
+	spec.ready_ns = t->env->opt->ssh.timeout_ns + 5 * NS_PER_S;
+	if (!add_ssh(&a, t, true) || !add_command(&a, t)) {
+		arglist_done(&a);
+		return err_set(err, ERR_NOMEM, "out of memory for ssh's arguments");
+	}
+	spec.argv = (const char *const *)a.v;
+	t->shell = remote_shell_open(t->env->loop, &spec, &h, err);
+	arglist_done(&a);
+	if (t->shell == NULL) {
+		if (err->class == ERR_GONE)
+			err_set(err, ERR_CONFIG, "can't start %s: install ssh, or set ssh.binary",
+				t->env->opt->ssh.binary);
+		return -1;
+	}
+	t->env->counters->processes++;
+	return 0;
+}
+
+static void begin(void *ctx, const struct transport_work *work, bool reconcile)
+{
+	struct ssh_target *t = ctx;
+	const struct transport_progress p = { .phase = "connecting" };
+	struct err err = ERR_INIT;
+
+	t->work = work;
+	t->asked = t->answered = reconcile ? work->n_renames : 0;
+	if (t->way == WAY_OWN) {
+		rename_degrades(t, "there is no shell");
+		go_on(t);
+	} else if (remote_shell_ready(t->shell)) {
+		carry_renames(t);
+	} else if (start_shell(t, &err) < 0) {
+		t->work = NULL;
+		rsync_session_down(t->session, &err);
+	} else {
+		t->env->progress(t->env->ctx, &p);
+	}
+}
+
+/* ---- the session ---- */
+
+static void close_target(void *session)
+{
+	struct ssh_target *t = session;
+
+	rsync_session_free(t->session);
+	if (t->control[0] != '\0')
+		drop_shell(t);
+	free(t->host);
+	free(t->dir);
+	free(t->full);
+	free(t->dest);
+	free(t->rsh);
+	free(t->rsync_path);
+	free(t);
+}
+
+static int fill_in(struct ssh_target *t, struct err *err)
+{
+	const struct sync_options *opt = t->env->opt;
+	int n = snprintf(t->control, sizeof(t->control), "%s/c", t->env->runtime_dir);
+
+	if (n < 0 || (size_t)n >= sizeof(t->control)) {
+		t->control[0] = '\0';
+		return err_set(err, ERR_CONFIG, "%s is too long a path for ssh's socket", t->env->runtime_dir);
+	}
+	for (size_t i = 0, out = 0; t->control[i] != '\0'; i++) {
+		t->control_option[out++] = t->control[i];
+		if (t->control[i] == '%') /* it begins one of ssh's tokens */
+			t->control_option[out++] = '%';
+	}
+	t->host = make_host(opt->host);
+	t->dir = make_dest(opt, false);
+	t->dest = make_dest(opt, true);
+	t->rsync_path = make_rsync_path(opt);
+	t->rsh = make_rsh(t);
+	if (t->dir != NULL && t->dir[0] == '/')
+		t->full = strdup(t->dir);
+	if (t->host == NULL || t->dir == NULL || t->dest == NULL || t->rsync_path == NULL || t->rsh == NULL)
+		return err_set(err, ERR_NOMEM, "out of memory for a connection to %s", opt->host);
+	return 0;
+}
+
+static void *open_target(const struct transport_env *env, struct err *err)
+{
+	struct ssh_target *t = calloc(1, sizeof(*t));
+	struct rsync_owner owner = { .ctx = t, .begin = begin };
+	struct rsync_endpoint to;
+
+	if (t == NULL) {
+		err_set(err, ERR_NOMEM, "out of memory for a session");
+		return NULL;
+	}
+	t->env = env;
+	if (fill_in(t, err) < 0) {
+		close_target(t);
+		return NULL;
+	}
+	if (env->opt->rsync.rsh != NULL) {
+		log_warn("%s: rsync.rsh is set: renames can't be carried, moved files are sent again", env->opt->name);
+		t->way = WAY_OWN;
+	}
+	to = endpoint(t);
+	t->session = rsync_session_new(env, &to, &owner, err);
+	if (t->session == NULL) {
+		close_target(t);
+		return NULL;
+	}
+	return t;
+}
+
+static int apply(void *session, const struct transport_work *work, struct err *err)
+{
+	return rsync_session_start(((struct ssh_target *)session)->session, work, false, err);
+}
+
+static int reconcile(void *session, const struct transport_work *work, struct err *err)
+{
+	return rsync_session_start(((struct ssh_target *)session)->session, work, true, err);
+}
+
+extern const struct transport transport_rsyncssh;
+const struct transport transport_rsyncssh = {
+	.name = "rsyncssh",
+	.caps = TRANSPORT_RENAME | TRANSPORT_LOOK | TRANSPORT_EXEC | TRANSPORT_HOST,
+	.default_delay_ns = NS_PER_S,
+	.validate = validate,
+	.open = open_target,
+	.apply = apply,
+	.reconcile = reconcile,
+	.close = close_target,
+};

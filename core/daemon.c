@@ -580,11 +580,11 @@ static int announce(struct daemon *d, struct err *err)
 	return 0;
 }
 
-/* Whoever typed --sync-now looks at the terminal, not at the log. */
+/* Whoever typed the command looks at the terminal, not at the log. */
 static void complain(const struct daemon_options *o, const char *what, const char *why)
 {
 	log_error("%s%s", what, why);
-	if (o->once)
+	if (o->once || (o->daemonize != NULL && o->daemonize->ready_fd >= 0))
 		(void)fprintf(stderr, "fansyncd: %s%s\n", what, why);
 }
 

@@ -173,10 +173,26 @@ static void add_connection(struct arglist *a, const struct rsync_job *job, const
 		(void)arglist_printf(a, "--rsync-path=%s", job->rsync_path);
 }
 
+/* The rule as it is for the receiver alone: it protects from deletion, and hides nothing that the list names. Rules
+ * for the sender's side only are left out. */
+static void add_protection(struct arglist *a, const char *rule)
+{
+	const char *blank = strchr(rule, ' ');
+	size_t kind = blank == NULL ? 0 : (size_t)(blank - rule);
+	bool sender = kind > 0 && memchr(rule, 's', kind) != NULL,
+	     receiver = kind > 0 && memchr(rule, 'r', kind) != NULL;
+
+	if (kind == 0 || (rule[0] != '+' && rule[0] != '-') || (sender && !receiver))
+		return;
+	(void)arglist_printf(a, "--filter=%.*s%s%s", (int)kind, rule, receiver ? "" : "r", blank);
+}
+
 static void add_filters(struct arglist *a, const struct rsync_job *job, const struct sync_options *o)
 {
 	for (size_t i = 0; job->first_rules != NULL && i < job->first_rules->n; i++)
 		(void)arglist_printf(a, "--filter=%s", job->first_rules->v[i]);
+	for (size_t i = 0; !job->recurse && job->force && !o->rsync.delete_excluded && i < filter_count(o->filter); i++)
+		add_protection(a, filter_rule_text(o->filter, i));
 	if (!job->recurse)
 		return; /* core/filter.c has decided each name already */
 	(void)arglist_add(a, "--filter=- *" PATH_TEMP_SUFFIX);

@@ -77,12 +77,11 @@ struct tree {
 	size_t n;
 };
 
-static const char *const names[] = {
-	"a",   "b",   "c",     "a",    "b",  "ab",   "ba",    "a.b",	  "b.c", "A",	"1",   "a b", " a",
-	"a ",  "[a]", "[",     "]",    "a*", "*",    "a?b",   "\\a",	  "\\",	 "a\\", "-a",  "- a", "+ b",
-	"!",   "#a",  ";",     "a\nb", "\n", "\xff", "a\xff", "\xc3\xa9", "**",	 "***", ".a",  "...", "_",
-	"a,b", "^a",  "{a,b}", ":a",   "~a", "B",    "2",     "a-b",	  "-",	 "\ta", "a\r",
-};
+static const char *const names[] = { "a",   "b",     "c",     "a",	  "b",	 "ab",	"ba",  "a.b", "b.c", "A",
+				     "1",   "a b",   " a",    "a ",	  "[a]", "[",	"]",   "a*",  "*",   "a?b",
+				     "\\a", "\\",    "a\\",   "-a",	  "- a", "+ b", "!",   "#a",  ";",   "a\nb",
+				     "\n",  "\xff",  "a\xff", "\xc3\xa9", "**",	 "***", ".a",  "...", "_",   "a,b",
+				     "^a",  "{a,b}", ":a",    "~a",	  "B",	 "2",	"a-b", "-",   "\ta", "a\r" };
 
 static struct node *tree_find(struct tree *t, const char *path, size_t len)
 {
@@ -174,7 +173,7 @@ static const char *const tokens[] = {
 	"[a",	 "\\a",	  "\\*",  "\\[",  "\\",	  "-",	   " ",		"\n",		"\xff",	   "[a-]",
 	"[\\]]", "[c-a]", "[/a]", "[[]",  "[:a]", "[--a]", "[[:foo:]]", "[[:punct:]]*", "[\xff]",  "[!\x80-\xff]",
 	"]",	 "!",	  "#",	  "_",	  "a*",	  "*b",	   "[a-b-c]",	"[[:digit:]A]", "\\?",	   "[\\a-c]",
-	"*/",	 "/*",	  "**/",  "/**",  "a/",	  "/b",	   "[!a-c]*",	"[[:a]",	"[a\\-c]", "[[:space:]]",
+	"*/",	 "/*",	  "**/",  "/**",  "a/",	  "/b",	   "[!a-c]*",	"[[:a]",	"[a\\-c]", "[[:space:]]"
 };
 
 static void append(char *out, const char *s)
@@ -839,6 +838,70 @@ static void test_deletions(void **state)
 	assert_true(w->deleted > w->cases / 10 && w->protected > w->cases / 20 && w->more > 0);
 }
 
+/* ---- syntax ---- */
+
+/* Something that is a rule, or looks like one. */
+static void make_odd_rule(struct options *o, struct rng *r)
+{
+	static const char *const options[] = {
+		"--filter=", "--filter=", "--filter=", "-f", "--exclude=", "--include="
+	};
+	static const char *const kinds[] = { "+",	"-",	"!",	   ".",		":",	 "H",	 "S",
+					     "P",	"R",	"include", "exclude",	"clear", "hide", "show",
+					     "protect", "risk", "merge",   "inc",	"x",	 "",	 "e",
+					     "C",	"+",	"-",	   "dir-merge", "shows", "hid",	 "clear,",
+					     " ",	"_",	",",	   "#" };
+	static const char *const modifiers[] = { "!", "p", "s", "r", "/", "C", "x", "e", "n", "w", "+", "-", ",", "z" };
+	static const char *const separators[] = { "", " ", " ", " ", "_", "_", ",", "\n", "\t", "  " };
+	static const char *const patterns[] = { "", "a", "*/", "a", " a", "/", "//", "!", "a b", "*", "**/" };
+	char text[TEXT_SIZE] = "";
+
+	o->n = 0;
+	append(text, PICK(r, options));
+	append(text, PICK(r, kinds));
+	if (percent(r, 30))
+		append(text, ",");
+	for (size_t n = percent(r, 60) ? 0 : 1 + below(r, 3); n > 0; n--)
+		append(text, PICK(r, modifiers));
+	append(text, PICK(r, separators));
+	append(text, PICK(r, patterns));
+	add_option(o, text);
+}
+
+/* What rsync refuses is refused; what is refused but means something to rsync is said not to be supported. */
+static void one_odd_rule(struct world *w)
+{
+	struct err err = ERR_INIT;
+	struct filter *again, *f = filter_of(&w->options, &err);
+
+	if (f == NULL) {
+		assert_true(err.class == ERR_CONFIG || err.class == ERR_GONE);
+		if (strstr(err.text, "supported") == NULL)
+			check_refusal(w, &err);
+		return;
+	}
+	again = filter_again(f, NULL);
+	check_includes(w, f, again, &w->options);
+	filter_free(again);
+	filter_free(f);
+}
+
+static void test_syntax(void **state)
+{
+	struct world *w = *state;
+
+	w->refused = w->lists = 0;
+	for (w->round = 0; w->round < rounds_of(w, 2); w->round++) {
+		w->rng.state = (w->seed * 16 + 3) * UINT64_C(0x100000001B3) + w->round;
+		make_odd_rule(&w->options, &w->rng);
+		one_odd_rule(w);
+		options_free(&w->options);
+	}
+	print_message("%zu rules taken, %zu refused by both\n", w->lists, w->refused);
+	if (w->rounds >= ROUNDS_DEFAULT)
+		assert_true(w->refused > 20 && w->lists > 20);
+}
+
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	(void)st, (void)type, (void)ftw;
@@ -900,6 +963,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_includes),
 		cmocka_unit_test(test_deletions),
+		cmocka_unit_test(test_syntax),
 	};
 
 	return cmocka_run_group_tests_name("filter_rsync", tests, set_up, clean_up);

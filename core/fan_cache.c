@@ -436,6 +436,11 @@ bool fan_node_denied(const struct fan_node *n)
 	return n->denied;
 }
 
+bool fan_node_pinned(const struct fan_node *n)
+{
+	return n->pins > 0;
+}
+
 bool fan_node_loose(const struct fan_node *n)
 {
 	return n->loose;

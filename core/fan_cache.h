@@ -38,6 +38,7 @@ void fan_cache_free(struct fan_cache *c);
 /* The entry of a key, or NULL. Marks it as used. */
 struct fan_node *fan_cache_find(struct fan_cache *c, const struct fan_key *k);
 bool fan_node_denied(const struct fan_node *n);
+bool fan_node_pinned(const struct fan_node *n);
 /* Place a directory, unsettled, below a node. Whatever was known about the key or about the name goes, but a pinned
  * node stays what it is and is placed anew with all below it. NULL: out of memory, or the place lies below itself. */
 struct fan_node *fan_cache_add(struct fan_cache *c, const struct fan_key *k, struct fan_node *parent, const char *name,

@@ -84,7 +84,8 @@ struct fan {
 	int64_t now_ns;
 	struct fan_held *held;
 	size_t n_held, cap_held;
-	struct buf text; /* the paths of the held */
+	size_t n_spoiled; /* of the held: a directory was moved or removed since */
+	struct buf text;  /* the paths of the held */
 	struct buf path, path2;
 	struct fan_recent recent[FAN_RECENT];
 	unsigned n_recent;

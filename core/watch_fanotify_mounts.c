@@ -285,7 +285,7 @@ static struct fan_view *new_view(struct look *l, const struct mount *m, int root
 		(void)refuse(l, errno, m->point);
 	else if (v->mnt_id != m->id)
 		(void)refuse(l, ENOENT, m->point);
-	else if (v->point != NULL && mark_view(l, v, m, &fd) == 0 && try_handles(l, m, fd) == 0) {
+	else if (v->point != NULL && try_handles(l, m, fd) == 0 && mark_view(l, v, m, &fd) == 0) {
 		v->id = ++l->b->last_view;
 		v->next = l->b->views;
 		l->b->views = v;

@@ -158,6 +158,7 @@ struct config_run {
 	size_t cap_syncs;
 	struct config_place settings_at[CONFIG_KEYS_MAX];
 	size_t dropped; /* errors above CONFIG_ERRORS_MAX */
+	bool saw_sync;	/* or something that was meant to be one */
 	bool failed;	/* there was an error, memory included */
 };
 

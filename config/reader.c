@@ -268,8 +268,10 @@ static void read_section(struct reading *r, const config_setting_t *s)
 {
 	static const char *const known[] = { "settings", "sync" };
 	const char *name = name_of(s);
-	const char *near;
+	const char *near = config_suggest(known, 2, name);
 
+	if (near != NULL && strcmp(near, "sync") == 0)
+		r->run->saw_sync = true;
 	if (strcmp(name, "settings") == 0)
 		read_settings(r, s);
 	else if (strcmp(name, "sync") == 0)
@@ -279,7 +281,7 @@ static void read_section(struct reading *r, const config_setting_t *s)
 	else if (strcmp(name, "tunnel") == 0)
 		config_warn(r->run, place_of(r, s), "tunnel is ignored: %s",
 			    config_key_find(SECTION_SYNC, "tunnel")->help);
-	else if ((near = config_suggest(known, 2, name)) != NULL)
+	else if (near != NULL)
 		config_error(r->run, place_of(r, s), "unknown section \"%s\"; did you mean \"%s\"?", name, near);
 	else
 		config_error(r->run, place_of(r, s), "unknown section \"%s\"; there are settings and sync", name);

@@ -44,7 +44,7 @@ static void add_list(struct building *b, const char *key, const struct strlist *
 		struct err err = ERR_INIT;
 
 		if (add(b->s->filter, list->v[i], strlen(list->v[i]), &err) != 0)
-			failed(b, key, SECTION_SYNC, list->v[i], &err);
+			failed(b, key, SECTION_SYNC, NULL, &err); /* the text holds the rule */
 	}
 }
 

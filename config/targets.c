@@ -128,7 +128,7 @@ void config_check_syncs(struct config_run *run)
 {
 	size_t n = run->c->n_syncs;
 
-	if (n == 0 && !run->failed)
+	if (n == 0 && !(run->saw_sync && run->failed))
 		config_error(run, (struct config_place){ run->name == NULL ? "command line" : run->name, 0 },
 			     "there is no sync section");
 	for (size_t i = 0; i < n; i++) {

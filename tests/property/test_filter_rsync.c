@@ -1,4 +1,4 @@
-/* LINK: core/filter.c core/filter_args.c core/err.c */
+/* LINK: core/filter.c core/filter_args.c core/err.c tests/lib/random_rules.c */
 /*
  * The filter against rsync itself: random rule lists over a random tree. What a dry run of rsync would transfer, or
  * delete, is what the filter must say.
@@ -25,329 +25,9 @@
 #include <cmocka.h>
 
 #include "core/filter.h"
+#include "tests/lib/random_rules.h"
 
-#define SOURCE_ENTRIES 130
-#define EXTRA_ENTRIES 90
-#define NODES_MAX (SOURCE_ENTRIES + EXTRA_ENTRIES)
-#define DEPTH_MAX 5
-#define PATH_SIZE 512
-#define OPTIONS_MAX 32
-#define TEXT_SIZE 1024
 #define ROUNDS_DEFAULT 400
-
-/* ---- chance ---- */
-
-struct rng {
-	uint64_t state;
-};
-
-static uint64_t draw(struct rng *r)
-{
-	uint64_t z = r->state += UINT64_C(0x9E3779B97F4A7C15);
-
-	z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-	return z ^ (z >> 31);
-}
-
-static size_t below(struct rng *r, size_t n)
-{
-	return (size_t)(draw(r) % n);
-}
-
-static bool percent(struct rng *r, unsigned p)
-{
-	return below(r, 100) < p;
-}
-
-#define PICK(r, table) ((table)[below(r, sizeof(table) / sizeof((table)[0]))])
-
-/* ---- trees ---- */
-
-struct node {
-	char path[PATH_SIZE];
-	size_t len, depth;
-	bool is_dir;
-	bool named; /* by rsync, in the run that is looked at */
-};
-
-struct tree {
-	char root[PATH_SIZE];
-	struct node v[NODES_MAX];
-	size_t n;
-};
-
-static const char *const names[] = { "a",   "b",     "c",     "a",	  "b",	 "ab",	"ba",  "a.b", "b.c", "A",
-				     "1",   "a b",   " a",    "a ",	  "[a]", "[",	"]",   "a*",  "*",   "a?b",
-				     "\\a", "\\",    "a\\",   "-a",	  "- a", "+ b", "!",   "#a",  ";",   "a\nb",
-				     "\n",  "\xff",  "a\xff", "\xc3\xa9", "**",	 "***", ".a",  "...", "_",   "a,b",
-				     "^a",  "{a,b}", ":a",    "~a",	  "B",	 "2",	"a-b", "-",   "\ta", "a\r" };
-
-static struct node *tree_find(struct tree *t, const char *path, size_t len)
-{
-	for (size_t i = 0; i < t->n; i++)
-		if (t->v[i].len == len && memcmp(t->v[i].path, path, len) == 0)
-			return &t->v[i];
-	return NULL;
-}
-
-static void in_tree(const struct tree *t, const char *path, char *out)
-{
-	assert_true(snprintf(out, 2 * PATH_SIZE, "%s/%s", t->root, path) < 2 * PATH_SIZE);
-}
-
-static void make_file(const char *path)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-
-	assert_true(fd >= 0);
-	close(fd);
-}
-
-static void tree_add(struct tree *t, const char *path, size_t depth, char kind)
-{
-	char full[2 * PATH_SIZE];
-	struct node *n = &t->v[t->n++];
-
-	n->len = strlen(path);
-	assert_true(n->len < sizeof(n->path));
-	memcpy(n->path, path, n->len + 1);
-	n->depth = depth;
-	n->is_dir = kind == 'd';
-	in_tree(t, path, full);
-	if (kind == 'd')
-		assert_int_equal(mkdir(full, 0755), 0);
-	else if (kind == 'l')
-		assert_int_equal(symlink(".", full), 0);
-	else
-		make_file(full);
-}
-
-/* A new entry in a random directory of `t`, under a name that neither tree has there. */
-static void tree_grow(struct tree *t, struct tree *other, struct rng *r)
-{
-	char path[PATH_SIZE];
-	const struct node *in = percent(r, 12) || t->n == 0 ? NULL : &t->v[below(r, t->n)];
-	size_t depth = in == NULL ? 1 : in->depth + 1;
-	char kind = percent(r, 50) ? 'd' : percent(r, 15) ? 'l' : 'f';
-
-	if (in != NULL && (!in->is_dir || depth > DEPTH_MAX))
-		return;
-	snprintf(path, sizeof(path), "%.400s%s%s", in == NULL ? "" : in->path, in == NULL ? "" : "/", PICK(r, names));
-	if (tree_find(t, path, strlen(path)) == NULL && tree_find(other, path, strlen(path)) == NULL)
-		tree_add(t, path, depth, kind);
-}
-
-static size_t parent_len(const char *path, size_t len)
-{
-	while (len > 0 && path[len - 1] != '/')
-		len--;
-	return len == 0 ? 0 : len - 1;
-}
-
-/* The target of a deletion: part of what the source has, and entries that it has not. */
-static void target_fill(struct tree *target, struct tree *source, struct rng *r)
-{
-	for (size_t i = 0; i < source->n; i++) {
-		const struct node *n = &source->v[i];
-		size_t up = parent_len(n->path, n->len);
-
-		if (percent(r, 70) && (up == 0 || tree_find(target, n->path, up) != NULL))
-			tree_add(target, n->path, n->depth, n->is_dir ? 'd' : 'f');
-	}
-	for (size_t have = target->n; target->n < have + EXTRA_ENTRIES && target->n < NODES_MAX;)
-		tree_grow(target, source, r);
-}
-
-/* ---- rules ---- */
-
-struct options {
-	char *v[OPTIONS_MAX + 1];
-	size_t n;
-	char file[2 * PATH_SIZE]; /* that one of them may name */
-};
-
-static const char *const tokens[] = {
-	"a",	 "b",	  "c",	  "ab",	  ".",	  "*",	   "*",		"**",		"***",	   "?",
-	"/",	 "/",	  "[ab]", "[!a]", "[^a]", "[a-c]", "[]a]",	"[[:alpha:]]",	"[!]a]",   "[[:upper:]b]",
-	"[a",	 "\\a",	  "\\*",  "\\[",  "\\",	  "-",	   " ",		"\n",		"\xff",	   "[a-]",
-	"[\\]]", "[c-a]", "[/a]", "[[]",  "[:a]", "[--a]", "[[:foo:]]", "[[:punct:]]*", "[\xff]",  "[!\x80-\xff]",
-	"]",	 "!",	  "#",	  "_",	  "a*",	  "*b",	   "[a-b-c]",	"[[:digit:]A]", "\\?",	   "[\\a-c]",
-	"*/",	 "/*",	  "**/",  "/**",  "a/",	  "/b",	   "[!a-c]*",	"[[:a]",	"[a\\-c]", "[[:space:]]"
-};
-
-static void append(char *out, const char *s)
-{
-	size_t len = strlen(out), more = strlen(s);
-
-	if (len + more < TEXT_SIZE) {
-		memcpy(out + len, s, more + 1);
-	}
-}
-
-/* Some byte of a path, as a pattern may put it. */
-static void append_byte(char *out, char c, struct rng *r)
-{
-	char text[8];
-
-	switch (percent(r, 25) ? below(r, 5) : 9) {
-	case 0:
-		append(out, "?");
-		return;
-	case 1:
-		append(out, "*");
-		return;
-	case 2:
-		snprintf(text, sizeof(text), "[%c]", c);
-		break;
-	case 3:
-		snprintf(text, sizeof(text), "\\%c", c);
-		break;
-	case 4:
-		snprintf(text, sizeof(text), "[^%c]", c == 'a' ? 'b' : 'a');
-		break;
-	default:
-		snprintf(text, sizeof(text), "%c", c);
-	}
-	append(out, text);
-}
-
-static void path_pattern(char *out, const struct tree *t, struct rng *r)
-{
-	const struct node *n = &t->v[below(r, t->n)];
-	const char *p = n->path;
-
-	for (size_t skip = below(r, n->depth); skip > 0; skip--)
-		p = strchr(p, '/') + 1;
-	for (bool exact = percent(r, 30); *p != '\0'; p++) {
-		char plain[2] = { *p, '\0' };
-
-		if (exact || *p == '/')
-			append(out, plain);
-		else
-			append_byte(out, *p, r);
-	}
-}
-
-static void append_pattern(char *out, const struct tree *t, struct rng *r)
-{
-	static const char *const before[] = { "/", "/", "/", "**/", "**", "*/", "/**/", "***" };
-	static const char *const after[] = { "/", "/", "/", "/***", "/**", "***", "*", "/*", "**" };
-	size_t start = strlen(out);
-
-	if (percent(r, 35))
-		append(out, PICK(r, before));
-	if (percent(r, 55))
-		path_pattern(out, t, r);
-	else
-		for (size_t n = 1 + below(r, 4); n > 0; n--)
-			append(out, PICK(r, tokens));
-	if (percent(r, 35))
-		append(out, PICK(r, after));
-	if (out[start] == '\0')
-		append(out, "a");
-}
-
-static void append_kind(char *out, struct rng *r)
-{
-	static const char *const both[] = { "-", "-", "-", "-", "+", "+", "+", "exclude", "include", "-,", "+," };
-	static const char *const sided[] = { "H", "S", "P", "R", "hide", "show", "protect", "risk" };
-	static const char *const modifiers[] = { "s", "r", "p", "p", "!", "sr", "!s", "r!", "ps", "!p" };
-	static const char *const free_modifiers[] = { "!", "p", "p", "!p", "pp" };
-	bool one_sided = percent(r, 25);
-	const char *kind = one_sided ? PICK(r, sided) : PICK(r, both);
-
-	append(out, kind);
-	if (percent(r, 25)) {
-		if (strlen(kind) > 2)
-			append(out, ",");
-		append(out, one_sided ? PICK(r, free_modifiers) : PICK(r, modifiers));
-	}
-	append(out, percent(r, 85) ? " " : "_");
-}
-
-static void add_option(struct options *o, const char *text)
-{
-	assert_true(o->n < OPTIONS_MAX);
-	o->v[o->n] = strdup(text);
-	assert_non_null(o->v[o->n]);
-	o->v[++o->n] = NULL;
-}
-
-static void add_from_file(struct options *o, const struct tree *t, struct rng *r)
-{
-	static const char *const ends[] = { "\n", "\n", "\n", "\r\n", "\n\n", "\r", "\n# x\n", "\n;y\n" };
-	static const char *const how[] = { "--exclude-from=", "--include-from=", "--filter=. ", "--filter=merge " };
-	char text[TEXT_SIZE] = "", option[3 * PATH_SIZE];
-	size_t kind = below(r, 4);
-	FILE *f = fopen(o->file, "we");
-
-	assert_non_null(f);
-	for (size_t n = 1 + below(r, 3); n > 0; n--) {
-		if (kind >= 2)
-			append_kind(text, r);
-		append_pattern(text, t, r);
-		append(text, n > 1 || percent(r, 80) ? PICK(r, ends) : "");
-	}
-	assert_int_equal(fwrite(text, 1, strlen(text), f), strlen(text));
-	assert_int_equal(fclose(f), 0);
-	snprintf(option, sizeof(option), "%s%s", how[kind], o->file);
-	add_option(o, option);
-}
-
-static void add_rule(struct options *o, const struct tree *t, struct rng *r)
-{
-	char text[TEXT_SIZE + 16] = "";
-	unsigned how = (unsigned)below(r, 100);
-
-	if (how < 12) {
-		append(text, how < 6 ? "--exclude=" : "--include=");
-		append_pattern(text, t, r);
-		add_option(o, text);
-		return;
-	}
-	if (how < 20) {
-		add_option(o, how < 16 ? "--exclude" : "--include");
-		append_pattern(text, t, r);
-		add_option(o, text);
-		return;
-	}
-	if (how < 30)
-		add_option(o, how < 25 ? "-f" : "--filter");
-	else
-		append(text, how < 35 ? "-f" : "--filter=");
-	append_kind(text, r);
-	append_pattern(text, t, r);
-	add_option(o, text);
-}
-
-/* A list of rules. Most lists end in a rule that excludes much, for else the inclusions would decide nothing. */
-static void make_options(struct options *o, const struct tree *t, struct rng *r)
-{
-	static const char *const ends[] = { "--filter=- *", "--exclude=*",  "--filter=- **", "--filter=- /*/*",
-					    "-f-! */",	    "--filter=H *", "--filter=P *",  "--filter=-_/**/[ab]*" };
-	bool file = percent(r, 12);
-
-	o->n = 0;
-	for (size_t n = 1 + below(r, 7); n > 0; n--)
-		add_rule(o, t, r);
-	if (file)
-		add_from_file(o, t, r);
-	if (percent(r, 2))
-		add_option(o, percent(r, 50) ? "--filter=!" : "--exclude=!");
-	if (percent(r, 50)) {
-		if (percent(r, 60))
-			add_option(o, "--include=*/");
-		add_option(o, PICK(r, ends));
-	}
-}
-
-static void options_free(struct options *o)
-{
-	for (size_t i = 0; i < o->n; i++)
-		free(o->v[i]);
-	o->n = 0;
-}
 
 /* ---- the same list for the filter ---- */
 
@@ -361,8 +41,12 @@ static int read_whole(void *ctx, const char *path, char **text, size_t *len, str
 	*text = malloc(16 * TEXT_SIZE);
 	assert_non_null(*text);
 	*len = fread(*text, 1, 16 * TEXT_SIZE, f);
+	if (ferror(f) != 0) {
+		free(*text);
+		*text = NULL;
+	}
 	fclose(f);
-	return 0;
+	return *text != NULL ? 0 : err_set(err, ERR_GONE, "%s can't be read", path);
 }
 
 static void free_arg(char *arg)
@@ -412,7 +96,7 @@ static struct filter *filter_again(const struct filter *f, struct options *o)
 		assert_string_equal(filter_rule_text(again, i), text);
 		snprintf(option, sizeof(option), "--filter=%s", text);
 		if (o != NULL)
-			add_option(o, option);
+			options_add(o, option);
 	}
 	return again;
 }
@@ -628,7 +312,7 @@ static void next_round(struct world *w, uint64_t test)
 	/* Each round by itself, so that one can be looked at without those before it. */
 	w->rng.state = (w->seed * 16 + test) * UINT64_C(0x100000001B3) + w->round;
 	(void)unlink(w->options.file);
-	make_options(&w->options, &w->source, &w->rng);
+	options_make(&w->options, &w->source, &w->rng);
 }
 
 static void test_includes(void **state)
@@ -748,7 +432,7 @@ static void expect_deletions(struct world *w, struct deletion *d)
 	memset(d->kept, 0, sizeof(d->kept));
 	for (size_t i = t->n; i-- > 0;) {
 		const struct node *n = &t->v[i];
-		size_t top = topmost(w, d->f, n), up = parent_len(n->path, n->len);
+		size_t top = topmost(w, d->f, n), up = path_parent_len(n->path, n->len);
 
 		d->kept_by_rule[i] =
 			top > 0 && filter_protects_from(d->f, n->path, n->len, top, n->is_dir, d->delete_excluded);
@@ -840,34 +524,6 @@ static void test_deletions(void **state)
 
 /* ---- syntax ---- */
 
-/* Something that is a rule, or looks like one. */
-static void make_odd_rule(struct options *o, struct rng *r)
-{
-	static const char *const options[] = {
-		"--filter=", "--filter=", "--filter=", "-f", "--exclude=", "--include="
-	};
-	static const char *const kinds[] = { "+",	"-",	"!",	   ".",		":",	 "H",	 "S",
-					     "P",	"R",	"include", "exclude",	"clear", "hide", "show",
-					     "protect", "risk", "merge",   "inc",	"x",	 "",	 "e",
-					     "C",	"+",	"-",	   "dir-merge", "shows", "hid",	 "clear,",
-					     " ",	"_",	",",	   "#" };
-	static const char *const modifiers[] = { "!", "p", "s", "r", "/", "C", "x", "e", "n", "w", "+", "-", ",", "z" };
-	static const char *const separators[] = { "", " ", " ", " ", "_", "_", ",", "\n", "\t", "  " };
-	static const char *const patterns[] = { "", "a", "*/", "a", " a", "/", "//", "!", "a b", "*", "**/" };
-	char text[TEXT_SIZE] = "";
-
-	o->n = 0;
-	append(text, PICK(r, options));
-	append(text, PICK(r, kinds));
-	if (percent(r, 30))
-		append(text, ",");
-	for (size_t n = percent(r, 60) ? 0 : 1 + below(r, 3); n > 0; n--)
-		append(text, PICK(r, modifiers));
-	append(text, PICK(r, separators));
-	append(text, PICK(r, patterns));
-	add_option(o, text);
-}
-
 /* What rsync refuses is refused; what is refused but means something to rsync is said not to be supported. */
 static void one_odd_rule(struct world *w)
 {
@@ -893,7 +549,7 @@ static void test_syntax(void **state)
 	w->refused = w->lists = 0;
 	for (w->round = 0; w->round < rounds_of(w, 2); w->round++) {
 		w->rng.state = (w->seed * 16 + 3) * UINT64_C(0x100000001B3) + w->round;
-		make_odd_rule(&w->options, &w->rng);
+		options_make_odd(&w->options, &w->rng);
 		one_odd_rule(w);
 		options_free(&w->options);
 	}
@@ -943,7 +599,7 @@ static int set_up(void **state)
 	place(w, &w->empty, "empty");
 	while (w->source.n < SOURCE_ENTRIES)
 		tree_grow(&w->source, &w->empty, &w->rng);
-	target_fill(&w->target, &w->source, &w->rng);
+	tree_fill_target(&w->target, &w->source, &w->rng);
 	return 0;
 }
 

@@ -785,6 +785,7 @@ bool changeset_settle(struct changeset *cs, uint64_t batch_id, size_t index, enu
 		return true;
 	} else {
 		marks_land(&cs->m, n);
+		n->tries = 0;
 	}
 	marks_release(&cs->m, n);
 	return true;
@@ -821,7 +822,8 @@ static void flight_end(struct changeset *cs, struct flight *f)
 			continue;
 		f->items[i] = NULL;
 		w.flags = (unsigned)n->infl & ~(unsigned)MARK_BORN;
-		w.gen = n->tries >= 2 ? GEN_NONE : n->infl_gen;
+		w.gen = n->infl_gen;
+		w.tries = n->tries;
 		give_back(cs, n, &w);
 		marks_release(&cs->m, n);
 	}

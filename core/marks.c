@@ -324,6 +324,8 @@ void marks_pend(struct marks *m, struct mark_node *n, unsigned flags, uint8_t sl
 		n->first_ns = first_ns;
 	} else if (first_ns < n->first_ns) {
 		n->first_ns = first_ns;
+		if (n->queue == QUEUE_FRESH || n->queue == QUEUE_AGAIN)
+			marks_queue(m, n, QUEUE_FRESH, 0);
 	}
 	n->pend = (uint16_t)(n->pend | flags);
 	marks_lower_gen(m, n, slot);

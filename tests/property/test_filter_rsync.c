@@ -27,7 +27,7 @@
 #include "core/filter.h"
 #include "tests/lib/random_rules.h"
 
-#define ROUNDS_DEFAULT 400
+#define ROUNDS_DEFAULT 320
 
 /* ---- the same list for the filter ---- */
 

@@ -97,13 +97,24 @@ static bool is_settled(const struct wnode *n)
 	return n == NULL;
 }
 
+/* Something that was not seen before, perhaps over something that was: a name that changed, not one newly made. */
+static void emit_moved_in(struct ino *b, struct wnode *dir, const struct event *e)
+{
+	if (e->mask & IN_ISDIR) {
+		ino_emit_reconcile(b, dir, e->name, e->len, "moved in");
+		return;
+	}
+	ino_emit(b, dir, e->name, e->len, CHANGE_DELETE, false);
+	ino_emit(b, dir, e->name, e->len, CHANGE_TOUCH, false);
+}
+
 static void emit_rename(struct ino *b, struct wnode *from, const struct event *f, struct wnode *to,
 			const struct event *t)
 {
 	struct change c = { .kind = CHANGE_RENAME, .is_dir = (f->mask & IN_ISDIR) != 0 };
 
 	if (!full_path(from, f->name, f->len, &b->path2)) {
-		ino_emit(b, to, t->name, t->len, CHANGE_CREATE, c.is_dir);
+		emit_moved_in(b, to, t);
 		deliver_unnameable(b, from);
 		return;
 	}
@@ -133,12 +144,9 @@ static void moved_in(struct ino *b, struct wnode *dir, const struct event *e)
 {
 	struct wnode *kid;
 
-	if ((e->mask & IN_ISDIR) == 0) {
-		ino_emit(b, dir, e->name, e->len, CHANGE_CREATE, false);
-		ino_emit(b, dir, e->name, e->len, CHANGE_TOUCH, false);
+	emit_moved_in(b, dir, e);
+	if ((e->mask & IN_ISDIR) == 0)
 		return;
-	}
-	ino_emit_reconcile(b, dir, e->name, e->len, "moved in");
 	kid = wtree_find(&b->tree, dir, e->name, e->len);
 	if (kid == NULL)
 		kid = wtree_add(&b->tree, dir, e->name, e->len);
@@ -147,6 +155,22 @@ static void moved_in(struct ino *b, struct wnode *dir, const struct event *e)
 		return;
 	}
 	ino_walk(b, kid, INO_SILENT);
+}
+
+/* A directory left this name, but perhaps another one stands here. */
+static void guess(struct ino *b, struct wnode *dir, const struct event *e)
+{
+	struct wnode *n = wtree_find(&b->tree, dir, e->name, e->len);
+
+	if (n == NULL) {
+		n = wtree_add(&b->tree, dir, e->name, e->len);
+		if (n == NULL) {
+			b->rewalk = true;
+			return;
+		}
+		n->flags |= WNODE_GUESS;
+	}
+	ino_suspect(b, n);
 }
 
 static void removed(struct ino *b, struct wnode *dir, const struct event *e)
@@ -159,6 +183,9 @@ static void removed(struct ino *b, struct wnode *dir, const struct event *e)
 	kid = wtree_find(&b->tree, dir, e->name, e->len);
 	if (kid != NULL)
 		ino_forget(b, kid);
+	/* By a RENAME_EXCHANGE with something outside: what came was told before what went. */
+	if (e->mask & IN_MOVED_FROM)
+		guess(b, dir, e);
 }
 
 static void attributes(struct ino *b, struct wnode *dir, const struct event *e)
@@ -291,22 +318,7 @@ static void move_onto(struct ino *b, struct wnode *kid, struct wnode *other)
 	ino_suspect(b, kid);
 	ino_suspect(b, other);
 	ino_mark_moved(b, other);
-}
-
-/* A directory of which the tree is not sure left this name: something else may stand here. */
-static void guess(struct ino *b, struct wnode *dir, const struct event *e)
-{
-	struct wnode *n = wtree_find(&b->tree, dir, e->name, e->len);
-
-	if (n == NULL) {
-		n = wtree_add(&b->tree, dir, e->name, e->len);
-		if (n == NULL) {
-			b->rewalk = true;
-			return;
-		}
-		n->flags |= WNODE_GUESS;
-	}
-	ino_suspect(b, n);
+	ino_refilter(b, other);
 }
 
 static void move_dir(struct ino *b, struct wnode *kid, struct wnode *to, const struct event *t)

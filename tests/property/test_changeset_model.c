@@ -1,0 +1,988 @@
+/* LINK: core/changeset.c core/marks.c core/marks_queue.c core/batch.c core/path.c */
+/*
+ * test_changeset_model.c - the changeset against a model of everything around it.
+ *
+ * A source (inodes in memory) changes at random. Its events carry a directory's inode and a name, as fanotify's do;
+ * they are merged at random and their paths are resolved at a random later time, through a cache that is exact only
+ * once it has settled. Batches leave at random times, a worker looks at the source at random times and changes the
+ * target, fails, or dies without a word. After each quiescence the target must equal the source.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/changeset.h"
+#include "core/path.h"
+
+#define NAMES 5
+#define DEPTH_MAX 7
+#define PATH_LEN 40
+#define INODES 4096
+#define QUEUE 4096
+#define TEXT(x) (x), strlen(x)
+
+enum type { NOTHING = 0, FILE_T, DIR_T, LINK_T };
+
+struct inode {
+	enum type type;
+	unsigned content, mode;
+	int links;
+	int child[NAMES]; /* inode or 0 */
+	int parent, name; /* of a directory; dead: parent is -1 */
+	bool cached, settled;
+	char path[PATH_LEN]; /* what the watcher's cache says */
+	unsigned long resolved_at;
+};
+
+struct tree {
+	struct inode *ino; /* [1] is the root */
+	int used, live;
+};
+
+enum { EV_TOUCH = 1, EV_CREATE = 2, EV_DELETE = 4, EV_MODIFY = 8, EV_RENAME = 16, EV_OVERFLOW = 32 };
+
+struct event {
+	unsigned mask;
+	bool is_dir;
+	int dir, name, old_dir, old_name;
+	char true_dir[PATH_LEN], true_old[PATH_LEN]; /* paths as of the event: what a settled cache must say */
+};
+
+struct flight {
+	struct batch *b;
+	enum verdict *items, *renames;
+	size_t at; /* renames, then items */
+	bool finished, drop;
+};
+
+struct world {
+	uint64_t rng;
+	struct tree src, dst;
+	struct event *queue;
+	size_t head, tail;
+	unsigned long read, queued; /* events ever */
+	struct changeset *cs;
+	int64_t now;
+	uint64_t gen;
+	struct flight fl[2];
+	int n_fl;
+	bool failing; /* whether faults are injected */
+	bool tracing;
+	unsigned long carried, reconciled_renames, batches;
+};
+
+static uint32_t rnd(struct world *w, uint32_t n)
+{
+	w->rng ^= w->rng << 13;
+	w->rng ^= w->rng >> 7;
+	w->rng ^= w->rng << 17;
+	return (uint32_t)((w->rng * UINT64_C(2685821657736338717)) >> 33) % n;
+}
+
+static bool chance(struct world *w, uint32_t percent)
+{
+	return rnd(w, 100) < percent;
+}
+
+#define TRACE(w, ...)                                                                                                  \
+	do {                                                                                                           \
+		if ((w)->tracing)                                                                                      \
+			print_message(__VA_ARGS__);                                                                    \
+	} while (0)
+
+/* ---- trees ---- */
+
+static void tree_init(struct tree *t)
+{
+	t->ino = calloc(INODES, sizeof(*t->ino));
+	assert_non_null(t->ino);
+	t->used = 2;
+	t->ino[1] = (struct inode){ .type = DIR_T, .mode = 7, .links = 1 };
+}
+
+static int inode_new(struct tree *t, enum type type, unsigned content, unsigned mode)
+{
+	int i = t->used++;
+
+	assert_true(i < INODES);
+	t->ino[i] = (struct inode){ .type = type, .content = content, .mode = mode };
+	return i;
+}
+
+static void put(struct tree *t, int dir, int name, int i)
+{
+	t->ino[dir].child[name] = i;
+	t->ino[i].links++;
+	t->live++;
+	if (t->ino[i].type == DIR_T) {
+		t->ino[i].parent = dir;
+		t->ino[i].name = name;
+	}
+}
+
+static int cut(struct tree *t, int dir, int name)
+{
+	int i = t->ino[dir].child[name];
+
+	t->ino[dir].child[name] = 0;
+	t->ino[i].links--;
+	t->live--;
+	if (t->ino[i].type == DIR_T)
+		t->ino[i].parent = -1;
+	return i;
+}
+
+static bool empty(const struct tree *t, int dir)
+{
+	for (int n = 0; n < NAMES; n++)
+		if (t->ino[dir].child[n] != 0)
+			return false;
+	return true;
+}
+
+static void cut_all(struct tree *t, int dir, int name)
+{
+	int i = t->ino[dir].child[name];
+
+	if (i != 0 && t->ino[i].type == DIR_T)
+		for (int n = 0; n < NAMES; n++)
+			if (t->ino[i].child[n] != 0)
+				cut_all(t, i, n);
+	if (i != 0)
+		cut(t, dir, name);
+}
+
+static bool dead(const struct tree *t, int dir)
+{
+	for (; dir != 1; dir = t->ino[dir].parent)
+		if (t->ino[dir].parent <= 0)
+			return true;
+	return false;
+}
+
+static void path_of(const struct tree *t, int dir, char out[PATH_LEN])
+{
+	char tmp[PATH_LEN];
+	size_t n = PATH_LEN - 1;
+
+	tmp[n] = '\0';
+	for (; dir != 1; dir = t->ino[dir].parent) {
+		assert_true(n >= 2);
+		if (tmp[n] != '\0')
+			tmp[--n] = '/';
+		tmp[--n] = (char)('a' + t->ino[dir].name);
+	}
+	memcpy(out, tmp + n, PATH_LEN - n);
+}
+
+static int depth(const struct tree *t, int dir)
+{
+	int d = 0;
+
+	for (; dir != 1; dir = t->ino[dir].parent)
+		d++;
+	return d;
+}
+
+static int height(const struct tree *t, int i)
+{
+	int max = 0;
+
+	if (t->ino[i].type != DIR_T)
+		return 1;
+	for (int n = 0; n < NAMES; n++)
+		if (t->ino[i].child[n] != 0) {
+			int h = height(t, t->ino[i].child[n]);
+
+			max = h > max ? h : max;
+		}
+	return max + 1;
+}
+
+/* The inode of a path, 0 if there is none; its parent directory and name as far as they exist (dir 0: not). */
+static int walk(const struct tree *t, const char *p, size_t len, int *dir, int *name)
+{
+	int i = 1;
+
+	*dir = 0;
+	*name = 0;
+	for (size_t at = 0; at < len; at += 2) {
+		*dir = 0;
+		if (i == 0 || t->ino[i].type != DIR_T)
+			return 0;
+		*dir = i;
+		*name = p[at] - 'a';
+		i = t->ino[i].child[*name];
+	}
+	return i;
+}
+
+static bool same(const struct world *w, int s, int d)
+{
+	const struct inode *a = &w->src.ino[s], *b = &w->dst.ino[d];
+
+	if (a->type != b->type || a->mode != b->mode || a->content != b->content)
+		return false;
+	for (int n = 0; a->type == DIR_T && n < NAMES; n++) {
+		if ((a->child[n] == 0) != (b->child[n] == 0))
+			return false;
+		if (a->child[n] != 0 && !same(w, a->child[n], b->child[n]))
+			return false;
+	}
+	return true;
+}
+
+static void dump(const struct tree *t, int i, int level)
+{
+	for (int n = 0; n < NAMES; n++) {
+		int c = t->ino[i].child[n];
+
+		if (c == 0)
+			continue;
+		print_message("%*s%c %d %u/%u\n", level * 2, "", 'a' + n, (int)t->ino[c].type, t->ino[c].content,
+			      t->ino[c].mode);
+		if (t->ino[c].type == DIR_T)
+			dump(t, c, level + 1);
+	}
+}
+
+/* ---- events ---- */
+
+static void queue_event(struct world *w, const struct event *e)
+{
+	assert_true(w->tail < QUEUE);
+	w->queue[w->tail++] = *e;
+	w->queued++;
+}
+
+static void emit(struct world *w, int dir, int name, unsigned mask, bool is_dir)
+{
+	struct event e = { .mask = mask, .is_dir = is_dir, .dir = dir, .name = name };
+
+	for (size_t i = w->tail; i > w->head && i + 16 > w->tail; i--) {
+		struct event *q = &w->queue[i - 1];
+
+		if (q->dir == dir && q->name == name && q->is_dir == is_dir && q->mask < EV_RENAME && chance(w, 70)) {
+			q->mask |= mask;
+			return;
+		}
+	}
+	path_of(&w->src, dir, e.true_dir);
+	queue_event(w, &e);
+}
+
+static void emit_rename(struct world *w, int od, int on, int nd, int nn, bool is_dir, const char *to, const char *td)
+{
+	struct event e = { .mask = EV_RENAME, .is_dir = is_dir, .dir = nd, .name = nn, .old_dir = od, .old_name = on };
+
+	memcpy(e.true_old, to, PATH_LEN);
+	memcpy(e.true_dir, td, PATH_LEN);
+	queue_event(w, &e);
+}
+
+/* ---- operations on the source ---- */
+
+/* A random living directory. */
+static int some_dir(struct world *w)
+{
+	int i = 1;
+
+	while (chance(w, 65)) {
+		int c = w->src.ino[i].child[rnd(w, NAMES)];
+
+		if (c != 0 && w->src.ino[c].type == DIR_T)
+			i = c;
+	}
+	return i;
+}
+
+static void op_make(struct world *w, int dir, int name, enum type type)
+{
+	struct tree *t = &w->src;
+	int i;
+
+	if (t->ino[dir].child[name] != 0 || depth(t, dir) >= DEPTH_MAX)
+		return;
+	i = inode_new(t, type, type == DIR_T ? 0 : rnd(w, 1u << 30), 7 - rnd(w, 3));
+	put(t, dir, name, i);
+	emit(w, dir, name, EV_CREATE, type == DIR_T);
+	if (type == FILE_T && chance(w, 60))
+		emit(w, dir, name, EV_TOUCH, false);
+	TRACE(w, "make %d/%c type %d ino %d\n", dir, 'a' + name, (int)type, i);
+}
+
+static void op_write(struct world *w, int dir, int name)
+{
+	struct inode *i = &w->src.ino[w->src.ino[dir].child[name]];
+
+	if (i->type != FILE_T || i->links != 1)
+		return;
+	i->content = chance(w, 20) ? 0 : rnd(w, 1u << 30);
+	if (chance(w, 30))
+		emit(w, dir, name, EV_MODIFY, false);
+	emit(w, dir, name, EV_TOUCH, false);
+	TRACE(w, "write %d/%c\n", dir, 'a' + name);
+}
+
+static void op_chmod(struct world *w, int dir, int name)
+{
+	struct inode *i = &w->src.ino[w->src.ino[dir].child[name]];
+
+	if (i->type == NOTHING || i->type == LINK_T || i->links != 1)
+		return;
+	i->mode = rnd(w, 8);
+	emit(w, dir, name, EV_TOUCH, i->type == DIR_T);
+	TRACE(w, "chmod %d/%c %u\n", dir, 'a' + name, i->mode);
+}
+
+static void op_remove(struct world *w, int dir, int name)
+{
+	int i = w->src.ino[dir].child[name];
+	bool is_dir = w->src.ino[i].type == DIR_T;
+
+	if (i == 0)
+		return;
+	for (int n = 0; is_dir && n < NAMES; n++)
+		op_remove(w, i, n);
+	cut(&w->src, dir, name);
+	emit(w, dir, name, EV_DELETE, is_dir);
+	TRACE(w, "remove %d/%c\n", dir, 'a' + name);
+}
+
+static bool is_above(const struct tree *t, int dir, int i)
+{
+	for (; dir != 1; dir = t->ino[dir].parent)
+		if (dir == i)
+			return true;
+	return i == 1;
+}
+
+static void op_rename(struct world *w, int od, int on, int nd, int nn)
+{
+	struct tree *t = &w->src;
+	int i = t->ino[od].child[on], v = t->ino[nd].child[nn];
+	bool is_dir = t->ino[i].type == DIR_T;
+	char to[PATH_LEN] = { 0 }, td[PATH_LEN] = { 0 };
+
+	if (i == 0 || i == v || (is_dir && is_above(t, nd, i)) || depth(t, nd) + height(t, i) > DEPTH_MAX)
+		return;
+	if (v != 0 && ((t->ino[v].type == DIR_T) != is_dir || (is_dir && !empty(t, v))))
+		return;
+	path_of(t, od, to);
+	path_of(t, nd, td);
+	cut(t, od, on);
+	if (v != 0)
+		cut(t, nd, nn);
+	put(t, nd, nn, i);
+	emit_rename(w, od, on, nd, nn, is_dir, to, td);
+	TRACE(w, "rename %d/%c (%s) -> %d/%c (%s) ino %d\n", od, 'a' + on, to, nd, 'a' + nn, td, i);
+}
+
+static void op_exchange(struct world *w, int od, int on, int nd, int nn)
+{
+	struct tree *t = &w->src;
+	int i = t->ino[od].child[on], v = t->ino[nd].child[nn];
+	char to[PATH_LEN] = { 0 }, td[PATH_LEN] = { 0 };
+	bool id, vd;
+
+	if (i == 0 || v == 0 || i == v || is_above(t, nd, i) || is_above(t, od, v) ||
+	    depth(t, nd) + height(t, i) > DEPTH_MAX || depth(t, od) + height(t, v) > DEPTH_MAX)
+		return;
+	path_of(t, od, to);
+	path_of(t, nd, td);
+	cut(t, od, on);
+	cut(t, nd, nn);
+	put(t, nd, nn, i);
+	put(t, od, on, v);
+	id = t->ino[i].type == DIR_T;
+	vd = t->ino[v].type == DIR_T;
+	emit_rename(w, od, on, nd, nn, id, to, td);
+	emit_rename(w, nd, nn, od, on, vd, td, to);
+	TRACE(w, "exchange %d/%c (%s) <-> %d/%c (%s)\n", od, 'a' + on, to, nd, 'a' + nn, td);
+}
+
+static void op_link(struct world *w, int od, int on, int nd, int nn)
+{
+	int i = w->src.ino[od].child[on];
+
+	if (w->src.ino[i].type != FILE_T || w->src.ino[nd].child[nn] != 0)
+		return;
+	put(&w->src, nd, nn, i);
+	emit(w, nd, nn, EV_CREATE, false);
+	TRACE(w, "link %d/%c -> %d/%c\n", od, 'a' + on, nd, 'a' + nn);
+}
+
+/* rm -r d; mkdir d; mv d e, with something put into d half of the time. */
+static void op_replace(struct world *w, int dir, int name, int name2)
+{
+	op_remove(w, dir, name);
+	op_make(w, dir, name, DIR_T);
+	if (w->src.ino[dir].child[name] == 0)
+		return;
+	if (chance(w, 50))
+		op_make(w, w->src.ino[dir].child[name], (int)rnd(w, NAMES), FILE_T);
+	op_rename(w, dir, name, dir, name2);
+}
+
+static void op_swap(struct world *w, int dir, int a, int b, int tmp)
+{
+	if (w->src.ino[dir].child[tmp] != 0)
+		op_remove(w, dir, tmp);
+	op_rename(w, dir, a, dir, tmp);
+	op_rename(w, dir, b, dir, a);
+	op_rename(w, dir, tmp, dir, b);
+}
+
+static void operate(struct world *w)
+{
+	int d = some_dir(w), e = chance(w, 50) ? d : some_dir(w);
+	int n = (int)rnd(w, NAMES), m = (int)rnd(w, NAMES), k = (int)rnd(w, NAMES);
+	uint32_t what = rnd(w, 100);
+
+	w->now++;
+	if (what < 14)
+		op_make(w, d, n, FILE_T);
+	else if (what < 28)
+		op_make(w, d, n, DIR_T);
+	else if (what < 32)
+		op_make(w, d, n, LINK_T);
+	else if (what < 44)
+		op_write(w, d, n);
+	else if (what < 50)
+		op_chmod(w, d, n);
+	else if (what < 56)
+		op_remove(w, d, n);
+	else if (what < 84)
+		op_rename(w, d, n, e, m);
+	else if (what < 88)
+		op_exchange(w, d, n, e, m);
+	else if (what < 91)
+		op_link(w, d, n, e, m);
+	else if (what < 94)
+		op_replace(w, d, n, m);
+	else if (what < 97 && n != m && m != k && n != k)
+		op_swap(w, d, n, m, k);
+	else
+		op_rename(w, d, n, d, m), op_rename(w, d, m, d, k);
+}
+
+/* ---- the watcher ---- */
+
+static void cache_drop(struct world *w, bool unsettled_only)
+{
+	for (int i = 2; i < w->src.used; i++)
+		if (!unsettled_only || !w->src.ino[i].settled)
+			w->src.ino[i].cached = w->src.ino[i].settled = false;
+}
+
+static void cache_settle(struct world *w)
+{
+	for (int i = 2; i < w->src.used; i++)
+		if (w->src.ino[i].cached && w->src.ino[i].resolved_at <= w->read)
+			w->src.ino[i].settled = true;
+}
+
+static void cache_move(struct world *w, const char *from, const char *to)
+{
+	size_t fl = strlen(from);
+
+	for (int i = 2; i < w->src.used; i++) {
+		struct inode *n = &w->src.ino[i];
+		char tmp[PATH_LEN * 2];
+
+		if (!n->settled || !path_within(n->path, strlen(n->path), from, fl))
+			continue;
+		snprintf(tmp, sizeof(tmp), "%s%s", to, n->path + fl);
+		if (strlen(tmp) >= PATH_LEN)
+			n->cached = n->settled = false;
+		else
+			memcpy(n->path, tmp, strlen(tmp) + 1);
+	}
+}
+
+/* Returns false if the directory can't be found any more. */
+static bool resolve(struct world *w, int dir, const char *truth, char out[PATH_LEN], bool *exact)
+{
+	struct inode *n = &w->src.ino[dir];
+
+	*exact = true;
+	if (dir == 1) {
+		out[0] = '\0';
+		return true;
+	}
+	if (n->cached && chance(w, 10))
+		n->cached = n->settled = false;
+	if (n->settled) {
+		assert_string_equal(n->path, truth);
+		memcpy(out, n->path, PATH_LEN);
+		return true;
+	}
+	*exact = false;
+	if (!n->cached) {
+		if (dead(&w->src, dir))
+			return false;
+		path_of(&w->src, dir, n->path);
+		n->cached = true;
+		n->resolved_at = w->queued;
+	}
+	memcpy(out, n->path, PATH_LEN);
+	return true;
+}
+
+static void join(char out[PATH_LEN], const char *dir, int name)
+{
+	snprintf(out, PATH_LEN, "%.*s%s%c", PATH_LEN - 4, dir, dir[0] != '\0' ? "/" : "", 'a' + name);
+}
+
+static void record(struct world *w, enum change_kind kind, const char *path, const char *old, bool is_dir, bool exact,
+		   int64_t hold)
+{
+	struct change c = { .kind = kind,
+			    .is_dir = is_dir,
+			    .exact = exact,
+			    .path = path,
+			    .path_len = strlen(path),
+			    .old_path = old,
+			    .old_len = old == NULL ? 0 : strlen(old),
+			    .cause = "test" };
+
+	TRACE(w, "  record %d %s -> %s dir %d exact %d\n", (int)kind, old == NULL ? "" : old, path, is_dir, exact);
+	assert_int_equal(changeset_add(w->cs, &c, w->gen, w->now, hold, chance(w, 50)), 0);
+}
+
+static void read_rename(struct world *w, const struct event *e)
+{
+	char od[PATH_LEN], nd[PATH_LEN], op[PATH_LEN], np[PATH_LEN];
+	bool oe, ne, has_old = resolve(w, e->old_dir, e->true_old, od, &oe);
+	bool has_new = resolve(w, e->dir, e->true_dir, nd, &ne);
+
+	if (has_old)
+		join(op, od, e->old_name);
+	if (has_new)
+		join(np, nd, e->name);
+	if (has_old && has_new)
+		record(w, CHANGE_RENAME, np, op, e->is_dir, oe && ne && !chance(w, 5), 0);
+	else if (has_old)
+		record(w, CHANGE_DELETE, op, NULL, e->is_dir, false, 0);
+	else if (has_new)
+		record(w, e->is_dir ? CHANGE_RECONCILE : CHANGE_CREATE, np, NULL, e->is_dir, false, 0);
+	if (!e->is_dir)
+		return;
+	cache_drop(w, true);
+	if (has_old && has_new && oe && ne)
+		cache_move(w, op, np);
+	else
+		cache_drop(w, false);
+}
+
+static void read_event(struct world *w)
+{
+	struct event e = w->queue[w->head++];
+	char dir[PATH_LEN], path[PATH_LEN];
+	bool exact;
+
+	w->read++;
+	if (w->head == w->tail)
+		w->head = w->tail = 0;
+	if ((e.mask & EV_RENAME) != 0) {
+		read_rename(w, &e);
+	} else if ((e.mask & EV_OVERFLOW) != 0) {
+		cache_drop(w, false);
+		record(w, CHANGE_RECONCILE, "", NULL, false, false, 0);
+	} else if (resolve(w, e.dir, e.true_dir, dir, &exact)) {
+		join(path, dir, e.name);
+		if ((e.mask & EV_DELETE) != 0)
+			record(w, CHANGE_DELETE, path, NULL, e.is_dir, false, 0);
+		if ((e.mask & EV_CREATE) != 0)
+			record(w, CHANGE_CREATE, path, NULL, e.is_dir, false, chance(w, 10) ? w->now + 20 : 0);
+		if ((e.mask & EV_MODIFY) != 0)
+			record(w, CHANGE_MODIFY, path, NULL, false, false, w->now + 20);
+		if ((e.mask & EV_TOUCH) != 0)
+			record(w, CHANGE_TOUCH, path, NULL, e.is_dir, false, 0);
+	}
+	cache_settle(w);
+}
+
+static void drain(struct world *w)
+{
+	while (w->head != w->tail)
+		read_event(w);
+}
+
+/* The queue overflowed: whatever was not read yet is lost. */
+static void overflow(struct world *w)
+{
+	struct event e = { .mask = EV_OVERFLOW };
+	unsigned long lost = w->tail - w->head;
+
+	w->head = w->tail = 0;
+	w->read += lost;
+	cache_drop(w, false);
+	queue_event(w, &e);
+	TRACE(w, "overflow\n");
+}
+
+/* ---- the worker and its target ---- */
+
+static int make_parents(struct world *w, const char *p, size_t len, bool *failed)
+{
+	int d = 1;
+
+	*failed = false;
+	for (size_t at = 0; at + 1 < len; at += 2) {
+		int dir, name, s = walk(&w->src, p, at + 1, &dir, &name), n = p[at] - 'a', c = w->dst.ino[d].child[n];
+
+		if (w->src.ino[s].type != DIR_T || (c != 0 && w->dst.ino[c].type != DIR_T && chance(w, 50))) {
+			*failed = true;
+			return 0;
+		}
+		if (c != 0 && w->dst.ino[c].type != DIR_T)
+			cut_all(&w->dst, d, n);
+		if (w->dst.ino[d].child[n] == 0)
+			put(&w->dst, d, n, inode_new(&w->dst, DIR_T, 0, w->src.ino[s].mode));
+		d = w->dst.ino[d].child[n];
+	}
+	return d;
+}
+
+/* Make one entry equal. `s` is the source's inode, 0: absent. */
+static int mirror_one(struct world *w, int s, int dir, int name)
+{
+	int d = w->dst.ino[dir].child[name];
+
+	if (d != 0 && (s == 0 || w->dst.ino[d].type != w->src.ino[s].type)) {
+		cut_all(&w->dst, dir, name);
+		d = 0;
+	}
+	if (s != 0 && d == 0) {
+		d = inode_new(&w->dst, w->src.ino[s].type, 0, 0);
+		put(&w->dst, dir, name, d);
+	}
+	if (s != 0) {
+		w->dst.ino[d].content = w->src.ino[s].content;
+		w->dst.ino[d].mode = w->src.ino[s].mode;
+	}
+	return d;
+}
+
+/* Compare both sides; false when it broke off in the middle. */
+static bool mirror_all(struct world *w, int s, int d)
+{
+	w->dst.ino[d].mode = w->src.ino[s].mode;
+	for (int n = 0; n < NAMES; n++) {
+		int c = w->src.ino[s].child[n];
+
+		if (w->failing && chance(w, 3))
+			return false;
+		if (c == 0 && w->dst.ino[d].child[n] == 0)
+			continue;
+		mirror_one(w, c, d, n);
+		if (w->src.ino[c].type == DIR_T && !mirror_all(w, c, w->dst.ino[d].child[n]))
+			return false;
+	}
+	return true;
+}
+
+static const struct batch_item *item_of(const struct batch *b, const char *p, size_t len)
+{
+	for (size_t i = 0; i < b->n_items; i++)
+		if (b->items[i].len == len && memcmp(b->items[i].path, p, len) == 0)
+			return &b->items[i];
+	return NULL;
+}
+
+static enum verdict do_absent(struct world *w, const struct batch *b, const struct batch_item *it)
+{
+	int dir, name;
+
+	if ((it->flags & MARK_BORN) != 0)
+		return VERDICT_GONE;
+	for (size_t len = 1; len <= it->len; len += 2) {
+		const struct batch_item *top = item_of(b, it->path, len);
+
+		if (top == NULL || (top->flags & (MARK_NAME | MARK_RECURSIVE)) == 0 ||
+		    walk(&w->src, it->path, len, &dir, &name) != 0)
+			continue;
+		if (walk(&w->dst, it->path, len, &dir, &name) != 0)
+			cut_all(&w->dst, dir, name);
+		return VERDICT_DONE;
+	}
+	return VERDICT_GONE;
+}
+
+static enum verdict do_item(struct world *w, const struct batch *b, const struct batch_item *it)
+{
+	int dir, name, s = walk(&w->src, it->path, it->len, &dir, &name), d;
+	bool failed;
+
+	if (w->failing && chance(w, 4))
+		return VERDICT_RETRY;
+	if (w->failing && chance(w, 1))
+		return VERDICT_RECONCILE;
+	if (it->len == 0)
+		return mirror_all(w, 1, 1) ? VERDICT_DONE : VERDICT_RETRY;
+	if (s == 0)
+		return do_absent(w, b, it);
+	dir = make_parents(w, it->path, it->len, &failed);
+	if (failed)
+		return w->failing ? VERDICT_RETRY : VERDICT_RECONCILE;
+	d = mirror_one(w, s, dir, it->path[it->len - 1] - 'a');
+	if ((it->flags & MARK_RECURSIVE) != 0 && w->src.ino[s].type == DIR_T && !mirror_all(w, s, d))
+		return VERDICT_RETRY;
+	return w->failing && chance(w, 3) ? VERDICT_RETRY : VERDICT_DONE;
+}
+
+static enum verdict do_rename(struct world *w, const struct batch_rename *r)
+{
+	struct tree *t = &w->dst;
+	int od, on, nd, nn, i = walk(t, r->from, r->from_len, &od, &on), v = walk(t, r->to, r->to_len, &nd, &nn);
+
+	if (i == 0 || nd == 0 || i == v || is_above(t, nd, i) || (w->failing && chance(w, 4)))
+		return VERDICT_RECONCILE;
+	if (v != 0 && ((t->ino[v].type == DIR_T) != (t->ino[i].type == DIR_T) ||
+		       (t->ino[v].type == DIR_T && !empty(t, v))))
+		return VERDICT_RECONCILE;
+	cut(t, od, on);
+	if (v != 0)
+		cut(t, nd, nn);
+	put(t, nd, nn, i);
+	w->carried++;
+	return w->failing && chance(w, 2) ? VERDICT_RECONCILE : VERDICT_DONE;
+}
+
+static void work(struct world *w)
+{
+	struct flight *f = &w->fl[0];
+
+	if (w->n_fl > 0 && f->finished && w->n_fl > 1)
+		f = &w->fl[1];
+	if (w->n_fl == 0 || f->finished)
+		return;
+	if (f->at < f->b->n_renames) {
+		const struct batch_rename *r = &f->b->renames[f->at];
+
+		f->renames[f->at] = do_rename(w, r);
+		w->reconciled_renames += f->renames[f->at] != VERDICT_DONE;
+		TRACE(w, "  work rename %.*s -> %.*s: %s\n", (int)r->from_len, r->from, (int)r->to_len, r->to,
+		      verdict_name(f->renames[f->at]));
+	} else if (f->at < f->b->n_renames + f->b->n_items) {
+		size_t k = f->at - f->b->n_renames;
+
+		f->items[k] = do_item(w, f->b, &f->b->items[k]);
+		TRACE(w, "  work item %.*s flags %x: %s\n", (int)f->b->items[k].len, f->b->items[k].path,
+		      f->b->items[k].flags, verdict_name(f->items[k]));
+	} else {
+		f->finished = true;
+		return;
+	}
+	f->at++;
+}
+
+/* ---- the daemon ---- */
+
+static void take(struct world *w)
+{
+	struct flight *f = &w->fl[w->n_fl];
+	struct batch *b;
+
+	if (w->n_fl == 2)
+		return;
+	b = changeset_take(w->cs, w->now);
+	if (b == NULL)
+		return;
+	*f = (struct flight){ .b = b };
+	f->items = calloc(b->n_items + 1, sizeof(*f->items));
+	f->renames = calloc(b->n_renames + 1, sizeof(*f->renames));
+	assert_true(f->items != NULL && f->renames != NULL);
+	for (size_t i = 1; i < b->n_items; i++)
+		assert_true(path_compare(b->items[i - 1].path, b->items[i - 1].len, b->items[i].path, b->items[i].len) <
+			    0);
+	w->n_fl++;
+	w->batches++;
+	TRACE(w, "take %zu renames %zu items\n", b->n_renames, b->n_items);
+}
+
+static void flight_drop(struct world *w, int i)
+{
+	batch_free(w->fl[i].b);
+	free(w->fl[i].items);
+	free(w->fl[i].renames);
+	if (i == 0)
+		w->fl[0] = w->fl[1];
+	w->n_fl--;
+}
+
+/* The first batch's verdicts have arrived. The kernel's queue is read before they are believed: a rename that the
+ * worker has seen the effect of must be known by then. */
+static void conclude(struct world *w)
+{
+	struct flight *f = &w->fl[0];
+
+	if (w->n_fl == 0 || !f->finished)
+		return;
+	drain(w);
+	TRACE(w, "conclude\n");
+	for (size_t i = 0; i < f->b->n_renames; i++)
+		if (!w->failing || !chance(w, 3))
+			assert_true(changeset_settle_rename(w->cs, f->b->id, i, f->renames[i], w->now));
+	for (size_t i = 0; i < f->b->n_items; i++)
+		if (!w->failing || !chance(w, 3))
+			assert_true(changeset_settle(w->cs, f->b->id, i, f->items[i], w->now + 30, w->now));
+	changeset_finish(w->cs, f->b->id, w->now);
+	flight_drop(w, 0);
+}
+
+/* The worker died, whatever it had done. */
+static void die(struct world *w)
+{
+	drain(w);
+	TRACE(w, "die\n");
+	changeset_abandon(w->cs, w->now);
+	while (w->n_fl > 0)
+		flight_drop(w, 0);
+}
+
+static void background(struct world *w)
+{
+	uint32_t what = rnd(w, 100);
+
+	if (what < 30)
+		for (uint32_t n = rnd(w, 6); n > 0 && w->head != w->tail; n--)
+			read_event(w);
+	else if (what < 34)
+		drain(w);
+	else if (what < 44)
+		take(w);
+	else if (what < 85)
+		for (uint32_t n = rnd(w, 8); n > 0; n--)
+			work(w);
+	else if (what < 98)
+		conclude(w);
+	else if (what == 98)
+		chance(w, 40) ? die(w) : (void)w->gen++;
+	else if (chance(w, 10))
+		overflow(w);
+}
+
+static bool quiesce(struct world *w, int *rounds)
+{
+	w->failing = false;
+	drain(w);
+	for (*rounds = 0; *rounds < 30; (*rounds)++) {
+		changeset_release_holds(w->cs);
+		changeset_release_retries(w->cs);
+		take(w);
+		if (w->n_fl == 0)
+			break;
+		while (w->n_fl > 0) {
+			work(w);
+			conclude(w);
+		}
+	}
+	w->failing = true;
+	return w->n_fl == 0 && changeset_pending(w->cs) == 0 && changeset_in_flight(w->cs) == 0 &&
+	       changeset_pending_renames(w->cs) == 0 && changeset_served(w->cs, w->gen) &&
+	       changeset_check(w->cs) && same(w, 1, 1);
+}
+
+struct totals {
+	unsigned long ops, carried, reconciled, batches, collapses;
+};
+
+/* One world, one sequence of operations and one quiescence, twice. */
+static bool run(uint64_t seed, unsigned ops, bool trace, struct totals *sum)
+{
+	struct world w = { .rng = seed * UINT64_C(0x9e3779b97f4a7c15) + 1, .gen = 1, .failing = true, .tracing = trace };
+	struct changeset_limits limits = { 10000, 1000, 10000, 1u << 20 };
+	bool ok = true;
+	int rounds = 0;
+
+	for (int i = 0; i < 5; i++)
+		rnd(&w, 2);
+	if (chance(&w, 20))
+		limits.max_pending = 4 + rnd(&w, 12);
+	if (chance(&w, 20))
+		limits.max_renames = rnd(&w, 4);
+	if (chance(&w, 40))
+		limits.batch_items = 1 + rnd(&w, 6);
+	tree_init(&w.src);
+	tree_init(&w.dst);
+	w.queue = calloc(QUEUE, sizeof(*w.queue));
+	w.cs = changeset_new(&limits);
+	assert_true(w.queue != NULL && w.cs != NULL);
+	for (unsigned i = 0; ok && i < ops; i++) {
+		operate(&w);
+		for (uint32_t n = rnd(&w, 5); n > 0; n--)
+			background(&w);
+		ok = changeset_check(w.cs);
+		if (ok && i == ops / 2)
+			ok = quiesce(&w, &rounds);
+	}
+	ok = ok && quiesce(&w, &rounds);
+	if (!ok && trace) {
+		print_message("source:\n");
+		dump(&w.src, 1, 1);
+		print_message("target:\n");
+		dump(&w.dst, 1, 1);
+		print_message("rounds %d pending %zu served %d check %d\n", rounds, changeset_pending(w.cs),
+			      changeset_served(w.cs, w.gen), changeset_check(w.cs));
+	}
+	if (sum != NULL) {
+		sum->ops += ops;
+		sum->carried += w.carried;
+		sum->reconciled += w.reconciled_renames;
+		sum->batches += w.batches;
+		sum->collapses += changeset_collapses(w.cs);
+	}
+	while (w.n_fl > 0)
+		flight_drop(&w, 0);
+	changeset_free(w.cs);
+	free(w.queue);
+	free(w.src.ino);
+	free(w.dst.ino);
+	return ok;
+}
+
+static uint64_t env_number(const char *name, uint64_t otherwise)
+{
+	const char *s = getenv(name);
+
+	return s != NULL ? strtoull(s, NULL, 10) : otherwise;
+}
+
+static void test_model(void **state)
+{
+	uint64_t seed = env_number("SEED", 20240501), rounds = env_number("ROUNDS", 1);
+	struct totals sum = { 0 };
+
+	(void)state;
+	print_message("SEED=%llu\n", (unsigned long long)seed);
+	for (uint64_t i = 0; sum.ops < 100000 * rounds; i++) {
+		unsigned ops = 20 + (unsigned)(i * 37 % 140), least = 1;
+
+		if (run(seed * 1000003 + i, ops, false, &sum))
+			continue;
+		while (least < ops && run(seed * 1000003 + i, least, false, NULL))
+			least++;
+		print_message("failed: world %llu, %u operations\n", (unsigned long long)i, least);
+		run(seed * 1000003 + i, least, true, NULL);
+		fail();
+	}
+	print_message("%lu operations, %lu batches, %lu renames carried, %lu not done by the target, %lu collapses\n",
+		      sum.ops, sum.batches, sum.carried, sum.reconciled, sum.collapses);
+	assert_true(sum.carried > sum.ops / 100);
+	assert_true(sum.collapses > 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_model) };
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,6 +1,7 @@
 /*
  * watch_fanotify_events.c - the fanotify backend's reading of events: from directory handles and names to records.
  */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/fanotify.h>

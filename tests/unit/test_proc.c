@@ -1,0 +1,273 @@
+/* LINK: core/proc.c core/err.c core/fsutil.c core/path.c core/buf.c */
+/* Child processes from argument arrays. */
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include <cmocka.h>
+
+#include "core/proc.h"
+#include "tests/unit/scratch.h"
+
+/* All that comes until its end. */
+static const char *drain(int fd, char *out, size_t size)
+{
+	size_t len = 0;
+
+	for (;;) {
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		ssize_t n;
+
+		poll(&p, 1, -1);
+		n = read(fd, out + len, size - 1 - len);
+		if (n > 0)
+			len += (size_t)n;
+		else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+			break;
+	}
+	out[len] = '\0';
+	return out;
+}
+
+/* What a shell script says on its standard output, and how it ends. */
+static int script(const struct proc_spec *more, const char *text, char *out, size_t size)
+{
+	const char *const argv[] = { "/bin/sh", "-c", text, "sh", NULL };
+	struct proc_spec spec = *more;
+	struct err err = ERR_INIT;
+	struct proc p;
+
+	spec.argv = argv;
+	spec.pipe_out = true;
+	if (proc_spawn(&p, &spec, &err) < 0)
+		fail_msg("%s", err.text);
+	drain(p.out, out, size);
+	proc_close(&p);
+	return scratch_wait(p.pid);
+}
+
+static void three_pipes(void **state)
+{
+	const char *const argv[] = { "sh", "-c",       "read x; echo \"out $x\"; echo \"err $1\" >&2; exit 3",
+				     "sh", "a b'\"$;", NULL };
+	const struct proc_spec spec = { .argv = argv, .pipe_in = true, .pipe_out = true, .pipe_err = true };
+	struct err err = ERR_INIT;
+	struct proc p;
+	char text[256];
+
+	(void)state;
+	assert_int_equal(proc_spawn(&p, &spec, &err), 0);
+	for (int i = 0; i < 3; i++) {
+		int fd = i == 0 ? p.in : i == 1 ? p.out : p.err;
+
+		assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+		assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+	}
+	assert_int_equal(write(p.in, "hello\n", 6), 6);
+	assert_string_equal(drain(p.out, text, sizeof(text)), "out hello\n");
+	assert_string_equal(drain(p.err, text, sizeof(text)), "err a b'\"$;\n"); /* no shell saw it */
+	assert_int_equal(scratch_wait(p.pid), 3);
+	proc_close(&p);
+	assert_true(p.in == -1 && p.out == -1 && p.err == -1);
+	proc_close(&p);
+}
+
+static void without_pipes_it_is_null(void **state)
+{
+	char text[256];
+
+	(void)state;
+	assert_int_equal(script(&(struct proc_spec){ 0 }, "readlink /proc/$$/fd/0 /proc/$$/fd/2", text, sizeof(text)),
+			 0);
+	assert_string_equal(text, "/dev/null\n/dev/null\n");
+}
+
+static void failed_exec_is_an_error_here(void **state)
+{
+	const char *const missing[] = { "fansyncd-no-such-program", NULL }, *const dir[] = { "/", NULL };
+	const char *const good[] = { "/bin/true", NULL };
+	struct proc_spec spec = { .argv = missing, .pipe_in = true, .pipe_out = true, .pipe_err = true };
+	struct err err = ERR_INIT;
+	struct proc p;
+	int before = dup(0), after;
+
+	(void)state;
+	assert_int_equal(proc_spawn(&p, &spec, &err), -1);
+	assert_int_equal(err.class, ERR_GONE);
+	assert_int_equal(err.code, ENOENT);
+	assert_non_null(strstr(err.text, "fansyncd-no-such-program"));
+	spec.argv = dir;
+	assert_int_equal(proc_spawn(&p, &spec, &err), -1);
+	assert_int_equal(err.class, ERR_DENIED);
+	spec.argv = good;
+	spec.cwd = "/no/such/directory";
+	assert_int_equal(proc_spawn(&p, &spec, &err), -1);
+	assert_int_equal(err.class, ERR_GONE);
+	/* It left neither a zombie nor a descriptor. */
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(errno, ECHILD);
+	after = dup(0);
+	assert_int_equal(after, before + 1);
+	close(after);
+	close(before);
+}
+
+static void environment_and_directory(void **state)
+{
+	static const char *const env[] = { "FANSYNCD_NEW=1", "FANSYNCD_OLD=replaced", NULL };
+	const struct proc_spec spec = { .env = env, .cwd = "/proc" };
+	char text[256];
+
+	(void)state;
+	assert_int_equal(setenv("FANSYNCD_OLD", "old", 1), 0);
+	assert_int_equal(setenv("FANSYNCD_KEPT", "kept", 1), 0);
+	assert_int_equal(script(&spec, "echo $FANSYNCD_NEW $FANSYNCD_OLD $FANSYNCD_KEPT; pwd", text, sizeof(text)), 0);
+	assert_string_equal(text, "1 replaced kept\n/proc\n");
+	assert_string_equal(getenv("FANSYNCD_OLD"), "old"); /* ours is as it was */
+	assert_null(getenv("FANSYNCD_NEW"));
+}
+
+/* Descriptor 3 is the one passed; others, close-on-exec or not, stay here. */
+static void only_the_descriptor_that_is_passed(void **state)
+{
+	struct proc_spec spec = { 0 };
+	char text[512];
+	int fds[2], leak;
+
+	(void)state;
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	leak = fcntl(fds[0], F_DUPFD, 40); /* as a library without O_CLOEXEC would */
+	assert_int_equal(write(fds[1], "through\n", 8), 8);
+	spec.pass_fd = fds[0];
+	assert_int_equal(script(&spec, "read x <&3; echo $x; cd /proc/$$/fd; echo [0-9]*", text, sizeof(text)), 0);
+	assert_memory_equal(text, "through\n0 1 2 3", 15);
+	assert_null(strstr(text, "40"));
+	spec.pass_fd = 0;
+	assert_int_equal(script(&spec, "if { true <&3; } 2>/dev/null; then echo open; fi", text, sizeof(text)), 0);
+	assert_string_equal(text, "");
+	close(leak);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+/* Even when our own 0, 1 and 2 are closed and the pipes get these numbers. */
+static void with_low_descriptors_closed(void **state)
+{
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0) {
+		const char *const argv[] = { "/bin/sh", "-c", "read x; echo \"o$x\"; echo \"e$x\" >&2", NULL };
+		const struct proc_spec spec = { .argv = argv, .pipe_in = true, .pipe_out = true, .pipe_err = true };
+		struct proc p;
+		char out[64], say[64];
+
+		close(0);
+		close(1);
+		close(2);
+		if (proc_spawn(&p, &spec, NULL) < 0 || write(p.in, "x\n", 2) != 2)
+			_exit(1);
+		if (strcmp(drain(p.out, out, sizeof(out)), "ox\n") != 0)
+			_exit(2);
+		_exit(strcmp(drain(p.err, say, sizeof(say)), "ex\n") == 0 ? 0 : 3);
+	}
+	assert_int_equal(scratch_wait(pid), 0);
+}
+
+static void signals_are_as_at_the_start(void **state)
+{
+	const struct proc_spec spec = { 0 };
+	struct sigaction ignore = { .sa_handler = SIG_IGN }, was;
+	sigset_t set, old;
+	char text[256];
+
+	(void)state;
+	assert_int_equal(sigaction(SIGPIPE, &ignore, &was), 0);
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	assert_int_equal(sigprocmask(SIG_BLOCK, &set, &old), 0);
+	assert_int_equal(script(&spec, "grep -E '^Sig(Blk|Ign)' /proc/self/status", text, sizeof(text)), 0);
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	sigaction(SIGPIPE, &was, NULL);
+	assert_string_equal(text, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+}
+
+static void own_group(void **state)
+{
+	struct proc_spec spec = { .own_group = true };
+	char text[256], want[64];
+	const char *get = "cut -d' ' -f1,5 </proc/$$/stat";
+	long pid, group;
+
+	(void)state;
+	assert_int_equal(script(&spec, get, text, sizeof(text)), 0);
+	assert_int_equal(sscanf(text, "%ld %ld", &pid, &group), 2);
+	assert_int_equal(pid, group);
+	spec.own_group = false;
+	assert_int_equal(script(&spec, get, text, sizeof(text)), 0);
+	snprintf(want, sizeof(want), " %ld\n", (long)getpgrp());
+	assert_non_null(strstr(text, want));
+}
+
+/* When its parent dies, it does; we adopt it and see the signal. */
+static void dies_with_its_parent(void **state)
+{
+	int fds[2];
+	int status;
+	pid_t middle;
+
+	(void)state;
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	middle = fork();
+	if (middle == 0) {
+		const char *const argv[] = { "/bin/sh", "-c", "read x <&3", NULL };
+		const struct proc_spec spec = { .argv = argv, .pass_fd = fds[0] };
+		struct proc p;
+
+		_exit(proc_spawn(&p, &spec, NULL) == 0 ? 0 : 1);
+	}
+	assert_int_equal(scratch_wait(middle), 0);
+	/* We hold the writing end: nothing else ends its read. */
+	assert_true(wait(&status) > 0);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGKILL);
+	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0), 0);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static void endings_in_words(void **state)
+{
+	char text[128];
+
+	(void)state;
+	proc_status_text(23 << 8, text, sizeof(text));
+	assert_string_equal(text, "exit 23");
+	proc_status_text(SIGKILL, text, sizeof(text));
+	assert_string_equal(text, "killed by signal 9 (Killed)");
+	proc_status_text(0x7f, text, sizeof(text));
+	assert_string_equal(text, "status 0x7f");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(three_pipes),
+		cmocka_unit_test(without_pipes_it_is_null),
+		cmocka_unit_test(failed_exec_is_an_error_here),
+		cmocka_unit_test(environment_and_directory),
+		cmocka_unit_test(only_the_descriptor_that_is_passed),
+		cmocka_unit_test(with_low_descriptors_closed),
+		cmocka_unit_test(signals_are_as_at_the_start),
+		cmocka_unit_test(own_group),
+		cmocka_unit_test(dies_with_its_parent),
+		cmocka_unit_test(endings_in_words),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

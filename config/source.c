@@ -20,6 +20,7 @@ struct scan {
 	struct config_place *where; /* of the first failure; kept up to date */
 	struct err *err;
 	enum state state;
+	struct config_place opened; /* where the string or comment began */
 	int depth;
 };
 
@@ -101,6 +102,12 @@ static const char *take_number(struct scan *sc, const char *p, const char *end)
 	return q;
 }
 
+static void open_state(struct scan *sc, enum state state)
+{
+	sc->state = state;
+	sc->opened = *sc->where;
+}
+
 static const char *take_plain(struct scan *sc, const char *p, const char *end)
 {
 	struct buf *out = &sc->src->text;
@@ -112,11 +119,11 @@ static const char *take_plain(struct scan *sc, const char *p, const char *end)
 	if (isalpha((unsigned char)*p) || *p == '*')
 		n = name_length(p, end);
 	else if (*p == '"')
-		sc->state = STRING;
+		open_state(sc, STRING);
 	else if (*p == '#' || (*p == '/' && p + 1 < end && p[1] == '/'))
 		sc->state = LINE_COMMENT;
 	else if (*p == '/' && p + 1 < end && p[1] == '*') {
-		sc->state = BLOCK_COMMENT;
+		open_state(sc, BLOCK_COMMENT);
 		n = 2;
 	}
 	return buf_add(out, p, n) ? p + n : NULL;
@@ -231,6 +238,15 @@ static int put_line(struct scan *sc, const char *p, const char *eol)
 	return 0;
 }
 
+/* At the end of a file: libconfig would go on into what follows, and takes an open comment for an end. */
+static int check_closed(struct scan *sc)
+{
+	if (sc->state != STRING && sc->state != BLOCK_COMMENT)
+		return 0;
+	*sc->where = sc->opened;
+	return err_set(sc->err, ERR_CONFIG, "a %s is not closed", sc->state == STRING ? "string" : "comment");
+}
+
 static int put_text(struct scan *sc, const char *text, size_t len, const char *file)
 {
 	const char *p = text, *end = text + len;
@@ -257,7 +273,7 @@ static int put_text(struct scan *sc, const char *text, size_t len, const char *f
 			return -1;
 		}
 		if (eol == end)
-			return 0;
+			return check_closed(sc);
 		if (!buf_add_byte(&sc->src->text, '\n'))
 			return out_of_memory(sc);
 		p = eol + 1;

@@ -200,6 +200,8 @@ static void test_syntax(void **state)
 	refused("sync = (\n{ name = \"x\" name = \"y\"; } );", "t.conf:2: duplicate setting name\n");
 	refused("a = \"b\\x00c\";", "t.conf:1: a string must not contain \\x00\n");
 	refused("\n\na = 99999999999999999999;", "t.conf:3: the number 99999999999999999999 is too large\n");
+	refused("a = 1;\nb = \"x;\n\nc = 1;\n", "t.conf:2: a string is not closed\n");
+	refused("\n/* a = 1;\n" ONE(RSYNC), "t.conf:2: a comment is not closed\n");
 	refused("@include \"x\"\n", "t.conf:1: @include works in a file only\n");
 }
 

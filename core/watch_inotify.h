@@ -26,6 +26,8 @@ struct ino_source {
 	struct wnode *root;
 	uint32_t mask; /* kinds of events it wants */
 	uint64_t watches, denied, limited, failed;
+	/* Two directories whose names were exchanged by the first half of what may be a RENAME_EXCHANGE. */
+	struct wnode *swap_a, *swap_b;
 	bool too_deep;		 /* some directory's path exceeds what a record can carry */
 	bool paired;		 /* scratch: the rename in hand lies inside it */
 	bool gone;		 /* its path is no longer the directory that we watch */
@@ -58,8 +60,6 @@ struct ino {
 	bool no_openat2;
 	bool freed; /* watches became free since the last retry */
 	struct wvec fresh, suspects, moved, stack, from, to;
-	/* Two directories whose names were exchanged by the first half of what may be a RENAME_EXCHANGE. */
-	struct wnode *swap_a, *swap_b;
 	struct {
 		const struct wnode *n;
 		int fd;

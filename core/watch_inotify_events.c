@@ -296,12 +296,18 @@ static void handle(struct ino *b, const struct event *e)
 
 /* ---- renames ---- */
 
-/* The second half of a RENAME_EXCHANGE, whose first half has already exchanged the nodes. */
-static bool was_swapped(struct ino *b, const struct wnode *old, const struct wnode *new)
+/* The second half of a RENAME_EXCHANGE, whose first half has already exchanged the nodes. Or it was no exchange and is
+ * a rename of its own, much later: their watch descriptors will tell. */
+static bool was_swapped(struct ino *b, struct wnode *old, struct wnode *new)
 {
-	bool yes = old == b->swap_a && new == b->swap_b;
+	struct ino_source *s = source_of(old);
+	bool yes = new != NULL &&old == s->swap_a &&new == s->swap_b;
 
-	b->swap_a = b->swap_b = NULL;
+	s->swap_a = s->swap_b = NULL;
+	if (yes) {
+		ino_suspect(b, old);
+		ino_suspect(b, new);
+	}
 	return yes;
 }
 
@@ -313,8 +319,8 @@ static void move_onto(struct ino *b, struct wnode *kid, struct wnode *other)
 		b->rewalk = true;
 		return;
 	}
-	b->swap_a = kid;
-	b->swap_b = other;
+	source_of(kid)->swap_a = kid;
+	source_of(kid)->swap_b = other;
 	ino_suspect(b, kid);
 	ino_suspect(b, other);
 	ino_mark_moved(b, other);

@@ -101,11 +101,12 @@ void ino_unwatch(struct ino *b, struct wnode *n)
 static void drop(void *ctx, struct wnode *n)
 {
 	struct ino *b = ctx;
+	struct ino_source *s = source_of(n);
 
 	ino_unwatch(b, n);
-	clear_problem(source_of(n), n);
-	if (n == b->swap_a || n == b->swap_b)
-		b->swap_a = b->swap_b = NULL;
+	clear_problem(s, n);
+	if (n == s->swap_a || n == s->swap_b)
+		s->swap_a = s->swap_b = NULL;
 }
 
 static void cache_clear(struct ino *b)

@@ -316,6 +316,8 @@ static void on_found(void *ctx, const struct wire_found *f)
 		s->counters.retries++;
 		tries = failures_note(&s->failures, f->path, f->len, why, false, clock_real_ns());
 		log_failure(s, f->path, f->len, why, tries, false);
+		r.change.kind = CHANGE_RECONCILE; /* a directory that could not be read: all below was left out */
+		r.change.cause = "failed before";
 		r.hold_until_ns =
 			now + policy_backoff_ns(tries, s->opt->retry_min_ns, s->opt->retry_max_ns, random_bits());
 	}

@@ -287,8 +287,12 @@ static size_t tell_found(struct rsync_session *s)
 		if (note->kind == RSYNC_BLOCKED)
 			continue; /* excluded files keep it, as in any full run of rsync */
 		n++;
-		if (changed_meanwhile(note))
+		if (note->kind == RSYNC_VANISHED)
 			continue;
+		if (changed_meanwhile(note)) {
+			s->env->found(s->env->ctx, note->path, note->len, VERDICT_RECONCILE, NULL);
+			continue;
+		}
 		if (item != SIZE_MAX && note->len > 0)
 			session_settle(s, item, VERDICT_RETRY, &note->err);
 		else
@@ -329,8 +333,12 @@ static bool reconcile_partial(struct rsync_session *s, struct pass *p, const str
 		settle_all(s, p, VERDICT_RETRY, &why);
 		return true;
 	}
-	if (s->deletion_off && s->work->may_delete && p->round < ROUNDS_MAX)
-		return reconcile_around(s, p);
+	if (s->deletion_off && s->work->may_delete) {
+		if (p->round < ROUNDS_MAX)
+			return reconcile_around(s, p);
+		settle_all(s, p, VERDICT_RETRY, &why); /* what should have been deleted is still there */
+		return true;
+	}
 	settle_all(s, p, VERDICT_DONE, NULL);
 	return true;
 }

@@ -268,10 +268,17 @@ static void add_rule(struct options *o, const struct tree *t, struct rng *r)
 		options_add(o, text);
 		return;
 	}
-	if (how < 30)
-		options_add(o, how < 25 ? "-f" : "--filter");
+	if (how < 36) {
+		/* Below an entry that only the target has, a later rule may then say the contrary. */
+		append(text, how < 28 ? "--filter=+p " : "--filter=R,p ");
+		append_pattern(text, t, r);
+		options_add(o, text);
+		return;
+	}
+	if (how < 46)
+		options_add(o, how < 41 ? "-f" : "--filter");
 	else
-		append(text, how < 35 ? "-f" : "--filter=");
+		append(text, how < 51 ? "-f" : "--filter=");
 	append_kind(text, r);
 	append_pattern(text, t, r);
 	options_add(o, text);

@@ -151,7 +151,7 @@ struct remote_shell {
 	char said[WORDS_MAX + 1]; /* on standard error: the last of it */
 	size_t said_len;
 	char *host, *control;
-	bool *closed; /* set by remote_shell_close while a callback runs */
+	bool busy, closed; /* closed while replies are handed out: freed when they are */
 };
 
 static int make_token(char token[REMOTE_TOKEN + 1], struct err *err)
@@ -177,8 +177,6 @@ void remote_shell_close(struct remote_shell *r)
 {
 	if (r == NULL)
 		return;
-	if (r->closed != NULL)
-		*r->closed = true;
 	if (r->proc.pid > 0) {
 		loop_child_forget(r->loop, r->proc.pid);
 		end_process(r);
@@ -191,7 +189,9 @@ void remote_shell_close(struct remote_shell *r)
 	buf_done(&r->queue);
 	free(r->host);
 	free(r->control);
-	free(r);
+	r->closed = true;
+	if (!r->busy)
+		free(r);
 }
 
 bool remote_shell_ready(const struct remote_shell *r)
@@ -264,13 +264,11 @@ static void take_reply(struct remote_shell *r, int status)
 	r->h.ready(r->h.ctx);
 }
 
-/* false: closed by a callback. */
+/* false: closed by a callback, and gone. */
 static bool take(struct remote_shell *r, const char *data, size_t n)
 {
-	bool closed = false;
-
-	r->closed = &closed;
-	while (n > 0 && !closed) {
+	r->busy = true;
+	while (n > 0 && !r->closed) {
 		int status;
 		size_t used = remote_reader_feed(&r->reader, data, n, &status);
 
@@ -279,9 +277,11 @@ static bool take(struct remote_shell *r, const char *data, size_t n)
 		if (status >= 0)
 			take_reply(r, status);
 	}
-	if (!closed)
-		r->closed = NULL;
-	return !closed;
+	r->busy = false;
+	if (!r->closed)
+		return true;
+	free(r);
+	return false;
 }
 
 /* One buffer, or all there is. 1: more may come, 0: end of file, -1: closed by a callback. */

@@ -332,6 +332,9 @@ static const char prelude[] =
 	"	if ! [ -e \"$fs_dir/$1\" ] && ! [ -L \"$fs_dir/$1\" ]; then printf '%s\\n' \"$fs_dir/$1 is not "
 	"there\"; return 4; fi\n"
 	"	case $2 in */*) [ -d \"$fs_dir/${2%/*}\" ] || mkdir -p -- \"$fs_dir/${2%/*}\" || return 5 ;; esac\n"
+	"	if [ -n \"$fs_keep\" ] && { [ -e \"$fs_dir/$2\" ] || [ -L \"$fs_dir/$2\" ]; }; then\n"
+	"		printf '%s\\n' \"$fs_dir/$2 exists\"; return 7\n"
+	"	fi\n"
 	"	if [ -z \"$fs_t\" ] && [ -d \"$fs_dir/$2\" ]; then printf '%s\\n' \"$fs_dir/$2 is a directory\"; "
 	"return 6; fi\n"
 	"	mv -f $fs_t -- \"$fs_dir/$1\" \"$fs_dir/$2\"\n"
@@ -466,6 +469,7 @@ static void on_reply(void *ctx, int status, const char *said, size_t len)
 static void on_ready(void *ctx)
 {
 	struct ssh_target *t = ctx;
+	const struct rsync_options *o = &t->env->opt->rsync;
 	struct buf command;
 	bool ok;
 
@@ -475,7 +479,8 @@ static void on_ready(void *ctx)
 	buf_init(&command, CALL_MAX);
 	(void)buf_add_str(&command, "fs_dir=");
 	(void)remote_quote(&command, t->dir, strlen(t->dir));
-	(void)buf_add_str(&command, "; pwd -P");
+	/* What would be replaced has to be backed up, or may be newer: that is for rsync to decide. */
+	(void)buf_printf(&command, "; fs_keep=%s; pwd -P", o->backup || o->update ? "1" : "");
 	ok = !command.failed && remote_shell_call(t->shell, command.data, command.len);
 	buf_clear(&command);
 	/* rsync_path may be any text for a shell: to one of its own, so that it can't end ours. */

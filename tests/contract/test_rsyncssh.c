@@ -928,6 +928,27 @@ static void dry_run_renames_nothing(void **state)
 	bench_end(&b);
 }
 
+/* With backups, a rename must not replace anything: rsync does, and keeps the old one. */
+static void backups_are_not_bypassed(void **state)
+{
+	struct bench b;
+	const struct batch_rename r[] = { rename_of("a", "b", false), rename_of("a", "c", false) };
+
+	(void)state;
+	bench_start(&b, "backup");
+	b.opt.rsync.backup = true;
+	in_src(&b, "a", "a");
+	in_src(&b, "b", "b");
+	open_session(&b);
+	reconcile_all(&b);
+	rename_all(&b, r, 2);
+	assert_int_equal(b.renames[VERDICT_RECONCILE], 1);
+	assert_int_equal(b.renames[VERDICT_DONE], 1);
+	check_dst(&b, "b", "b");
+	check_dst(&b, "c", "a");
+	bench_end(&b);
+}
+
 /* Closed while it connects, while it renames: nothing is left running, nothing called back. */
 static void closed_early(void **state)
 {
@@ -1032,6 +1053,7 @@ int main(void)
 		cmocka_unit_test(own_remote_shell),
 		cmocka_unit_test(prefix_and_relative_directory),
 		cmocka_unit_test(dry_run_renames_nothing),
+		cmocka_unit_test(backups_are_not_bypassed),
 		cmocka_unit_test(closed_early),
 	};
 

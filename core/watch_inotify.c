@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/log.h"
 #include "core/path.h"
 
 #define READ_SIZE (128u * 1024)
@@ -139,7 +140,7 @@ static void set_gone(struct ino_source *s, const char *why)
 
 void ino_check_root(struct ino_source *s)
 {
-	struct stat st;
+	struct stat st, held;
 
 	if (stat(s->w->rq.path, &st) < 0) {
 		char why[160], text[100];
@@ -149,10 +150,12 @@ void ino_check_root(struct ino_source *s)
 		set_gone(s, why);
 	} else if ((uint64_t)st.st_dev != s->w->root_dev || (uint64_t)st.st_ino != s->w->root_ino) {
 		set_gone(s, "another directory or file system stands in the place of the source");
-	} else if (s->gone || s->root->wd < 0) {
+	} else if (fstat(s->w->rq.root_fd, &held) < 0 || held.st_nlink == 0) {
+		/* The number of its inode was given to a new one. */
+		set_gone(s, "the source was deleted and made again");
+	} else if (s->gone || (s->root->wd < 0 && (s->root->flags & WNODE_UNWATCHED) == 0)) {
 		s->gone = false;
-		s->b->rewalk = true;
-		ino_emit_reconcile(s->b, s->root, NULL, 0, "the source is back");
+		ino_doubt(s, "the source is back");
 	}
 }
 
@@ -248,25 +251,31 @@ static bool keep_mount(struct ino_mount **list, size_t *n, int id, const char *p
 }
 
 /* A line: id, parent's id, major:minor, root, mount point, ... */
+static bool parse_mount(struct ino *b, char *line, struct ino_mount **list, size_t *n)
+{
+	int id = (int)strtol(line, NULL, 10);
+	char *path = line;
+
+	for (int i = 0; i < 4 && path != NULL; i++) {
+		path = strchr(path, ' ');
+		path = path == NULL ? NULL : path + 1;
+	}
+	if (path == NULL)
+		return true;
+	path[strcspn(path, " ")] = '\0';
+	unescape(path);
+	return !below_a_source(b, path) || keep_mount(list, n, id, path);
+}
+
 static bool parse_mounts(struct ino *b, char *text, struct ino_mount **list, size_t *n)
 {
-	char *save = NULL, *path = NULL;
 	bool ok = true;
 
-	for (char *line = strtok_r(text, "\n", &save); line != NULL && ok; line = strtok_r(NULL, "\n", &save)) {
-		int id = (int)strtol(line, NULL, 10);
-
-		path = line;
-		for (int i = 0; i < 4 && path != NULL; i++) {
-			path = strchr(path, ' ');
-			path = path == NULL ? NULL : path + 1;
-		}
-		if (path == NULL)
-			continue;
-		path[strcspn(path, " ")] = '\0';
-		unescape(path);
-		if (below_a_source(b, path))
-			ok = keep_mount(list, n, id, path);
+	for (char *line = text, *end; line != NULL && *line != '\0' && ok; line = end) {
+		end = strchr(line, '\n');
+		if (end != NULL)
+			*end++ = '\0';
+		ok = parse_mount(b, line, list, n);
 	}
 	return ok;
 }
@@ -307,7 +316,8 @@ static void look_at_mounts(struct ino *b, bool quiet)
 	buf_init(&text, PATHS_MAX);
 	if (!read_all(b->mount_fd, &text) ||
 	    !parse_mounts(b, text.len == 0 ? NULL : (char *)(uintptr_t)buf_str(&text), &now, &n)) {
-		b->rewalk = !quiet; /* no memory to compare: look at everything */
+		if (!quiet)
+			ino_doubt_all(b, "the mounts could not be read");
 		free_mounts(now, n);
 		buf_done(&text);
 		return;
@@ -332,16 +342,38 @@ static void check_roots(struct ino *b)
 
 /* ---- turns ---- */
 
-static void walk_all(struct ino *b)
+void ino_doubt(struct ino_source *s, const char *cause)
 {
-	b->rewalk = false;
-	for (struct ino_source *s = b->sources; s != NULL; s = s->next)
-		ino_walk(b, s->root, INO_SILENT);
+	if (s->doubt == NULL)
+		s->doubt = cause;
 }
 
-static bool work_left(const struct ino *b)
+void ino_doubt_all(struct ino *b, const char *cause)
 {
-	return b->suspects.n > 0 || b->rewalk;
+	for (struct ino_source *s = b->sources; s != NULL; s = s->next)
+		ino_doubt(s, cause);
+}
+
+/* What can't be known is compared as a whole, and what is not watched is found. */
+static void resolve_doubts(struct ino *b)
+{
+	for (struct ino_source *s = b->sources; s != NULL; s = s->next) {
+		const char *cause = s->doubt;
+
+		if (cause == NULL)
+			continue;
+		s->doubt = NULL;
+		ino_emit_reconcile(b, s->root, NULL, 0, cause);
+		ino_walk(b, s->root, INO_SILENT);
+	}
+}
+
+static bool in_doubt(const struct ino *b)
+{
+	for (const struct ino_source *s = b->sources; s != NULL; s = s->next)
+		if (s->doubt != NULL)
+			return true;
+	return false;
 }
 
 static void end_turn(struct ino *b, bool held)
@@ -351,7 +383,9 @@ static void end_turn(struct ino *b, bool held)
 	wtree_bury(&b->tree);
 	if (held && !loop_timer_armed(b->again))
 		loop_timer_after(b->again, HOLD_NS);
-	else if (!held && work_left(b))
+	else if (!held && in_doubt(b)) /* memory was short just now */
+		loop_timer_after(b->again, RETRY_SOON_NS);
+	else if (!held && b->suspects.n > 0)
 		loop_timer_after(b->again, 0);
 	if (b->freed) {
 		b->freed = false;
@@ -359,8 +393,8 @@ static void end_turn(struct ino *b, bool held)
 	}
 }
 
-/* Read and handle, at most `reads` times. `finish`: a rename whose other half is not there after one more look is a
- * move out of the tree. */
+/* Read and handle, at most `reads` times. `finish`: until nothing is left, and a rename whose other half is not there
+ * after one more look is a move out of the tree. */
 static int turn(struct ino *b, unsigned reads, bool finish, struct err *err)
 {
 	bool held = false;
@@ -369,13 +403,16 @@ static int turn(struct ino *b, unsigned reads, bool finish, struct err *err)
 	while (reads-- > 0) {
 		ssize_t n = ino_fill(b, BACKLOG_MAX);
 
-		if (n < 0)
-			return err_errno(err, errno, "reading inotify events");
+		if (n < 0) {
+			err_errno(err, errno, "reading inotify events");
+			ino_doubt_all(b, "inotify could not be read");
+			end_turn(b, false);
+			return -1;
+		}
 		if (n == 0 && held && finish && empty++ > 0)
 			b->hold_over = true;
 		held = !ino_process(b);
-		if (b->rewalk)
-			walk_all(b);
+		resolve_doubts(b);
 		if (n > 0 || (held && finish))
 			continue;
 		if (held || !ino_settle(b))
@@ -385,19 +422,32 @@ static int turn(struct ino *b, unsigned reads, bool finish, struct err *err)
 	return 0;
 }
 
+/* A descriptor that can't be read stays readable: leave it alone for a while. */
+static void run_turn(struct ino *b)
+{
+	struct err err = ERR_INIT;
+
+	if (turn(b, READS_PER_TURN, false, &err) == 0)
+		return;
+	log_error("%s", err.text);
+	loop_fd_set(b->fd_source, 0);
+	loop_timer_after(b->again, RETRY_SOON_NS);
+}
+
 static void on_readable(void *ctx, int fd, unsigned events)
 {
 	(void)fd;
 	(void)events;
-	(void)turn(ctx, READS_PER_TURN, false, NULL);
+	run_turn(ctx);
 }
 
 static void on_again(void *ctx)
 {
 	struct ino *b = ctx;
 
+	loop_fd_set(b->fd_source, LOOP_READ);
 	b->hold_over = true;
-	(void)turn(b, READS_PER_TURN, false, NULL);
+	run_turn(b);
 	b->hold_over = false;
 }
 
@@ -409,7 +459,7 @@ static void on_mounts(void *ctx, int fd, unsigned events)
 	(void)events;
 	look_at_mounts(b, false);
 	check_roots(b);
-	(void)turn(b, READS_PER_TURN, false, NULL);
+	run_turn(b);
 }
 
 static void on_retry(void *ctx)
@@ -421,7 +471,7 @@ static void on_retry(void *ctx)
 		if (!s->gone && s->limited + s->failed > 0)
 			ino_retry_unwatched(b, s, WNODE_LIMITED | WNODE_FAILED);
 	b->freed = false;
-	(void)turn(b, READS_PER_TURN, false, NULL);
+	run_turn(b);
 	if (!loop_timer_armed(b->retry))
 		loop_timer_after(b->retry, RETRY_NS);
 }

@@ -30,6 +30,7 @@ struct ino_source {
 	struct wnode *swap_a, *swap_b;
 	bool too_deep;		 /* some directory's path exceeds what a record can carry */
 	bool paired;		 /* scratch: the rename in hand lies inside it */
+	const char *doubt;	 /* why all of it is to be looked at again; NULL: no need */
 	bool gone;		 /* its path is no longer the directory that we watch */
 	char gone_why[160];	 /* in words */
 	enum watched_state told; /* the last state handed on */
@@ -55,7 +56,6 @@ struct ino {
 	size_t at;
 	int64_t now_ns; /* when it was read */
 	bool hold_over; /* the held rename has waited long enough */
-	bool rewalk;	/* after an overflow: look for unwatched directories */
 	bool limit_hit; /* during the present walk */
 	bool no_openat2;
 	bool freed; /* watches became free since the last retry */
@@ -107,6 +107,9 @@ void ino_emit_reconcile(struct ino *b, struct wnode *dir, const char *name, size
 
 /* Read what the kernel has, at most `max` bytes unhandled. Returns how many bytes came, 0 at EAGAIN, -1 on error. */
 ssize_t ino_fill(struct ino *b, size_t max);
+/* Something was missed (`cause`): the source is to be compared as a whole, and walked again. */
+void ino_doubt(struct ino_source *s, const char *cause);
+void ino_doubt_all(struct ino *b, const char *cause);
 /* Whether the source's path still is the directory that we watch. */
 void ino_check_root(struct ino_source *s);
 

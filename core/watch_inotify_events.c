@@ -15,6 +15,8 @@
 
 /* A half without its other within so many bytes of events is a move out of the tree. */
 #define LOOK_AHEAD (256u * 1024)
+#define NO_MEMORY "out of memory"
+#define WRONG_TREE "renames that can't be followed"
 #define NAME_EVENTS (IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO)
 
 struct event {
@@ -92,6 +94,8 @@ void ino_emit_reconcile(struct ino *b, struct wnode *dir, const char *name, size
 /* Whether the tree is sure of that directory's path: it does not hang on a look that ran ahead of the queue. */
 static bool is_settled(const struct wnode *n)
 {
+	if (source_of(n)->doubt != NULL)
+		return false;
 	while (n != NULL && (n->flags & (WNODE_FRESH | WNODE_SUSPECT)) == 0)
 		n = n->parent;
 	return n == NULL;
@@ -135,7 +139,7 @@ static void dir_made(struct ino *b, struct wnode *dir, const struct event *e)
 	if (kid == NULL)
 		kid = wtree_add(&b->tree, dir, e->name, e->len);
 	if (kid == NULL)
-		b->rewalk = true;
+		ino_doubt(source_of(dir), NO_MEMORY);
 	else
 		ino_walk(b, kid, INO_FOUND);
 }
@@ -150,11 +154,10 @@ static void moved_in(struct ino *b, struct wnode *dir, const struct event *e)
 	kid = wtree_find(&b->tree, dir, e->name, e->len);
 	if (kid == NULL)
 		kid = wtree_add(&b->tree, dir, e->name, e->len);
-	if (kid == NULL) {
-		b->rewalk = true;
-		return;
-	}
-	ino_walk(b, kid, INO_SILENT);
+	if (kid == NULL)
+		ino_doubt(source_of(dir), NO_MEMORY);
+	else
+		ino_walk(b, kid, INO_SILENT);
 }
 
 /* A directory left this name, but perhaps another one stands here. */
@@ -165,7 +168,7 @@ static void guess(struct ino *b, struct wnode *dir, const struct event *e)
 	if (n == NULL) {
 		n = wtree_add(&b->tree, dir, e->name, e->len);
 		if (n == NULL) {
-			b->rewalk = true;
+			ino_doubt(source_of(dir), NO_MEMORY);
 			return;
 		}
 		n->flags |= WNODE_GUESS;
@@ -262,16 +265,14 @@ static void collect(struct ino *b, int wd, struct wvec *out)
 	out->n = 0;
 	for (struct wnode *n = wtree_first(&b->tree, wd); n != NULL; n = wtree_more(n))
 		if (!wvec_push(out, n))
-			b->rewalk = true;
+			ino_doubt(source_of(n), NO_MEMORY);
 }
 
 static void overflow(struct ino *b)
 {
-	for (struct ino_source *s = b->sources; s != NULL; s = s->next) {
+	for (struct ino_source *s = b->sources; s != NULL; s = s->next)
 		s->w->overflows++;
-		ino_emit_reconcile(b, s->root, NULL, 0, "overflow");
-	}
-	b->rewalk = true;
+	ino_doubt_all(b, "overflow");
 }
 
 static void handle(struct ino *b, const struct event *e)
@@ -316,7 +317,7 @@ static bool was_swapped(struct ino *b, struct wnode *old, struct wnode *new)
 static void move_onto(struct ino *b, struct wnode *kid, struct wnode *other)
 {
 	if (wnode_within(kid, other) || !wtree_swap(&b->tree, kid, other)) {
-		b->rewalk = true;
+		ino_doubt(source_of(kid), WRONG_TREE);
 		return;
 	}
 	source_of(kid)->swap_a = kid;
@@ -334,7 +335,7 @@ static void move_dir(struct ino *b, struct wnode *kid, struct wnode *to, const s
 	if (other == kid || was_swapped(b, kid, other))
 		return;
 	if (wnode_within(to, kid)) { /* the kernel would not: the tree is wrong somewhere */
-		b->rewalk = true;
+		ino_doubt(source_of(kid), WRONG_TREE);
 		return;
 	}
 	if (other != NULL && other->wd >= 0 && other->wd == kid->wd) {
@@ -345,7 +346,7 @@ static void move_dir(struct ino *b, struct wnode *kid, struct wnode *to, const s
 	if (other != NULL)
 		move_onto(b, kid, other);
 	else if (!wtree_move(&b->tree, kid, to, t->name, t->len))
-		b->rewalk = true;
+		ino_doubt(source_of(kid), NO_MEMORY);
 	ino_mark_moved(b, kid);
 	ino_refilter(b, kid);
 }

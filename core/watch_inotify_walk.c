@@ -32,14 +32,14 @@ static struct ino_source *source_of(const struct wnode *n)
 
 /* ---- lists ---- */
 
-static void list(struct ino *b, struct wvec *v, struct wnode *n, unsigned flag)
+static void list(struct wvec *v, struct wnode *n, unsigned flag)
 {
 	if (n->flags & (flag | WNODE_DEAD))
 		return;
 	if (wvec_push(v, n))
 		n->flags |= (uint16_t)flag;
 	else
-		b->rewalk = true; /* no memory to remember the doubt: look at everything */
+		ino_doubt(source_of(n), "out of memory");
 }
 
 void ino_suspect(struct ino *b, struct wnode *n)
@@ -47,12 +47,12 @@ void ino_suspect(struct ino *b, struct wnode *n)
 	if (n->flags & WNODE_DEAD)
 		return;
 	n->flags |= WNODE_SUSPECT;
-	list(b, &b->suspects, n, WNODE_HELD);
+	list(&b->suspects, n, WNODE_HELD);
 }
 
 void ino_mark_moved(struct ino *b, struct wnode *n)
 {
-	list(b, &b->moved, n, WNODE_MOVED);
+	list(&b->moved, n, WNODE_MOVED);
 }
 
 static void clear_list(struct wvec *v, unsigned flag)
@@ -129,7 +129,7 @@ static void adopt(struct ino *b, struct ino_source *s, struct wnode *n, int wd)
 {
 	bool twice = false;
 
-	list(b, &b->fresh, n, WNODE_FRESH);
+	list(&b->fresh, n, WNODE_FRESH);
 	if (n->wd == wd)
 		return;
 	ino_unwatch(b, n);
@@ -377,7 +377,7 @@ static void leave_out(struct ino *b, struct ino_source *s, struct wnode *n, unsi
 
 static void not_opened(struct ino *b, struct ino_source *s, struct wnode *n, int errnum)
 {
-	if (is_gone(errnum))
+	if (is_gone(errnum) && n->parent != NULL)
 		ino_suspect(b, n);
 	else if (n->wd < 0)
 		set_problem(s, n, errnum == EACCES || errnum == EPERM ? WNODE_DENIED : WNODE_FAILED);
@@ -447,7 +447,7 @@ void ino_walk(struct ino *b, struct wnode *top, enum ino_walk how)
 	b->limit_hit = false;
 	b->stack.n = 0;
 	if (!wvec_push(&b->stack, top)) {
-		b->rewalk = true;
+		ino_doubt(s, "out of memory");
 		return;
 	}
 	while (b->stack.n > 0) {
@@ -482,7 +482,7 @@ static void look_again(struct ino *b, struct ino_source *s, struct wnode *n)
 	if (fd >= 0)
 		(void)close(fd);
 	if (wd >= 0 && wd == n->wd && scanned && (n->flags & WNODE_MOUNT) == 0) {
-		list(b, &b->fresh, n, WNODE_FRESH);
+		list(&b->fresh, n, WNODE_FRESH);
 		return;
 	}
 	if (wd >= 0)

@@ -106,13 +106,19 @@ static enum look look_of_mode(mode_t mode)
 	return S_ISLNK(mode) ? LOOK_SYMLINK : LOOK_SPECIAL;
 }
 
-static int look_failed(const char *path, size_t len, enum look *out, struct err *err)
+/* ESTALE says that a descriptor of ours is worth nothing (a network file system's server came back, say), not that the
+ * path is gone. */
+static int look_failed(struct looker *l, const char *path, size_t len, enum look *out, struct err *err)
 {
-	if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == ESTALE) {
+	int code = errno;
+
+	if (code == ESTALE)
+		forget_dir(l);
+	if (code == ENOENT || code == ENOTDIR || code == ELOOP) {
 		*out = LOOK_ABSENT;
 		return 0;
 	}
-	return err_errno(err, errno, "cannot look at %.*s", (int)(len < 300 ? len : 300), path);
+	return err_errno(err, code, "cannot look at %.*s", (int)(len < 300 ? len : 300), path);
 }
 
 int looker_look(struct looker *l, const char *path, size_t len, enum look *out, struct stat *st, struct err *err)
@@ -134,7 +140,7 @@ int looker_look(struct looker *l, const char *path, size_t len, enum look *out, 
 		rc = fstatat(l->dir_fd, name, st, AT_SYMLINK_NOFOLLOW);
 	}
 	if (rc < 0)
-		return look_failed(path, len, out, err);
+		return look_failed(l, path, len, out, err);
 	*out = look_of_mode(st->st_mode);
 	return 0;
 }

@@ -245,6 +245,9 @@ static void check_host(struct config_run *run, struct sync_options *s, struct co
 		sync_error(run, d, "targetdir", "targetdir: this transport takes target instead");
 	if (!host && s->target == NULL && !config_draft_given(d, "target", SECTION_SYNC))
 		sync_error(run, d, "target", "target is missing");
+	/* A bad value was reported where it stands; the transport's own check needs a good one. */
+	if (host ? s->host == NULL || s->targetdir == NULL : s->target == NULL)
+		d->broken = true;
 	if (s->bidirectional && (d->transport->caps & TRANSPORT_LOOK) == 0)
 		sync_error(run, d, "bidirectional",
 			   "bidirectional: this transport can't look at the target, which that needs");

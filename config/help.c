@@ -4,6 +4,8 @@
 
 #include "config/private.h"
 
+enum { WIDTH = 110, HELP_INDENT = 21, CLI_INDENT = 29 };
+
 static const char *type_name(const struct config_key *k)
 {
 	switch (k->type) {
@@ -35,8 +37,8 @@ static void put_type(FILE *out, const struct config_key *k)
 		for (const struct config_choice *c = k->choices; c->word != NULL; c++)
 			(void)fprintf(out, "%s %s", c == k->choices ? "" : ",", c->word);
 	if (k->type == TYPE_INT || k->type == TYPE_TIME)
-		(void)fprintf(out, "%s, %" PRId64 " to %" PRId64, (k->flags & KEY_AUTO) != 0 ? " or \"auto\"" : "",
-			      k->min, k->max);
+		(void)fprintf(out, "%s, %" PRId64 " to %" PRId64, (k->flags & KEY_AUTO) != 0 ? " or auto" : "", k->min,
+			      k->max);
 	if (k->def != NULL)
 		(void)fprintf(out, "%s default %s", k->type == TYPE_CHOICE ? ";" : ",", k->def);
 }
@@ -53,6 +55,24 @@ static const char *section_title(enum config_section section)
 	return titles[section];
 }
 
+/* The text in lines of at most WIDTH, those after the first indented. */
+static void put_wrapped(FILE *out, const char *text, int indent)
+{
+	int column = indent;
+
+	while (*text != '\0') {
+		int word = (int)strcspn(text, " ");
+
+		if (column + 1 + word > WIDTH && column > indent) {
+			(void)fprintf(out, "\n%*s", indent, "");
+			column = indent;
+		}
+		column += fprintf(out, "%s%.*s", column > indent ? " " : "", word, text);
+		text += word + (text[word] == ' ' ? 1 : 0);
+	}
+	(void)fputc('\n', out);
+}
+
 void config_help(FILE *out)
 {
 	size_t n;
@@ -60,14 +80,17 @@ void config_help(FILE *out)
 
 	for (size_t i = 0; i < n; i++) {
 		const struct config_key *k = &table[i];
+		char text[512];
 
 		if (i == 0 || k->section != table[i - 1].section)
 			(void)fprintf(out, "%s%s\n", i == 0 ? "" : "\n", section_title(k->section));
 		(void)fprintf(out, "  %-18s ", k->name);
 		put_type(out, k);
-		(void)fprintf(out, "\n  %-18s %s%s%s%s%s\n", "", k->help, (k->flags & KEY_CLI) != 0 ? " (also -" : "",
-			      (k->flags & KEY_CLI) != 0 ? k->name : "", (k->flags & KEY_CLI) != 0 ? ")" : "",
-			      (k->flags & KEY_RESTART) != 0 ? "; a change needs a restart" : "");
+		(void)snprintf(text, sizeof(text), "%s%s%s%s%s", k->help, (k->flags & KEY_CLI) != 0 ? " (also -" : "",
+			       (k->flags & KEY_CLI) != 0 ? k->name : "", (k->flags & KEY_CLI) != 0 ? ")" : "",
+			       (k->flags & KEY_RESTART) != 0 ? "; a change needs a restart" : "");
+		(void)fprintf(out, "\n%*s", HELP_INDENT, "");
+		put_wrapped(out, text, HELP_INDENT);
 	}
 }
 
@@ -122,12 +145,13 @@ void config_help_cli(FILE *out)
 		     (config_key_find(SECTION_SETTINGS, k->name)->flags & KEY_CLI) != 0))
 			continue;
 		(void)snprintf(option, sizeof(option), "-%s%s", k->name,
-			       k->type == TYPE_BOOL	? ""
+			       k->type == TYPE_BOOL ? (k->def != NULL && strcmp(k->def, "true") == 0 ? "[=false]" : "")
 			       : k->type == TYPE_TIME	? " SECONDS"
 			       : k->type == TYPE_PATH	? " PATH"
 			       : k->type == TYPE_INT	? " NUMBER"
 			       : k->type == TYPE_CHOICE ? " WORD"
 							: " TEXT");
-		(void)fprintf(out, "  %-26s %s\n", option, k->help);
+		(void)fprintf(out, "  %-26s ", option);
+		put_wrapped(out, k->help, CLI_INDENT);
 	}
 }

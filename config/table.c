@@ -128,7 +128,7 @@ static const struct config_key table[] = {
 	SYN(TYPE_BOOL, "allowEmptySource", allow_empty_source, .def = "false",
 	    .help = "mirror an empty source, although that empties the target"),
 	SYN(TYPE_STRING, "requireMarker", require_marker, .flags = KEY_NONEMPTY,
-	    .help = "file, relative to the tree, that must exist before anything is deleted"),
+	    .help = "file, relative to the source, that must exist there before anything is deleted on the target"),
 	SYN(TYPE_INT, "maxDelete", max_delete, .def = "auto", .min = 0, .max = COUNT_MAX, .unit = "entries", .flags = KEY_AUTO,
 	    .help = "deletions that one batch or reconcile may do; auto: for a reconcile, the larger of 1000 and half of the listing"),
 	SYN(TYPE_BOOL, "conflictCopies", conflict_copies, .def = "false", .help = "bidirectional: keep the loser of a conflict beside the winner"),

@@ -330,6 +330,11 @@ static void test_transport_errors(void **state)
 		"t.conf:3: targetdir: this transport takes target instead\n");
 	refused(ONE(RSYNC "\nbidirectional = true;"),
 		"t.conf:2: bidirectional: this transport can't look at the target, which that needs\n");
+	/* A bad value is not missing as well, and the transport is not asked. */
+	refused(ONE("transport = \"rsyncssh\"; source = \"/a\"; host = 1; targetdir = \"\";"),
+		"t.conf:1: host: expected a string, not an integer\nt.conf:1: targetdir: must not be empty\n");
+	refused(ONE("transport = \"rsync\"; source = \"/a\"; target = true;"),
+		"t.conf:1: target: expected a string, not a boolean\n");
 	/* What the transport itself says gets the section's place. */
 	refused("\n" ONE("transport = \"rsyncssh\"; source = \"/a\"; host = \"-x\"; targetdir = \"/\";"),
 		"t.conf:2: host: \"-x\" begins with a dash\n");

@@ -89,7 +89,7 @@ struct fan {
 	struct buf path, path2;
 	struct fan_recent recent[FAN_RECENT];
 	unsigned n_recent;
-	bool check_roots, check_mounts, lost;
+	bool check_roots, lost;
 	uint64_t unrelated, overflows;
 };
 
@@ -117,6 +117,10 @@ int fan_view_open(struct fan_view *v, bool *temporary);
  */
 int fan_sync_mounts(struct fan *b, struct fan_source *fresh, struct err *err);
 void fan_views_done(struct fan *b);
+/* A directory of the source was renamed: with it the mount points below. */
+void fan_points_renamed(struct fan *b, const struct fan_source *s, struct buf *from, struct buf *to);
+/* Where the mounts are now, by the kernel's table. */
+void fan_refresh_points(struct fan *b);
 /* Whether each root still is the directory that its path names. */
 void fan_check_roots(struct fan *b);
 /* Whether that name of a directory is a source's root or above one. */

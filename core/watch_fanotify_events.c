@@ -393,6 +393,8 @@ static void emit_rename(struct fan *b, struct fan_source *s, const struct event 
 		c.old_path = buf_str(&b->path2);
 		c.old_len = b->path2.len;
 		record(b, s, &c, !fan_node_settled(from) || !fan_node_settled(to));
+		if (e->is_dir)
+			fan_points_renamed(b, s, &b->path2, &b->path);
 		return;
 	}
 	too_long(b, s, from);

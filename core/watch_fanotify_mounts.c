@@ -11,6 +11,7 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
+#include "core/path.h"
 #include "core/watch_fanotify.h"
 
 #ifndef STATX_MNT_ID_UNIQUE
@@ -209,6 +210,47 @@ static void free_view(struct fan_view *v)
 	free(v);
 }
 
+static void set_point(struct fan_view *v, const char *point)
+{
+	char *copy = strcmp(v->point, point) != 0 ? strdup(point) : NULL;
+
+	if (copy == NULL)
+		return;
+	free(v->point);
+	v->point = copy;
+}
+
+void fan_refresh_points(struct fan *b)
+{
+	struct mounts table;
+	struct err err = ERR_INIT;
+
+	if (mounts_read(&table, &err) < 0)
+		return;
+	for (struct fan_view *v = b->views; v != NULL; v = v->next) {
+		const struct mount *m = mounts_find(&table, v->mnt_id);
+
+		if (m != NULL)
+			set_point(v, m->point);
+	}
+	mounts_done(&table);
+}
+
+void fan_points_renamed(struct fan *b, const struct fan_source *s, struct buf *from, struct buf *to)
+{
+	for (struct fan_view *v = b->views; v != NULL; v = v->next) {
+		const char *rel;
+		char *point = NULL;
+
+		if (!below_source(s, v->point, &rel) || !path_below(rel, strlen(rel), buf_str(from), from->len))
+			continue;
+		if (asprintf(&point, "%.*s%s%s", (int)(rel - v->point), v->point, buf_str(to), rel + from->len) < 0)
+			continue;
+		free(v->point);
+		v->point = point;
+	}
+}
+
 static struct fan_view *known_view(const struct fan *b, const struct mount *m)
 {
 	for (struct fan_view *v = b->views; v != NULL; v = v->next) {
@@ -219,15 +261,7 @@ static struct fan_view *known_view(const struct fan *b, const struct mount *m)
 			continue;
 		if (v->keep)
 			return v;
-		/* The directories above it may have been renamed: it is found where the table says. */
-		if (strcmp(v->point, m->point) != 0) {
-			char *point = strdup(m->point);
-
-			if (point == NULL)
-				return v;
-			free(v->point);
-			v->point = point;
-		}
+		set_point(v, m->point);
 		fd = open(v->point, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		now = fd < 0 ? 0 : unique_id(fd);
 		if (fd >= 0)

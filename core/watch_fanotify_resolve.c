@@ -62,12 +62,17 @@ int fan_view_open(struct fan_view *v, bool *temporary)
 	return -1;
 }
 
-static int open_handle(struct fan_view *v, const struct fan_key *k)
+static int open_handle(struct fan *b, struct fan_view *v, const struct fan_key *k)
 {
 	union handle u;
 	bool temporary;
 	int mount = fan_view_open(v, &temporary), fd, e;
 
+	if (mount < 0) {
+		/* Perhaps a directory above the mount point has another name now. */
+		fan_refresh_points(b);
+		mount = fan_view_open(v, &temporary);
+	}
 	if (mount < 0) {
 		errno = ESTALE;
 		return -1;
@@ -273,7 +278,7 @@ enum fan_found fan_resolve(struct fan *b, struct fan_view *v, const struct fan_k
 	*node = n;
 	if (n != NULL)
 		return fan_node_denied(n) ? FAN_NOT_OURS : FAN_OURS;
-	fd = open_handle(v, k);
+	fd = open_handle(b, v, k);
 	if (fd < 0)
 		return errno == EMFILE || errno == ENFILE || errno == EPERM || errno == EACCES || errno == EIO
 			       ? FAN_UNSURE

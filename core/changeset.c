@@ -372,6 +372,9 @@ static void copy_one(struct changeset *cs, const struct mark_node *from, struct 
 			  .first_ns = from->first_ns,
 			  .tries = from->tries };
 
+	/* The worker may look at the old name after the rename, take it for deleted, and delete all below. */
+	if ((from->infl & MARK_NAME) != 0 && (from->infl & MARK_BORN) == 0)
+		w.flags |= COMPARE;
 	if (from->infl == 0 && (from->queue == QUEUE_HOLD || from->queue == QUEUE_RETRY)) {
 		w.wait = (enum mark_queue)from->queue;
 		w.hold_ns = from->not_before_ns;
@@ -626,6 +629,30 @@ static int compare_taken(const void *a, const void *b)
 	return path_compare(x->item.path, x->item.len, y->item.path, y->item.len);
 }
 
+/* To send something, the directories above it may have to be made on the target: they are not unknown there any more.
+ */
+static void clear_born_above(struct mark_node *n)
+{
+	for (struct mark_node *a = n->parent; a != NULL; a = a->parent)
+		a->pend = (uint16_t)(a->pend & ~(unsigned)MARK_BORN);
+}
+
+/* The same for a path that may have no mark. */
+static void clear_born_on_way(const struct changeset *cs, const char *path, size_t len)
+{
+	struct mark_node *n = cs->m.root;
+
+	while (n != NULL && len > 0) {
+		const char *slash = memchr(path, '/', len);
+		size_t c = slash != NULL ? (size_t)(slash - path) : len, skip = c < len ? c + 1 : c;
+
+		n->pend = (uint16_t)(n->pend & ~(unsigned)MARK_BORN);
+		n = marks_child(&cs->m, n, path, c);
+		path += skip;
+		len -= skip;
+	}
+}
+
 /* Moves the due marks to the batch. Can't fail. */
 static void take_items(struct changeset *cs, struct batch *b, struct flight *f, struct taken *t, char *at)
 {
@@ -637,6 +664,7 @@ static void take_items(struct changeset *cs, struct batch *b, struct flight *f, 
 		t[i] = (struct taken){ { .path = at, .len = len, .flags = n->pend, .tries = n->tries }, n };
 		at += len;
 		marks_fly(&cs->m, n);
+		clear_born_above(n);
 	}
 	qsort(t, b->n_items, sizeof(*t), compare_taken);
 	for (size_t i = 0; i < b->n_items; i++) {
@@ -657,6 +685,7 @@ static void take_renames(struct changeset *cs, struct batch *b, struct flight *f
 		at += r->from_len + r->to_len;
 		f->renames[i++] = r;
 		r->state = RENAME_FLIGHT;
+		clear_born_on_way(cs, to_of(r), r->to_len);
 	}
 	cs->renames_in_flight += i;
 	cs->renames_pending -= i;

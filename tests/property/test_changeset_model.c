@@ -68,6 +68,7 @@ struct world {
 	size_t head, tail;
 	unsigned long read, queued; /* events ever */
 	struct changeset *cs;
+	char last_from[PATH_LEN], last_to[PATH_LEN]; /* the latest rename of a directory in the cache */
 	int64_t now;
 	uint64_t gen;
 	struct flight fl[2];
@@ -488,10 +489,30 @@ static void cache_settle(struct world *w)
 			w->src.ino[i].settled = true;
 }
 
+static void cache_drop_below(struct world *w, const char *top)
+{
+	size_t len = strlen(top);
+
+	for (int i = 2; i < w->src.used; i++) {
+		struct inode *n = &w->src.ino[i];
+
+		if (n->cached && path_within(n->path, strlen(n->path), top, len))
+			n->cached = n->settled = false;
+	}
+}
+
+/* What was at the new name goes. An exchange is two renames, each the reverse of the other: both names are resolved
+ * anew. */
 static void cache_move(struct world *w, const char *from, const char *to)
 {
 	size_t fl = strlen(from);
+	bool reverse = strcmp(from, w->last_to) == 0 && strcmp(to, w->last_from) == 0;
 
+	snprintf(w->last_from, PATH_LEN, "%s", from);
+	snprintf(w->last_to, PATH_LEN, "%s", to);
+	cache_drop_below(w, to);
+	if (reverse)
+		cache_drop_below(w, from);
 	for (int i = 2; i < w->src.used; i++) {
 		struct inode *n = &w->src.ino[i];
 		char tmp[PATH_LEN * 2];
@@ -499,10 +520,8 @@ static void cache_move(struct world *w, const char *from, const char *to)
 		if (!n->settled || !path_within(n->path, strlen(n->path), from, fl))
 			continue;
 		snprintf(tmp, sizeof(tmp), "%s%s", to, n->path + fl);
-		if (strlen(tmp) >= PATH_LEN)
-			n->cached = n->settled = false;
-		else
-			memcpy(n->path, tmp, strlen(tmp) + 1);
+		assert_true(strlen(tmp) < PATH_LEN);
+		memcpy(n->path, tmp, strlen(tmp) + 1);
 	}
 }
 

@@ -475,7 +475,7 @@ static void on_ready(void *ctx)
 
 	t->env->counters->handshakes++;
 	t->questions = 0;
-	log_info("%s: connected to %s", t->env->opt->name, t->host);
+	log_info("connected to %s", t->host);
 	buf_init(&command, CALL_MAX);
 	(void)buf_add_str(&command, "fs_dir=");
 	(void)remote_quote(&command, t->dir, strlen(t->dir));
@@ -496,7 +496,7 @@ static void on_ready(void *ctx)
 /* No shell: what is left is rsync, which connects for itself. */
 static void without_shell(struct ssh_target *t, const char *why)
 {
-	log_warn("%s: %.400s: renames can't be carried, moved files are sent again", t->env->opt->name, why);
+	log_warn("%.400s: renames can't be carried, moved files are sent again", why);
 	t->way = WAY_OWN;
 	use_endpoint(t);
 	if (t->work != NULL) {
@@ -544,6 +544,7 @@ static int start_shell(struct ssh_target *t, struct err *err)
 		return -1;
 	}
 	t->env->counters->processes++;
+	log_debug(LOG_CAT_EXEC, "started %s to %s", t->env->opt->ssh.binary, t->host);
 	return 0;
 }
 
@@ -628,7 +629,7 @@ static void *open_target(const struct transport_env *env, struct err *err)
 		return NULL;
 	}
 	if (env->opt->rsync.rsh != NULL) {
-		log_warn("%s: rsync.rsh is set: renames can't be carried, moved files are sent again", env->opt->name);
+		log_warn("rsync.rsh is set: renames can't be carried, moved files are sent again");
 		t->way = WAY_OWN;
 	}
 	to = endpoint(t);

@@ -19,7 +19,7 @@
 enum { F_NAME = 0, F_STATE, F_PHASE, F_FILES, F_FILES_TOTAL, F_BYTES, F_BYTES_TOTAL, FIELDS };
 
 struct row {
-	char name[64];
+	char name[65]; /* a sync's name has 64 characters at most */
 	bool over;
 	int64_t told_ns;
 };
@@ -29,8 +29,8 @@ struct progress {
 	bool tty;
 	size_t drawn; /* lines on the terminal now */
 	int64_t began_ns;
-	struct row rows[ROWS_MAX];
-	size_t n_rows;
+	struct row *rows; /* not on a terminal */
+	size_t n_rows, cap;
 };
 
 struct report {
@@ -53,6 +53,8 @@ struct progress *progress_new(int fd)
 
 void progress_free(struct progress *p)
 {
+	if (p != NULL)
+		free(p->rows);
 	free(p);
 }
 
@@ -129,8 +131,16 @@ static struct row *row_of(struct progress *p, const char *name)
 	for (size_t i = 0; i < p->n_rows; i++)
 		if (strncmp(p->rows[i].name, name, sizeof(p->rows[i].name) - 1) == 0)
 			return &p->rows[i];
-	if (p->n_rows == ROWS_MAX)
-		return NULL;
+	if (p->n_rows == p->cap) {
+		size_t cap = p->cap == 0 ? 16 : p->cap * 2;
+		struct row *rows = realloc(p->rows, cap * sizeof(*rows));
+
+		if (rows == NULL)
+			return NULL;
+		p->rows = rows;
+		p->cap = cap;
+	}
+	p->rows[p->n_rows] = (struct row){ .over = false };
 	(void)snprintf(p->rows[p->n_rows].name, sizeof(p->rows[0].name), "%s", name);
 	return &p->rows[p->n_rows++];
 }

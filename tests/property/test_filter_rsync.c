@@ -244,22 +244,26 @@ static void show(const char *what, const char *s, size_t len)
 	fprintf(stderr, "\"\n");
 }
 
-static void show_file(const char *path)
+static void show_file(const char *what, const char *path)
 {
 	char *text = NULL;
 	size_t len = 0;
 
 	if (read_whole(NULL, path, &text, &len, NULL) == 0)
-		show("file", text, len);
+		show(what, text, len);
 	free(text);
 }
 
 static void disagree(const struct world *w, const struct options *o, const struct node *n, const char *what)
 {
+	char messages[2 * PATH_SIZE];
+
 	fprintf(stderr, "SEED=%" PRIu64 ", round %zu: %s\n", w->seed, w->round, what);
 	for (size_t i = 0; i < o->n; i++)
 		show("option", o->v[i], strlen(o->v[i]));
-	show_file(w->options.file);
+	show_file("file", w->options.file);
+	snprintf(messages, sizeof(messages), "%s/messages", w->dir);
+	show_file("rsync said", messages);
 	if (n != NULL)
 		show(n->is_dir ? "directory" : "file", n->path, n->len);
 	fail_msg("%s", what);

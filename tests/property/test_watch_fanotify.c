@@ -56,7 +56,8 @@ struct world {
 	struct watched *w[SOURCES];
 	struct mirror m[SOURCES];
 	uint64_t rng;
-	bool hide, verbose;
+	bool hide, limited, verbose;
+	uint64_t overflows; /* records that say so */
 };
 
 static uint64_t rnd(struct world *wd, uint64_t n)
@@ -246,6 +247,9 @@ static void on_record(void *ctx, struct watched *source, const struct change *c)
 	struct mirror *m = &wd->m[source == wd->w[0] ? 0 : 1];
 
 	m->records++;
+	/* Then only the last one is of interest. */
+	while (wd->limited && m->n > 0)
+		free(m->marks[--m->n].path);
 	if (wd->verbose)
 		printf("  %d %s%s%s%s dir=%d exact=%d %s\n", c->kind, c->old_path ? c->old_path : "",
 		       c->old_path ? " -> " : "", c->path, c->path[0] ? "" : ".", c->is_dir, c->exact,
@@ -253,6 +257,7 @@ static void on_record(void *ctx, struct watched *source, const struct change *c)
 	switch (c->kind) {
 	case CHANGE_RECONCILE:
 		m->reconciles++;
+		wd->overflows += strcmp(c->cause, "overflow") == 0 && c->path_len == 0;
 		mark(m, c->path, true);
 		break;
 	case CHANGE_DELETE:
@@ -447,7 +452,7 @@ static bool add(struct world *wd, int i)
 static bool make_world(struct world *wd, const char *where)
 {
 	static const struct watcher_callbacks cb = { on_record, on_state, NULL };
-	struct watcher_settings s = { .hide_fan_rename = wd->hide };
+	struct watcher_settings s = { .hide_fan_rename = wd->hide, .fanotify_queue = wd->limited };
 	struct watcher_callbacks mine = cb;
 	struct err err = ERR_INIT;
 	char out[300];
@@ -503,6 +508,42 @@ static int run(const char *where, bool hide, uint64_t seed, uint64_t rounds)
 	return rc;
 }
 
+/* More than the kernel's queue holds, unread: every source is told, and what comes after is heard again. */
+static int overflow(void)
+{
+	struct world wd = { .rng = 1, .limited = true };
+	struct watched_info info = { 0 };
+	struct err err = ERR_INIT;
+	char name[600];
+	long limit = 16384;
+	FILE *f = fopen("/proc/sys/fs/fanotify/max_queued_events", "re");
+	int rc = 77;
+
+	if (f != NULL && fscanf(f, "%ld", &limit) != 1)
+		limit = 16384;
+	if (f != NULL)
+		fclose(f);
+	if (limit > 200000)
+		return 0;
+	if (make_world(&wd, "/dev/shm")) {
+		for (long i = 0; i < limit + 100; i++) {
+			snprintf(name, sizeof(name), "%s/%ld", wd.src[0], i);
+			close(open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+		}
+		watcher_drain(wd.ws, &err);
+		watched_info(wd.w[0], &info);
+		rc = wd.overflows != SOURCES || info.overflows != 1;
+		snprintf(name, sizeof(name), "%s/after", wd.src[0]);
+		mkdir(name, 0755);
+		watcher_drain(wd.ws, &err);
+		rc |= wd.m[0].n == 0 || strcmp(wd.m[0].marks[wd.m[0].n - 1].path, "after") != 0;
+		printf("overflow: %llu told, %s\n", (unsigned long long)wd.overflows,
+		       rc == 0 ? "heard again" : "wrong");
+	}
+	end_world(&wd);
+	return rc;
+}
+
 int main(void)
 {
 	const char *seed_text = getenv("SEED"), *rounds_text = getenv("ROUNDS"), *dir = getenv("TESTDIR");
@@ -516,6 +557,8 @@ int main(void)
 		r = run(i % 2 == 0 ? "/dev/shm" : dir != NULL ? dir : "/var/tmp", i >= 2, seed + (uint64_t)i, rounds);
 		rc = r;
 	}
+	if (rc == 0)
+		rc = overflow();
 	if (rc == 77)
 		printf("skipped: fanotify cannot be used here\n");
 	return rc;

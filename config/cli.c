@@ -75,7 +75,8 @@ static int add_key(struct config_cli *cli, const struct config_key *k, const cha
 		free(copy);
 		return out_of_memory(err);
 	}
-	cli->keys[cli->n_keys++] = (struct given_key){ k, copy };
+	cli->keys[cli->n_keys].key = k;
+	cli->keys[cli->n_keys++].text = copy;
 	return 0;
 }
 

@@ -79,9 +79,9 @@ static int add_item(const config_setting_t *s, bool map, struct config_value *li
 			rc = asprintf(&text, "%s=%s", name_of(s), v.b ? "yes" : "no");
 		else
 			rc = asprintf(&text, "%s=%lld", name_of(s), (long long)v.i);
-		rc = rc < 0 ? -1 : strlist_add(&list->items, text);
-		if (rc != 0 && text == NULL)
+		if (rc < 0)
 			return err_set(err, ERR_NOMEM, "out of memory");
+		rc = strlist_add(&list->items, text);
 		free(text);
 	}
 	return rc == 0 ? 0 : err_set(err, ERR_NOMEM, "out of memory");
@@ -311,14 +311,13 @@ static void finish(struct config_run *run)
 	config_check_syncs(run);
 }
 
-static void parse(struct config_run *run, const struct config_source *src)
+static void parse(struct config_run *run, struct config_source *src)
 {
 	struct reading r = { .run = run, .src = src };
-	struct buf *text = (struct buf *)(uintptr_t)&src->text; /* buf_str only terminates it */
 	config_t tree;
 
 	config_init(&tree);
-	if (config_read_string(&tree, buf_str(text)) != CONFIG_TRUE) {
+	if (config_read_string(&tree, buf_str(&src->text)) != CONFIG_TRUE) {
 		const char *why = config_error_text(&tree);
 
 		config_error(run, config_source_place(src, (unsigned)config_error_line(&tree)), "%s",

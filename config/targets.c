@@ -57,7 +57,7 @@ static void resolve(struct config_run *run, const struct sync_options *s, struct
 {
 	struct err err = ERR_INIT;
 
-	if (d->broken || (s->target == NULL && s->targetdir == NULL))
+	if (d->broken || (s->target == NULL && (s->host == NULL || s->targetdir == NULL)))
 		return;
 	if (!d->local) {
 		d->resolved = remote_form(s);

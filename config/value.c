@@ -137,7 +137,7 @@ static int bad_choice(const struct config_key *k, const char *word, struct err *
 	size_t n = 0, len = 0;
 
 	text[0] = '\0';
-	for (; k->choices[n].word != NULL && n < 32; n++) {
+	for (; n < 32 && k->choices[n].word != NULL; n++) {
 		words[n] = k->choices[n].word;
 		if (len < sizeof(text))
 			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", n == 0 ? "" : ", ", words[n]);

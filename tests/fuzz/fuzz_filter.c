@@ -43,9 +43,9 @@ static int add_args(struct filter *f, const char *p, size_t len, struct err *err
 		const char *end = memchr(p, '\n', len);
 		size_t one = end != NULL ? (size_t)(end - p) : len;
 
-		argv[n] = strndup(p, one);
-		if (argv[n++] == NULL)
-			abort();
+		argv[n] = calloc(1, one + 1);
+		require(argv[n] != NULL);
+		memcpy(argv[n++], p, one);
 		one += end != NULL;
 		p += one;
 		len -= one;

@@ -19,7 +19,7 @@
 
 #define TRIES 16
 #define STEPS_MAX ((size_t)PATH_BYTES_MAX / 2)
-#define HERE (O_PATH | O_DIRECTORY | O_CLOEXEC)
+#define HERE (O_PATH | O_DIRECTORY)
 
 union handle {
 	struct file_handle h;
@@ -80,10 +80,10 @@ static int open_handle(struct fan *b, struct fan_view *v, const struct fan_key *
 	u.h.handle_bytes = k->len - 4;
 	memcpy(&u.h.handle_type, k->bytes, 4);
 	memcpy(u.h.f_handle, k->bytes + 4, k->len - 4);
-	fd = open_by_handle_at(mount, &u.h, HERE);
+	fd = open_by_handle_at(mount, &u.h, HERE | O_CLOEXEC);
 	/* ENOMEM is also what ext4 says of an inode that is just being deleted. */
 	if (fd < 0 && (errno == ENOMEM || errno == EINTR))
-		fd = open_by_handle_at(mount, &u.h, HERE);
+		fd = open_by_handle_at(mount, &u.h, HERE | O_CLOEXEC);
 	e = errno;
 	if (temporary)
 		(void)close(mount);
@@ -126,7 +126,7 @@ static bool climb(struct fan *b, int fd, const struct fan_key *k, struct steps *
 	s->found = NULL;
 	s->denied = false;
 	while (push(s, &cur)) {
-		parent = openat(fd, "..", HERE);
+		parent = openat(fd, "..", HERE | O_CLOEXEC);
 		(void)close(fd);
 		fd = parent;
 		if (fd < 0 || !fan_key_of_fd(fd, &up, &mnt_id))
@@ -231,7 +231,7 @@ static enum fan_found look(struct fan *b, int fd, const struct fan_key *k, struc
 /* The next directory up in place of `*fd`, for one whose path is too long. */
 static bool step_up(struct fan *b, int *fd, struct fan_key *k)
 {
-	int up = openat(*fd, "..", HERE), mnt_id;
+	int up = openat(*fd, "..", HERE | O_CLOEXEC), mnt_id;
 	struct fan_view *v;
 
 	(void)close(*fd);
@@ -298,7 +298,7 @@ void fan_place_roots(struct fan *b)
 		/* Only another source can hold this one. */
 		if (b->sources->next == NULL || s->gone)
 			continue;
-		fd = openat(s->w->rq.root_fd, ".", HERE);
+		fd = openat(s->w->rq.root_fd, ".", HERE | O_CLOEXEC);
 		if (fd >= 0)
 			(void)find_out(b, fd, &s->root_key, &n);
 	}

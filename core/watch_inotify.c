@@ -32,6 +32,8 @@
 /* Retries of what could not be watched, and checks of the roots' identity. */
 #define RETRY_NS (10 * NS_PER_S)
 #define RETRY_SOON_NS NS_PER_S
+/* A drain goes on for so long when there is always more. */
+#define DRAIN_NS (2 * NS_PER_S)
 #define BASE_MASK (IN_ATTRIB | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_EXCL_UNLINK)
 
 /* ---- reading ---- */
@@ -64,6 +66,15 @@ ssize_t ino_fill(struct ino *b, size_t max)
 	b->in.len += (size_t)n;
 	b->now_ns = clock_mono_ns();
 	return n;
+}
+
+size_t ino_queued(const struct ino *b)
+{
+	int queued = 0;
+
+	if (ioctl(b->fd, FIONREAD, &queued) < 0 || queued < 0)
+		queued = 0;
+	return b->in.len - b->at + (size_t)queued;
 }
 
 /* ---- states ---- */
@@ -393,30 +404,58 @@ static void end_turn(struct ino *b, bool held)
 	}
 }
 
-/* Read and handle, at most `reads` times. `finish`: until nothing is left, and a rename whose other half is not there
- * after one more look is a move out of the tree. */
-static int turn(struct ino *b, unsigned reads, bool finish, struct err *err)
+static int not_readable(struct ino *b, int errnum, struct err *err)
 {
+	ino_doubt_all(b, "inotify could not be read");
+	end_turn(b, false);
+	return err_errno(err, errnum, "reading inotify events");
+}
+
+/* Read and handle, at most READS_PER_TURN times. */
+static int turn(struct ino *b, struct err *err)
+{
+	bool held = false;
+
+	for (unsigned i = 0; i < READS_PER_TURN; i++) {
+		ssize_t n = ino_fill(b, BACKLOG_MAX);
+
+		if (n < 0)
+			return not_readable(b, errno, err);
+		held = !ino_process(b);
+		resolve_doubts(b);
+		if (n == 0 && (held || !ino_settle(b)))
+			break;
+	}
+	end_turn(b, held);
+	return 0;
+}
+
+/* Until nothing is left. A rename whose other half is not there after one more look is a move out of the tree. Where
+ * changes come faster than they can be read, what was queued at first is read, and the rest is compared. */
+static int read_all_now(struct ino *b, struct err *err)
+{
+	size_t left = ino_queued(b) - (b->in.len - b->at);
+	int64_t until_ns = clock_mono_ns() + DRAIN_NS;
 	bool held = false;
 	unsigned empty = 0;
 
-	while (reads-- > 0) {
+	for (;;) {
 		ssize_t n = ino_fill(b, BACKLOG_MAX);
 
-		if (n < 0) {
-			err_errno(err, errno, "reading inotify events");
-			ino_doubt_all(b, "inotify could not be read");
-			end_turn(b, false);
-			return -1;
-		}
-		if (n == 0 && held && finish && empty++ > 0)
-			b->hold_over = true;
+		if (n < 0)
+			return not_readable(b, errno, err);
+		left -= left < (size_t)n ? left : (size_t)n;
+		b->hold_over = n == 0 && held && empty++ > 0;
 		held = !ino_process(b);
+		b->hold_over = false;
 		resolve_doubts(b);
-		if (n > 0 || (held && finish))
-			continue;
-		if (held || !ino_settle(b))
+		if (n == 0 && !held && !ino_settle(b))
 			break;
+		if (n > 0 && left == 0 && clock_mono_ns() > until_ns) {
+			ino_doubt_all(b, "changes faster than they can be read");
+			resolve_doubts(b);
+			break;
+		}
 	}
 	end_turn(b, held);
 	return 0;
@@ -427,7 +466,7 @@ static void run_turn(struct ino *b)
 {
 	struct err err = ERR_INIT;
 
-	if (turn(b, READS_PER_TURN, false, &err) == 0)
+	if (turn(b, &err) == 0)
 		return;
 	log_error("%s", err.text);
 	loop_fd_set(b->fd_source, 0);
@@ -623,9 +662,7 @@ static void ino_remove(void *backend, struct watched *w)
 /* When nothing is queued, what was just opened by its path is what it seems. */
 static void settle_now(struct ino *b)
 {
-	int queued = 1;
-
-	if (b->in.len == b->at && ioctl(b->fd, FIONREAD, &queued) == 0 && queued == 0 && b->suspects.n == 0)
+	if (b->suspects.n == 0 && ino_queued(b) == 0)
 		(void)ino_settle(b);
 }
 
@@ -673,10 +710,7 @@ static int ino_drain(void *backend, struct err *err)
 	if (b->mount_fd >= 0 && poll(&p, 1, 0) > 0)
 		look_at_mounts(b, false);
 	check_roots(b);
-	if (turn(b, UINT32_MAX, true, err) < 0)
-		return -1;
-	b->hold_over = false;
-	return 0;
+	return read_all_now(b, err);
 }
 
 static void ino_info(void *backend, const struct watched *w, struct watched_info *out)

@@ -107,6 +107,8 @@ void ino_emit_reconcile(struct ino *b, struct wnode *dir, const char *name, size
 
 /* Read what the kernel has, at most `max` bytes unhandled. Returns how many bytes came, 0 at EAGAIN, -1 on error. */
 ssize_t ino_fill(struct ino *b, size_t max);
+/* Bytes of events that were not handled yet. */
+size_t ino_queued(const struct ino *b);
 /* Something was missed (`cause`): the source is to be compared as a whole, and walked again. */
 void ino_doubt(struct ino_source *s, const char *cause);
 void ino_doubt_all(struct ino *b, const char *cause);

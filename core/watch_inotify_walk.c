@@ -468,22 +468,25 @@ static void disprove(struct ino *b, struct wnode *n)
 	ino_forget(b, n);
 }
 
-static void look_again(struct ino *b, struct ino_source *s, struct wnode *n)
+/* Returns false when nothing can be said yet: it is not there, but a rename that was queued meanwhile may say where. */
+static bool look_again(struct ino *b, struct ino_source *s, struct wnode *n)
 {
 	const char *cause = n->flags & WNODE_MOUNT ? "mounted or unmounted" : "changed while it was looked at";
 	bool scanned = (n->flags & WNODE_SCANNED) != 0;
 	int fd = open_node(b, s, n), wd, errnum = errno;
 
 	if (fd < 0 && is_gone(errnum)) {
+		if (ino_queued(b) > 0)
+			return false;
 		disprove(b, n);
-		return;
+		return true;
 	}
 	wd = fd < 0 ? -1 : add_watch(b, s, n, fd);
 	if (fd >= 0)
 		(void)close(fd);
 	if (wd >= 0 && wd == n->wd && scanned && (n->flags & WNODE_MOUNT) == 0) {
 		list(&b->fresh, n, WNODE_FRESH);
-		return;
+		return true;
 	}
 	if (wd >= 0)
 		adopt(b, s, n, wd);
@@ -492,6 +495,7 @@ static void look_again(struct ino *b, struct ino_source *s, struct wnode *n)
 	n->flags &= (uint16_t) ~(WNODE_MOUNT | WNODE_SUSPECT | WNODE_GUESS);
 	ino_emit_reconcile(b, n, NULL, 0, cause);
 	ino_walk(b, n, INO_SILENT);
+	return true;
 }
 
 /* A directory can be right only below a parent that is. */
@@ -511,12 +515,15 @@ static void verify(struct ino *b, struct wnode *n)
 {
 	for (unsigned i = 0; i < VERIFY_TRIES && (n->flags & WNODE_SUSPECT) && !(n->flags & WNODE_DEAD); i++) {
 		struct wnode *top = topmost_suspect(n);
+		bool left_out = (top->flags & (WNODE_SKIPPED | WNODE_FOREIGN)) && (top->flags & WNODE_MOUNT) == 0;
 
 		top->flags &= (uint16_t)~WNODE_SUSPECT;
-		if (top->parent == NULL)
+		if (top->parent == NULL) {
 			ino_check_root(source_of(top));
-		else if ((top->flags & (WNODE_SKIPPED | WNODE_FOREIGN)) == 0 || (top->flags & WNODE_MOUNT))
-			look_again(b, source_of(top), top);
+		} else if (!left_out && !look_again(b, source_of(top), top)) {
+			ino_suspect(b, top);
+			return;
+		}
 	}
 }
 

@@ -97,19 +97,14 @@ static bool deep_at(const struct model *m, const char *path)
 	return false;
 }
 
+/* What is gone leaves its marks: they may be of what stands there now, because a walk runs ahead of the queue. */
 static void model_delete(struct model *m, const char *path)
 {
-	for (size_t i = 0; i < m->n; i++) {
-		struct entry *e = &m->v[i];
-		const char *rest = rest_below(e->path, path);
-
-		if (rest == NULL)
-			continue;
-		e->state = 0;
-		e->said = -1;
-		if (rest[0] != '\0')
-			e->mark = e->deep = false;
-	}
+	for (size_t i = 0; i < m->n; i++)
+		if (rest_below(m->v[i].path, path) != NULL) {
+			m->v[i].state = 0;
+			m->v[i].said = -1;
+		}
 	entry_get(m, path)->mark = true;
 	entry_get(m, path)->said = -1;
 }

@@ -92,18 +92,30 @@ static unsigned long sysctl_value(const char *path)
 	return strtoul(text, NULL, 10);
 }
 
+/* In a container the limit of its user namespace may be the lower one. */
+static const char *limit_name(unsigned long *value)
+{
+	unsigned long own = sysctl_value("/proc/sys/user/max_inotify_watches");
+
+	*value = sysctl_value("/proc/sys/fs/inotify/max_user_watches");
+	if (own == 0 || own >= *value)
+		return "fs.inotify.max_user_watches";
+	*value = own;
+	return "user.max_inotify_watches";
+}
+
 static void words_for_limit(const struct ino_source *s, char *out, size_t size)
 {
-	unsigned long now = sysctl_value("/proc/sys/fs/inotify/max_user_watches");
+	unsigned long now;
+	const char *name = limit_name(&now);
 	uint64_t need = 0;
 
 	for (const struct ino_source *o = s->b->sources; o != NULL; o = o->next)
 		need += o->watches + o->limited;
 	(void)snprintf(out, size,
 		       "%s: %" PRIu64 " of its directories are not watched: out of inotify watches. The sysctl "
-		       "fs.inotify.max_user_watches is %lu, at least %" PRIu64 " are needed here: sysctl -w "
-		       "fs.inotify.max_user_watches=%" PRIu64,
-		       s->w->rq.path, s->limited, now, need, (need / 65536 + 1) * 65536);
+		       "%s is %lu, at least %" PRIu64 " are needed here: sysctl -w %s=%" PRIu64,
+		       s->w->rq.path, s->limited, name, now, need, name, (need / 65536 + 1) * 65536);
 }
 
 static void words_for_partial(const struct ino_source *s, unsigned kinds, char *out, size_t size)
@@ -686,12 +698,13 @@ static int ino_add(void *backend, struct watched *w, struct err *err)
 	ino_walk(b, s->root, INO_SILENT);
 	if (s->root->wd < 0) {
 		bool limit = s->limited > 0;
+		unsigned long value;
+		const char *name = limit_name(&value);
 
 		ino_remove(b, w);
 		if (limit)
-			return err_set(err, ERR_LIMIT,
-				       "no inotify watch is left for %s: the sysctl fs.inotify.max_user_watches is %lu",
-				       w->rq.path, sysctl_value("/proc/sys/fs/inotify/max_user_watches"));
+			return err_set(err, ERR_LIMIT, "no inotify watch is left for %s: the sysctl %s is %lu",
+				       w->rq.path, name, value);
 		return err_set(err, ERR_DENIED, "%s can't be read, so inotify can't watch it", w->rq.path);
 	}
 	look_at_mounts(b, true);

@@ -1,5 +1,6 @@
 /* LINK: core/control.c core/control_client.c core/frame.c core/buf.c core/loop.c core/clock.c core/err.c core/fsutil.c
    core/path.c */
+/* WRAP: clock_mono_ns */
 /* The control socket: the server in this process, clients in forked ones or as bare sockets. */
 #include <errno.h>
 #include <poll.h>
@@ -16,6 +17,17 @@
 #include "core/control.h"
 #include "core/frame.h"
 #include "tests/unit/scratch.h"
+
+/* How far the clock is put forward. */
+static int64_t later_ns;
+
+int64_t __real_clock_mono_ns(void);
+int64_t __wrap_clock_mono_ns(void);
+
+int64_t __wrap_clock_mono_ns(void)
+{
+	return __real_clock_mono_ns() + later_ns;
+}
 
 struct fixture {
 	struct scratch scratch;
@@ -376,6 +388,33 @@ static void a_client_that_goes_is_told(void **state)
 	assert_int_equal(control_server_connections(f->server), 0);
 }
 
+/* Who says nothing is dropped after a while; who asked may wait for the answer as long as it takes, and has a while to
+ * read the end of it. */
+static void patience(void **state)
+{
+	struct fixture *f = *state;
+	int silent = dial(f->path), asked = dial_kept(f);
+	char *text = calloc(1, CONTROL_ANSWER_MAX);
+
+	assert_int_equal(control_server_connections(f->server), 2);
+	later_ns += 3600 * NS_PER_S;
+	while (!hung_up(silent))
+		once(f);
+	assert_int_equal(control_server_connections(f->server), 1);
+	assert_int_equal(f->closed, 0);
+	control_out(f->kept, text, CONTROL_ANSWER_MAX); /* more than the socket takes */
+	control_exit(f->kept, 0);
+	assert_int_equal(loop_once(f->loop, 0, NULL), 0);
+	assert_int_equal(control_server_connections(f->server), 1);
+	later_ns += 3600 * NS_PER_S;
+	while (control_server_connections(f->server) > 0)
+		once(f);
+	assert_int_equal(f->closed, 0);
+	free(text);
+	close(silent);
+	close(asked);
+}
+
 /* One that does not read is dropped when its queue is full, from the loop; nobody else is held up. */
 static void a_slow_reader_is_dropped(void **state)
 {
@@ -626,6 +665,7 @@ int main(void)
 		WITH_SERVER(too_many_arguments_are_dropped),
 		WITH_SERVER(requests_in_pieces),
 		WITH_SERVER(a_client_that_goes_is_told),
+		WITH_SERVER(patience),
 		WITH_SERVER(a_slow_reader_is_dropped),
 		WITH_SERVER(server_end),
 		WITH_SERVER(too_many_connections),

@@ -1,15 +1,36 @@
 /* LINK: core/fsutil.c core/path.c core/buf.c core/err.c */
+/* WRAP: openat */
 /* Files of our own: written as a whole, locked, removed; who a source's root is. */
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 
 #include <cmocka.h>
 
 #include "core/fsutil.h"
 #include "core/path.h"
 #include "tests/unit/scratch.h"
+
+/* Just before the directory of this name is opened it becomes a symlink, as by somebody who wants more removed. */
+static struct {
+	const char *name, *target;
+} swap;
+
+int __real_openat(int dir_fd, const char *path, int flags, ...);
+int __wrap_openat(int dir_fd, const char *path, int flags, ...);
+
+int __wrap_openat(int dir_fd, const char *path, int flags, ...)
+{
+	if (swap.name != NULL && strcmp(path, swap.name) == 0) {
+		swap.name = NULL;
+		if (unlinkat(dir_fd, path, AT_REMOVEDIR) < 0 || symlinkat(swap.target, dir_fd, path) < 0)
+			abort();
+	}
+	return __real_openat(dir_fd, path, flags, 0600);
+}
 
 static int set_up(void **state)
 {
@@ -193,6 +214,56 @@ static void removes_trees_not_what_links_lead_to(void **state)
 	assert_int_equal(remove_tree(kept, &err), 0); /* nothing */
 }
 
+static void a_directory_that_becomes_a_symlink(void **state)
+{
+	const char *keep = scratch_path(*state, "keep"), *kept = scratch_path(*state, "keep/file");
+	struct err err = ERR_INIT;
+
+	assert_int_equal(mkdir(keep, 0700), 0);
+	assert_int_equal(scratch_write(kept, "x"), 0);
+	assert_int_equal(mkdir(scratch_path(*state, "t"), 0700), 0);
+	assert_int_equal(mkdir(scratch_path(*state, "t/swapped"), 0700), 0);
+	swap.target = keep;
+	swap.name = "swapped";
+	assert_int_equal(remove_tree(scratch_path(*state, "t"), &err), -1);
+	assert_null(swap.name);
+	assert_int_equal(access(kept, F_OK), 0);
+}
+
+/* In a mount namespace of its own. 77: that cannot be had here. */
+static int beside_a_mount(struct scratch *s)
+{
+	const char *mounted = scratch_path(s, "t/m"), *inside = scratch_path(s, "t/m/file");
+	struct err err = ERR_INIT;
+
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return 77;
+	if (mkdir(scratch_path(s, "t"), 0700) < 0 || mkdir(mounted, 0700) < 0)
+		return 1;
+	if (mount("test", mounted, "tmpfs", 0, NULL) < 0)
+		return 77;
+	if (scratch_write(inside, "x") < 0 || scratch_write(scratch_path(s, "t/own"), "x") < 0)
+		return 2;
+	if (remove_tree(scratch_path(s, "t"), &err) != -1 || err.class != ERR_UNSAFE)
+		return 3;
+	if (access(inside, F_OK) < 0)
+		return 4;
+	return access(scratch_path(s, "t/own"), F_OK) < 0 ? 0 : 5; /* the rest is gone */
+}
+
+static void other_file_systems_are_left_alone(void **state)
+{
+	pid_t pid = fork();
+	int code;
+
+	if (pid == 0)
+		_exit(beside_a_mount(*state));
+	code = scratch_wait(pid);
+	if (code == 77)
+		skip();
+	assert_int_equal(code, 0);
+}
+
 /* Deeper than it recurses: an error, nothing worse; and all that it reached goes. */
 static void refuses_what_is_too_deep(void **state)
 {
@@ -307,6 +378,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(reads_whole_files, set_up, clean_up),
 		cmocka_unit_test_setup_teardown(locks, set_up, clean_up),
 		cmocka_unit_test_setup_teardown(removes_trees_not_what_links_lead_to, set_up, clean_up),
+		cmocka_unit_test_setup_teardown(a_directory_that_becomes_a_symlink, set_up, clean_up),
+		cmocka_unit_test_setup_teardown(other_file_systems_are_left_alone, set_up, clean_up),
 		cmocka_unit_test_setup_teardown(refuses_what_is_too_deep, set_up, clean_up),
 		cmocka_unit_test_setup_teardown(identities, set_up, clean_up),
 		cmocka_unit_test_setup_teardown(identities_that_make_no_sense, set_up, clean_up),

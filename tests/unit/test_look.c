@@ -291,6 +291,8 @@ static void other_failures_are_not_absence(void **state)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		forced.fstatat_errno = cases[i].errnum;
 		fails_with(f, "d/f", cases[i].class);
+		/* A stale descriptor would never be any use again. */
+		assert_int_equal(f->looker.dir_fd == -1, cases[i].errnum == ESTALE);
 		forced.fstatat_errno = 0;
 		assert_int_equal(look(f, "d/f"), LOOK_FILE); /* and it may be looked at again */
 		looker_done(&f->looker);

@@ -88,7 +88,7 @@ static void without_pipes_it_is_null(void **state)
 
 static void failed_exec_is_an_error_here(void **state)
 {
-	const char *const missing[] = { "fansyncd-no-such-program", NULL }, *const dir[] = { "/", NULL };
+	const char *const missing[] = { "/no/such/program", NULL }, *const dir[] = { "/", NULL };
 	const char *const good[] = { "/bin/true", NULL };
 	struct proc_spec spec = { .argv = missing, .pipe_in = true, .pipe_out = true, .pipe_err = true };
 	struct err err = ERR_INIT;
@@ -99,7 +99,7 @@ static void failed_exec_is_an_error_here(void **state)
 	assert_int_equal(proc_spawn(&p, &spec, &err), -1);
 	assert_int_equal(err.class, ERR_GONE);
 	assert_int_equal(err.code, ENOENT);
-	assert_non_null(strstr(err.text, "fansyncd-no-such-program"));
+	assert_non_null(strstr(err.text, "/no/such/program"));
 	spec.argv = dir;
 	assert_int_equal(proc_spawn(&p, &spec, &err), -1);
 	assert_int_equal(err.class, ERR_DENIED);

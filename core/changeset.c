@@ -170,6 +170,9 @@ static void mark_node(struct changeset *cs, struct mark_node *n, const struct wa
 	}
 	if (w->born == BORN_SET && fresh_mark && n->infl == 0 && !unsure_above(n))
 		flags |= MARK_BORN;
+	/* What the worker took for a file to compare may be a directory by now, on a target that has more in it. */
+	if ((flags & MARK_NAME) != 0)
+		flags |= n->infl & MARK_RECURSIVE;
 	if (fresh_mark && n->infl == 0)
 		n->tries = 0;
 	marks_pend(&cs->m, n, flags, w->gen, w->first_ns);

@@ -1,11 +1,13 @@
-/* LINK: core/changeset.c core/marks.c core/marks_queue.c core/batch.c core/path.c */
+/* LINK: core/changeset.c core/marks.c core/marks_queue.c core/batch.c core/path.c core/plan.c core/filter.c
+ * core/filter_args.c core/err.c core/buf.c */
 /*
  * test_changeset_model.c - the changeset against a model of everything around it.
  *
  * A source (inodes in memory) changes at random. Its events carry a directory's inode and a name, as fanotify's do;
  * they are merged at random and their paths are resolved at a random later time, through a cache that is exact only
- * once it has settled. Batches leave at random times, a worker looks at the source at random times and changes the
- * target, fails, or dies without a word. After each quiescence the target must equal the source.
+ * once it has settled. Batches leave at random times; a worker plans them with core/plan.c, acts on the plan at random
+ * later times, fails, or dies without a word. After each quiescence the target must equal the source: names, types,
+ * content, modes, and directories' times.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,6 +21,7 @@
 
 #include "core/changeset.h"
 #include "core/path.h"
+#include "core/plan.h"
 
 #define NAMES 5
 #define DEPTH_MAX 7
@@ -32,6 +35,7 @@ enum type { NOTHING = 0, FILE_T, DIR_T, LINK_T };
 struct inode {
 	enum type type;
 	unsigned content, mode;
+	unsigned long mtime; /* of a directory */
 	int links;
 	int child[NAMES]; /* inode or 0 */
 	int parent, name; /* of a directory; dead: parent is -1 */
@@ -43,6 +47,7 @@ struct inode {
 struct tree {
 	struct inode *ino; /* [1] is the root */
 	int used, live;
+	unsigned long clock;
 };
 
 enum { EV_TOUCH = 1, EV_CREATE = 2, EV_DELETE = 4, EV_MODIFY = 8, EV_RENAME = 16, EV_OVERFLOW = 32 };
@@ -54,11 +59,19 @@ struct event {
 	char true_dir[PATH_LEN], true_old[PATH_LEN]; /* paths as of the event: what a settled cache must say */
 };
 
+#define FOUND 8
+
 struct flight {
 	struct batch *b;
-	enum verdict *items, *renames;
-	size_t at; /* renames, then items */
-	bool finished, drop;
+	enum verdict *items, *renames; /* as they would be told to the daemon */
+	bool planned, finished;
+	struct plan plan;
+	int step;
+	size_t at, rename_at;	     /* in that step */
+	enum verdict *said;	     /* of the step's items */
+	unsigned long *mtime;	     /* of the step's directories when they were looked at; 0: none */
+	char found[FOUND][PATH_LEN]; /* paths that failed inside a reconcile, and parents */
+	size_t n_found;
 };
 
 struct world {
@@ -68,6 +81,7 @@ struct world {
 	size_t head, tail;
 	unsigned long read, queued; /* events ever */
 	struct changeset *cs;
+	struct filter *filter;
 	char last_from[PATH_LEN], last_to[PATH_LEN]; /* the latest rename of a directory in the cache */
 	int64_t now;
 	uint64_t gen;
@@ -99,12 +113,13 @@ static bool chance(struct world *w, uint32_t percent)
 
 /* ---- trees ---- */
 
-static void tree_init(struct tree *t)
+static void tree_init(struct tree *t, unsigned long clock)
 {
 	t->ino = calloc(INODES, sizeof(*t->ino));
 	assert_non_null(t->ino);
 	t->used = 2;
 	t->ino[1] = (struct inode){ .type = DIR_T, .mode = 7, .links = 1 };
+	t->clock = clock;
 }
 
 static int inode_new(struct tree *t, enum type type, unsigned content, unsigned mode)
@@ -112,13 +127,14 @@ static int inode_new(struct tree *t, enum type type, unsigned content, unsigned 
 	int i = t->used++;
 
 	assert_true(i < INODES);
-	t->ino[i] = (struct inode){ .type = type, .content = content, .mode = mode };
+	t->ino[i] = (struct inode){ .type = type, .content = content, .mode = mode, .mtime = ++t->clock };
 	return i;
 }
 
 static void put(struct tree *t, int dir, int name, int i)
 {
 	t->ino[dir].child[name] = i;
+	t->ino[dir].mtime = ++t->clock;
 	t->ino[i].links++;
 	t->live++;
 	if (t->ino[i].type == DIR_T) {
@@ -132,6 +148,7 @@ static int cut(struct tree *t, int dir, int name)
 	int i = t->ino[dir].child[name];
 
 	t->ino[dir].child[name] = 0;
+	t->ino[dir].mtime = ++t->clock;
 	t->ino[i].links--;
 	t->live--;
 	if (t->ino[i].type == DIR_T)
@@ -228,7 +245,8 @@ static bool same(const struct world *w, int s, int d)
 {
 	const struct inode *a = &w->src.ino[s], *b = &w->dst.ino[d];
 
-	if (a->type != b->type || a->mode != b->mode || a->content != b->content)
+	if (a->type != b->type || a->mode != b->mode || a->content != b->content ||
+	    (a->type == DIR_T && a->mtime != b->mtime))
 		return false;
 	for (int n = 0; a->type == DIR_T && n < NAMES; n++) {
 		if ((a->child[n] == 0) != (b->child[n] == 0))
@@ -246,8 +264,8 @@ static void dump(const struct tree *t, int i, int level)
 
 		if (c == 0)
 			continue;
-		print_message("%*s%c %d %u/%u\n", level * 2, "", 'a' + n, (int)t->ino[c].type, t->ino[c].content,
-			      t->ino[c].mode);
+		print_message("%*s%c %d %u/%u %lu\n", level * 2, "", 'a' + n, (int)t->ino[c].type, t->ino[c].content,
+			      t->ino[c].mode, t->ino[c].mtime);
 		if (t->ino[c].type == DIR_T)
 			dump(t, c, level + 1);
 	}
@@ -649,18 +667,18 @@ static void overflow(struct world *w)
 
 /* ---- the worker and its target ---- */
 
-static int make_parents(struct world *w, const char *p, size_t len, bool *failed)
+/* 0: a parent is gone from the source, -1: the target's is in the way. */
+static int make_parents(struct world *w, const char *p, size_t len)
 {
 	int d = 1;
 
-	*failed = false;
 	for (size_t at = 0; at + 1 < len; at += 2) {
 		int dir, name, s = walk(&w->src, p, at + 1, &dir, &name), n = p[at] - 'a', c = w->dst.ino[d].child[n];
 
-		if (w->src.ino[s].type != DIR_T || (c != 0 && w->dst.ino[c].type != DIR_T && chance(w, 50))) {
-			*failed = true;
+		if (w->src.ino[s].type != DIR_T)
 			return 0;
-		}
+		if (c != 0 && w->dst.ino[c].type != DIR_T && w->failing && chance(w, 50))
+			return -1;
 		if (c != 0 && w->dst.ino[c].type != DIR_T)
 			cut_all(&w->dst, d, n);
 		if (w->dst.ino[d].child[n] == 0)
@@ -670,7 +688,7 @@ static int make_parents(struct world *w, const char *p, size_t len, bool *failed
 	return d;
 }
 
-/* Make one entry equal. `s` is the source's inode, 0: absent. */
+/* Make one entry equal, but for a directory's time. `s` is the source's inode, 0: absent. */
 static int mirror_one(struct world *w, int s, int dir, int name)
 {
 	int d = w->dst.ino[dir].child[name];
@@ -690,69 +708,88 @@ static int mirror_one(struct world *w, int s, int dir, int name)
 	return d;
 }
 
+static void found(struct world *w, struct flight *f, const char *p, size_t len)
+{
+	if (f->n_found == FOUND)
+		return;
+	memcpy(f->found[f->n_found], p, len);
+	f->found[f->n_found++][len] = '\0';
+	TRACE(w, "  found %.*s\n", (int)len, p);
+}
+
 /* Compare both sides; false when it broke off in the middle. */
-static bool mirror_all(struct world *w, int s, int d)
+static bool mirror_all(struct world *w, struct flight *f, int s, int d)
 {
 	w->dst.ino[d].mode = w->src.ino[s].mode;
 	for (int n = 0; n < NAMES; n++) {
 		int c = w->src.ino[s].child[n];
 
-		if (w->failing && chance(w, 3))
+		if (w->failing && chance(w, 2))
 			return false;
+		if (w->failing && chance(w, 1) && f->n_found < FOUND) {
+			char p[PATH_LEN];
+
+			path_of(&w->src, s, p);
+			found(w, f, p, strlen(p));
+			continue;
+		}
 		if (c == 0 && w->dst.ino[d].child[n] == 0)
 			continue;
 		mirror_one(w, c, d, n);
-		if (w->src.ino[c].type == DIR_T && !mirror_all(w, c, w->dst.ino[d].child[n]))
+		if (w->src.ino[c].type == DIR_T && !mirror_all(w, f, c, w->dst.ino[d].child[n]))
 			return false;
 	}
+	w->dst.ino[d].mtime = w->src.ino[s].mtime;
 	return true;
 }
 
-static const struct batch_item *item_of(const struct batch *b, const char *p, size_t len)
-{
-	for (size_t i = 0; i < b->n_items; i++)
-		if (b->items[i].len == len && memcmp(b->items[i].path, p, len) == 0)
-			return &b->items[i];
-	return NULL;
-}
-
-static enum verdict do_absent(struct world *w, const struct batch *b, const struct batch_item *it)
+/* Nothing of it was there when the plan was made. */
+static enum verdict do_absent(struct world *w, const struct transport_item *it)
 {
 	int dir, name;
 
-	if ((it->flags & MARK_BORN) != 0)
-		return VERDICT_GONE;
-	for (size_t len = 1; len <= it->len; len += 2) {
-		const struct batch_item *top = item_of(b, it->path, len);
-
-		if (top == NULL || (top->flags & (MARK_NAME | MARK_RECURSIVE)) == 0 ||
-		    walk(&w->src, it->path, len, &dir, &name) != 0)
-			continue;
-		if (walk(&w->dst, it->path, len, &dir, &name) != 0)
-			cut_all(&w->dst, dir, name);
-		return VERDICT_DONE;
-	}
-	return VERDICT_GONE;
+	if (walk(&w->dst, it->path, it->len, &dir, &name) != 0)
+		cut_all(&w->dst, dir, name);
+	return VERDICT_DONE;
 }
 
-static enum verdict do_item(struct world *w, const struct batch *b, const struct batch_item *it)
+/* It was there when the plan was made. rsync deletes what a listed name is on the target, but no full directory. */
+static enum verdict do_vanished(struct world *w, const struct transport_item *it)
+{
+	int dir, name, d = walk(&w->dst, it->path, it->len, &dir, &name);
+
+	if (it->len == 0 || d == 0 || chance(w, 50) || (w->dst.ino[d].type == DIR_T && !empty(&w->dst, d)))
+		return VERDICT_GONE;
+	cut_all(&w->dst, dir, name);
+	return VERDICT_DONE;
+}
+
+static enum verdict do_item(struct world *w, struct flight *f, const struct transport_item *it)
 {
 	int dir, name, s = walk(&w->src, it->path, it->len, &dir, &name), d;
-	bool failed;
 
 	if (w->failing && chance(w, 4))
 		return VERDICT_RETRY;
 	if (w->failing && chance(w, 1))
 		return VERDICT_RECONCILE;
-	if (it->len == 0)
-		return mirror_all(w, 1, 1) ? VERDICT_DONE : VERDICT_RETRY;
 	if (s == 0)
-		return do_absent(w, b, it);
-	dir = make_parents(w, it->path, it->len, &failed);
-	if (failed)
-		return w->failing ? VERDICT_RETRY : VERDICT_RECONCILE;
-	d = mirror_one(w, s, dir, it->path[it->len - 1] - 'a');
-	if ((it->flags & MARK_RECURSIVE) != 0 && w->src.ino[s].type == DIR_T && !mirror_all(w, s, d))
+		return it->look == LOOK_ABSENT	   ? do_absent(w, it)
+		       : f->step == PLAN_RECONCILE ? VERDICT_GONE
+						   : do_vanished(w, it);
+	if (it->look == LOOK_ABSENT && chance(w, 50))
+		return do_absent(w, it);
+	if (it->len == 0) {
+		d = 1;
+		w->dst.ino[d].mode = w->src.ino[s].mode;
+	} else {
+		dir = make_parents(w, it->path, it->len);
+		if (dir <= 0)
+			return dir == 0 ? VERDICT_GONE : VERDICT_RETRY;
+		d = mirror_one(w, s, dir, it->path[it->len - 1] - 'a');
+	}
+	if (w->src.ino[s].type == DIR_T)
+		f->mtime[f->at] = w->src.ino[s].mtime;
+	if (f->step == PLAN_RECONCILE && w->src.ino[s].type == DIR_T && !mirror_all(w, f, s, d))
 		return VERDICT_RETRY;
 	return w->failing && chance(w, 3) ? VERDICT_RETRY : VERDICT_DONE;
 }
@@ -760,12 +797,19 @@ static enum verdict do_item(struct world *w, const struct batch *b, const struct
 static enum verdict do_rename(struct world *w, const struct batch_rename *r)
 {
 	struct tree *t = &w->dst;
-	int od, on, nd, nn, i = walk(t, r->from, r->from_len, &od, &on), v = walk(t, r->to, r->to_len, &nd, &nn);
+	int od, on, nd, nn, i = walk(t, r->from, r->from_len, &od, &on), v;
 
-	if (i == 0 || nd == 0 || i == v || is_above(t, nd, i) || (w->failing && chance(w, 4)))
+	if (i == 0 || (w->failing && chance(w, 4)))
 		return VERDICT_RECONCILE;
-	if (v != 0 && ((t->ino[v].type == DIR_T) != (t->ino[i].type == DIR_T) ||
-		       (t->ino[v].type == DIR_T && !empty(t, v))))
+	/* A missing parent is made, if the source has it. */
+	if (chance(w, 50) && make_parents(w, r->to, r->to_len) <= 0)
+		return VERDICT_RECONCILE;
+	i = walk(t, r->from, r->from_len, &od, &on);
+	v = walk(t, r->to, r->to_len, &nd, &nn);
+	if (i == 0 || nd == 0 || i == v || is_above(t, nd, i))
+		return VERDICT_RECONCILE;
+	if (v != 0 &&
+	    ((t->ino[v].type == DIR_T) != (t->ino[i].type == DIR_T) || (t->ino[v].type == DIR_T && !empty(t, v))))
 		return VERDICT_RECONCILE;
 	cut(t, od, on);
 	if (v != 0)
@@ -775,32 +819,152 @@ static enum verdict do_rename(struct world *w, const struct batch_rename *r)
 	return w->failing && chance(w, 2) ? VERDICT_RECONCILE : VERDICT_DONE;
 }
 
+/* ---- a batch in the worker ---- */
+
+struct planning {
+	struct world *w;
+	struct flight *f;
+};
+
+static bool is_item(const struct batch *b, const char *p, size_t len)
+{
+	for (size_t i = 0; i < b->n_items; i++)
+		if (path_compare(b->items[i].path, b->items[i].len, p, len) == 0)
+			return true;
+	return false;
+}
+
+static int plan_look(void *ctx, const char *path, size_t len, enum look *out, struct stat *st, struct err *err)
+{
+	static const enum look looks[] = { LOOK_ABSENT, LOOK_FILE, LOOK_DIR, LOOK_SYMLINK };
+	const struct planning *p = ctx;
+	struct world *w = p->w;
+	int dir, name;
+
+	memset(st, 0, sizeof(*st));
+	if (w->failing && is_item(p->f->b, path, len) && chance(w, 1))
+		return err_set(err, ERR_IO, "cannot look");
+	*out = looks[w->src.ino[walk(&w->src, path, len, &dir, &name)].type];
+	return 0;
+}
+
+static void plan_settle(void *ctx, size_t index, enum verdict v, const struct err *why)
+{
+	struct planning *p = ctx;
+	const struct batch_item *it = &p->f->b->items[index];
+
+	(void)why;
+	TRACE(p->w, "  plan item %.*s flags %x: %s\n", (int)it->len, it->path, it->flags, verdict_name(v));
+	assert_int_equal(p->f->items[index], VERDICT_NONE);
+	p->f->items[index] = v;
+}
+
+static void plan_settle_rename(void *ctx, size_t index, enum verdict v, const struct err *why)
+{
+	(void)why;
+	((struct planning *)ctx)->f->renames[index] = v;
+}
+
+static void begin_step(struct flight *f)
+{
+	size_t n = f->step < PLAN_STEPS ? f->plan.part[f->step].work.n_items : 0;
+
+	free(f->said);
+	free(f->mtime);
+	f->said = calloc(n + 1, sizeof(*f->said));
+	f->mtime = calloc(n + 1, sizeof(*f->mtime));
+	assert_true(f->said != NULL && f->mtime != NULL);
+	f->at = f->rename_at = 0;
+}
+
+static void make_plan(struct world *w, struct flight *f)
+{
+	struct planning ctx = { w, f };
+	struct err err = ERR_INIT;
+	struct plan_input in = { .batch = f->b,
+				 .filter = w->filter,
+				 .delete_mode = DELETE_ALWAYS,
+				 .max_delete = -1,
+				 .caps = TRANSPORT_RENAME,
+				 .dir_times = true,
+				 .look = plan_look,
+				 .settle = plan_settle,
+				 .settle_rename = plan_settle_rename,
+				 .ctx = &ctx };
+
+	assert_int_equal(plan_make(&f->plan, &in, &err), 0);
+	f->planned = true;
+	begin_step(f);
+}
+
+static void work_rename(struct world *w, struct flight *f, const struct transport_work *work)
+{
+	const struct batch_rename *r = &work->renames[f->rename_at];
+	enum verdict v = do_rename(w, r);
+
+	f->renames[f->plan.rename_index[f->rename_at++]] = v;
+	w->reconciled_renames += v != VERDICT_DONE;
+	TRACE(w, "  work rename %.*s -> %.*s: %s\n", (int)r->from_len, r->from, (int)r->to_len, r->to, verdict_name(v));
+}
+
+static void work_item(struct world *w, struct flight *f, const struct transport_work *work)
+{
+	const struct transport_item *it = &work->items[f->at];
+
+	f->said[f->at] = do_item(w, f, it);
+	TRACE(w, "  work item %.*s flags %x step %d look %d: %s\n", (int)it->len, it->path, it->flags, f->step,
+	      (int)it->look, verdict_name(f->said[f->at]));
+	/* A comparison takes its time: it looks at one place early and at another late. */
+	if (f->step != PLAN_RECONCILE || chance(w, 70))
+		f->at++;
+}
+
+/* Directories get their times last, and verdicts come. */
+static void end_step(struct world *w, struct flight *f)
+{
+	const struct plan_part *part = &f->plan.part[f->step];
+
+	for (size_t i = part->work.n_items; i-- > 0;) {
+		const struct transport_item *it = &part->work.items[i];
+		struct plan_range r = part->ranges[i];
+		int dir, name, d = walk(&w->dst, it->path, it->len, &dir, &name);
+
+		if (f->mtime[i] != 0 && w->dst.ino[d].type == DIR_T && f->said[i] == VERDICT_DONE)
+			w->dst.ino[d].mtime = f->mtime[i];
+		if (r.lo == r.hi && f->said[i] != VERDICT_DONE && f->said[i] != VERDICT_GONE) {
+			assert_true(f->n_found < FOUND || w->failing);
+			if (f->n_found == FOUND)
+				f->n_found--, f->found[FOUND - 1][0] = '\0';
+			found(w, f, it->path, it->len);
+		}
+		for (size_t k = r.lo; k < r.hi; k++)
+			f->items[k] = f->said[i];
+	}
+	f->step++;
+	begin_step(f);
+}
+
 static void work(struct world *w)
 {
 	struct flight *f = &w->fl[0];
+	const struct transport_work *work;
 
-	if (w->n_fl > 0 && f->finished && w->n_fl > 1)
+	if (w->n_fl > 1 && f->finished)
 		f = &w->fl[1];
 	if (w->n_fl == 0 || f->finished)
 		return;
-	if (f->at < f->b->n_renames) {
-		const struct batch_rename *r = &f->b->renames[f->at];
-
-		f->renames[f->at] = do_rename(w, r);
-		w->reconciled_renames += f->renames[f->at] != VERDICT_DONE;
-		TRACE(w, "  work rename %.*s -> %.*s: %s\n", (int)r->from_len, r->from, (int)r->to_len, r->to,
-		      verdict_name(f->renames[f->at]));
-	} else if (f->at < f->b->n_renames + f->b->n_items) {
-		size_t k = f->at - f->b->n_renames;
-
-		f->items[k] = do_item(w, f->b, &f->b->items[k]);
-		TRACE(w, "  work item %.*s flags %x: %s\n", (int)f->b->items[k].len, f->b->items[k].path,
-		      f->b->items[k].flags, verdict_name(f->items[k]));
-	} else {
-		f->finished = true;
+	if (!f->planned) {
+		make_plan(w, f);
 		return;
 	}
-	f->at++;
+	work = &f->plan.part[f->step].work;
+	if (f->rename_at < work->n_renames)
+		work_rename(w, f, work);
+	else if (f->at < work->n_items)
+		work_item(w, f, work);
+	else
+		end_step(w, f);
+	f->finished = f->step == PLAN_STEPS;
 }
 
 /* ---- the daemon ---- */
@@ -829,30 +993,45 @@ static void take(struct world *w)
 
 static void flight_drop(struct world *w, int i)
 {
-	batch_free(w->fl[i].b);
-	free(w->fl[i].items);
-	free(w->fl[i].renames);
+	struct flight *f = &w->fl[i];
+
+	batch_free(f->b);
+	plan_done(&f->plan);
+	free(f->items);
+	free(f->renames);
+	free(f->said);
+	free(f->mtime);
 	if (i == 0)
 		w->fl[0] = w->fl[1];
 	w->n_fl--;
 }
 
-/* The first batch's verdicts have arrived. The kernel's queue is read before they are believed: a rename that the
- * worker has seen the effect of must be known by then. */
+/* Verdicts have arrived. The kernel's queue is read before they are believed: a rename that the worker has seen the
+ * effect of must be known by then. */
+static void believe(struct world *w, struct flight *f)
+{
+	drain(w);
+	TRACE(w, "believe\n");
+	for (size_t i = 0; i < f->b->n_renames; i++)
+		if (f->renames[i] != VERDICT_NONE && (!w->failing || !chance(w, 3)))
+			assert_true(changeset_settle_rename(w->cs, f->b->id, i, f->renames[i], w->now));
+	for (size_t i = 0; i < f->b->n_items; i++)
+		if (f->items[i] != VERDICT_NONE && (!w->failing || !chance(w, 3)))
+			assert_true(changeset_settle(w->cs, f->b->id, i, f->items[i], w->now + 30, w->now));
+	for (size_t i = 0; i < f->n_found; i++)
+		record(w, CHANGE_RECONCILE, f->found[i], NULL, false, false, w->now + 30);
+	f->n_found = 0;
+}
+
 static void conclude(struct world *w)
 {
 	struct flight *f = &w->fl[0];
 
-	if (w->n_fl == 0 || !f->finished)
+	if (w->n_fl == 0 || (!f->finished && chance(w, 70)))
 		return;
-	drain(w);
-	TRACE(w, "conclude\n");
-	for (size_t i = 0; i < f->b->n_renames; i++)
-		if (!w->failing || !chance(w, 3))
-			assert_true(changeset_settle_rename(w->cs, f->b->id, i, f->renames[i], w->now));
-	for (size_t i = 0; i < f->b->n_items; i++)
-		if (!w->failing || !chance(w, 3))
-			assert_true(changeset_settle(w->cs, f->b->id, i, f->items[i], w->now + 30, w->now));
+	believe(w, f);
+	if (!f->finished)
+		return;
 	changeset_finish(w->cs, f->b->id, w->now);
 	flight_drop(w, 0);
 }
@@ -906,8 +1085,8 @@ static bool quiesce(struct world *w, int *rounds)
 	}
 	w->failing = true;
 	return w->n_fl == 0 && changeset_pending(w->cs) == 0 && changeset_in_flight(w->cs) == 0 &&
-	       changeset_pending_renames(w->cs) == 0 && changeset_served(w->cs, w->gen) &&
-	       changeset_check(w->cs) && same(w, 1, 1);
+	       changeset_pending_renames(w->cs) == 0 && changeset_served(w->cs, w->gen) && changeset_check(w->cs) &&
+	       same(w, 1, 1);
 }
 
 struct totals {
@@ -917,7 +1096,9 @@ struct totals {
 /* One world, one sequence of operations and one quiescence, twice. */
 static bool run(uint64_t seed, unsigned ops, bool trace, struct totals *sum)
 {
-	struct world w = { .rng = seed * UINT64_C(0x9e3779b97f4a7c15) + 1, .gen = 1, .failing = true, .tracing = trace };
+	struct world w = {
+		.rng = seed * UINT64_C(0x9e3779b97f4a7c15) + 1, .gen = 1, .failing = true, .tracing = trace
+	};
 	struct changeset_limits limits = { 10000, 1000, 10000, 1u << 20 };
 	bool ok = true;
 	int rounds = 0;
@@ -930,11 +1111,12 @@ static bool run(uint64_t seed, unsigned ops, bool trace, struct totals *sum)
 		limits.max_renames = rnd(&w, 4);
 	if (chance(&w, 40))
 		limits.batch_items = 1 + rnd(&w, 6);
-	tree_init(&w.src);
-	tree_init(&w.dst);
+	tree_init(&w.src, 1);
+	tree_init(&w.dst, 1ul << 40);
 	w.queue = calloc(QUEUE, sizeof(*w.queue));
 	w.cs = changeset_new(&limits);
-	assert_true(w.queue != NULL && w.cs != NULL);
+	w.filter = filter_new();
+	assert_true(w.queue != NULL && w.cs != NULL && w.filter != NULL);
 	for (unsigned i = 0; ok && i < ops; i++) {
 		operate(&w);
 		for (uint32_t n = rnd(&w, 5); n > 0; n--)
@@ -962,6 +1144,7 @@ static bool run(uint64_t seed, unsigned ops, bool trace, struct totals *sum)
 	while (w.n_fl > 0)
 		flight_drop(&w, 0);
 	changeset_free(w.cs);
+	filter_free(w.filter);
 	free(w.queue);
 	free(w.src.ino);
 	free(w.dst.ino);

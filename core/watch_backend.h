@@ -24,6 +24,7 @@ struct watched {
 	char reason[192];
 	enum watched_state state;
 	uint64_t events, overflows;
+	unsigned changeovers; /* how often another backend took over, or could not */
 };
 
 struct watch_backend {

@@ -11,12 +11,20 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/path.h"
 #include "core/watch_backend.h"
 
 /* A tree of at most so many directories is cheaper to watch one by one than with its whole file system. */
 #define SMALL_TREE 512u
 #define SMALL_DEPTH 32u
+/* A file system where so much happens beside the source is left to inotify, when the source has few directories. */
+#define NOISE_INTERVAL_S 10
+#define NOISE_RATE 1000u
+#define NOISE_PERCENT 90u
+#define NOISE_TREE 4096u
+/* Not to and fro for ever. */
+#define CHANGEOVERS_MAX 2u
 
 /* A build may leave a backend out: its address is NULL then. */
 extern const struct watch_backend watch_fanotify __attribute__((weak));
@@ -30,6 +38,8 @@ struct watcher_set {
 	struct watcher_callbacks cb;
 	struct watched *sources;
 	void *group[BACKENDS]; /* opened when first needed */
+	struct loop_timer *noise;
+	uint64_t unrelated, related; /* fanotify's events until the last look */
 };
 
 static const struct watch_backend *backend_of(unsigned i)
@@ -41,6 +51,8 @@ static unsigned index_of(const struct watched *w)
 {
 	return w->backend == &watch_fanotify ? BACKEND_FANOTIFY : BACKEND_INOTIFY;
 }
+
+static void on_noise(void *ctx);
 
 struct watcher_set *watcher_set_new(struct loop *loop, const struct watcher_settings *s,
 				    const struct watcher_callbacks *cb, struct err *err)
@@ -54,6 +66,12 @@ struct watcher_set *watcher_set_new(struct loop *loop, const struct watcher_sett
 	ws->loop = loop;
 	ws->settings = *s;
 	ws->cb = *cb;
+	ws->noise = loop_timer_add(loop, on_noise, ws, err);
+	if (ws->noise == NULL) {
+		free(ws);
+		return NULL;
+	}
+	loop_timer_after(ws->noise, NOISE_INTERVAL_S * NS_PER_S);
 	return ws;
 }
 
@@ -66,11 +84,13 @@ void watcher_set_free(struct watcher_set *ws)
 	for (unsigned i = 0; i < BACKENDS; i++)
 		if (ws->group[i] != NULL)
 			backend_of(i)->close(ws->group[i]);
+	if (ws->noise != NULL)
+		loop_timer_remove(ws->noise);
 	free(ws);
 }
 
-/* Counts directories into *n until there are more than SMALL_TREE. Takes the descriptor. */
-static void count_dirs(int fd, unsigned depth, unsigned *n)
+/* Counts directories into *n until there are more than `max`. Takes the descriptor. */
+static void count_dirs(int fd, unsigned depth, unsigned max, unsigned *n)
 {
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	const struct dirent *e;
@@ -81,13 +101,13 @@ static void count_dirs(int fd, unsigned depth, unsigned *n)
 		return;
 	}
 	if (depth > SMALL_DEPTH)
-		*n = SMALL_TREE + 1;
-	while (*n <= SMALL_TREE && (e = readdir(d)) != NULL) {
+		*n = max + 1;
+	while (*n <= max && (e = readdir(d)) != NULL) {
 		if ((e->d_type != DT_DIR && e->d_type != DT_UNKNOWN) || !path_name_valid(e->d_name, strlen(e->d_name)))
 			continue;
 		fd = openat(dirfd(d), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		*n += fd >= 0;
-		count_dirs(fd, depth + 1, n);
+		count_dirs(fd, depth + 1, max, n);
 	}
 	(void)closedir(d);
 }
@@ -112,7 +132,7 @@ static int choose(struct watcher_set *ws, struct watched *w, struct err *err)
 	unsigned n = 1;
 
 	if (w->rq.choice == WATCHER_AUTO)
-		count_dirs(openat(w->rq.root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, &n);
+		count_dirs(openat(w->rq.root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, SMALL_TREE, &n);
 	if (w->rq.choice == WATCHER_INOTIFY || (w->rq.choice == WATCHER_AUTO && n <= SMALL_TREE)) {
 		if (w->rq.choice == WATCHER_INOTIFY)
 			(void)snprintf(w->reason, sizeof(w->reason), "configured");
@@ -128,6 +148,90 @@ static int choose(struct watcher_set *ws, struct watched *w, struct err *err)
 		return err_set(err, refused.class, "fanotify: %.400s", refused.text);
 	(void)snprintf(w->reason, sizeof(w->reason), "fanotify refused: %.160s", refused.text);
 	return start(ws, w, BACKEND_INOTIFY, err);
+}
+
+/* The new one watches before the old one stops, so nothing falls between them. */
+static bool change_over(struct watcher_set *ws, struct watched *w, unsigned to)
+{
+	const struct watch_backend *old = w->backend;
+	void *old_group = ws->group[index_of(w)], *old_priv = w->priv, *new_priv;
+	struct err err = ERR_INIT;
+	bool started;
+
+	w->changeovers++;
+	w->priv = NULL;
+	started = start(ws, w, to, &err) == 0;
+	new_priv = w->priv;
+	w->priv = old_priv;
+	w->backend = old;
+	if (!started)
+		return false;
+	(void)old->drain(old_group, &err);
+	old->remove(old_group, w);
+	w->priv = new_priv;
+	w->backend = backend_of(to);
+	/* What the old one could not watch, the new one says anew if it cannot either. */
+	if (w->state == WATCHED_PARTIAL)
+		watch_set_state(w, WATCHED_OK, "another watcher took over");
+	return true;
+}
+
+static void leave_noise(struct watcher_set *ws, struct watched *w)
+{
+	unsigned n = 1;
+
+	count_dirs(openat(w->rq.root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, NOISE_TREE, &n);
+	if (n <= NOISE_TREE && change_over(ws, w, BACKEND_INOTIFY))
+		(void)snprintf(w->reason, sizeof(w->reason), "much else happens on its file system; %u directories", n);
+}
+
+/* inotify ran out of watches, or may not read everything. */
+static void leave_gaps(struct watcher_set *ws, struct watched *w)
+{
+	struct change all = { .kind = CHANGE_RECONCILE, .path = "", .cause = "not all was watched" };
+
+	if (!change_over(ws, w, BACKEND_FANOTIFY))
+		return;
+	(void)snprintf(w->reason, sizeof(w->reason), "inotify could not watch all of it");
+	all.time_ns = clock_mono_ns();
+	watch_emit(w, &all);
+}
+
+/* Whether fanotify's events of the last interval were nearly all about something else. */
+static bool is_noisy(struct watcher_set *ws)
+{
+	uint64_t unrelated = ws->unrelated, related = 0, events;
+	struct watched_info info;
+
+	for (const struct watched *w = ws->sources; w != NULL; w = w->next) {
+		if (index_of(w) != BACKEND_FANOTIFY)
+			continue;
+		watched_info(w, &info);
+		unrelated = info.unrelated;
+		related += w->events;
+	}
+	/* A source that was removed took its events with it. */
+	events = unrelated - ws->unrelated + (related > ws->related ? related - ws->related : 0);
+	unrelated -= ws->unrelated;
+	ws->unrelated += unrelated;
+	ws->related = related;
+	return unrelated > NOISE_RATE * NOISE_INTERVAL_S && unrelated > events / 100 * NOISE_PERCENT;
+}
+
+static void on_noise(void *ctx)
+{
+	struct watcher_set *ws = ctx;
+	bool noisy = is_noisy(ws);
+
+	for (struct watched *w = ws->sources; w != NULL; w = w->next) {
+		if (w->rq.choice != WATCHER_AUTO || w->changeovers >= CHANGEOVERS_MAX || w->state == WATCHED_GONE)
+			continue;
+		if (index_of(w) == BACKEND_FANOTIFY && noisy)
+			leave_noise(ws, w);
+		else if (index_of(w) == BACKEND_INOTIFY && w->state == WATCHED_PARTIAL)
+			leave_gaps(ws, w);
+	}
+	loop_timer_after(ws->noise, NOISE_INTERVAL_S * NS_PER_S);
 }
 
 struct watched *watcher_add(struct watcher_set *ws, const struct watch_request *rq, void *owner, struct err *err)

@@ -1,4 +1,4 @@
-/* LINK: core/watcher.c core/path.c core/err.c */
+/* LINK: core/watcher.c core/path.c core/err.c core/clock.c */
 /* The choice of a backend, its fallback and its reason, with backends that only say yes or no. */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -11,6 +11,34 @@
 #include "core/watch_backend.h"
 
 static bool refuse;
+static uint64_t unrelated;
+static const struct watch_backend *added, *removed;
+
+/* ---- a loop whose timer the test rings ---- */
+
+static loop_timer_fn *timer;
+static void *timer_ctx;
+
+struct loop_timer *loop_timer_add(struct loop *l, loop_timer_fn *fn, void *ctx, struct err *err)
+{
+	(void)l;
+	(void)err;
+	timer = fn;
+	timer_ctx = ctx;
+	return (struct loop_timer *)&timer;
+}
+
+void loop_timer_after(struct loop_timer *t, int64_t delay_ns)
+{
+	(void)t;
+	assert_true(delay_ns > 0);
+}
+
+void loop_timer_remove(struct loop_timer *t)
+{
+	(void)t;
+	timer = NULL;
+}
 
 static int fake_open(struct watcher_set *set, struct loop *l, const struct watcher_settings *s, void **out,
 		     struct err *e)
@@ -39,15 +67,18 @@ static void fake_close(void *b)
 static int fake_add(void *b, struct watched *w, struct err *e)
 {
 	(void)b;
-	(void)w;
 	(void)e;
+	added = w->backend;
+	w->priv = &added;
 	return 0;
 }
 
 static void fake_remove(void *b, struct watched *w)
 {
 	(void)b;
-	(void)w;
+	assert_ptr_equal(w->priv, &added);
+	w->priv = NULL;
+	removed = w->backend;
 }
 
 static int fake_drain(void *b, struct err *e)
@@ -61,7 +92,7 @@ static void fake_info(void *b, const struct watched *w, struct watched_info *out
 {
 	(void)b;
 	(void)w;
-	(void)out;
+	out->unrelated = unrelated;
 }
 
 const struct watch_backend watch_fanotify = { "fanotify",  fake_open,  fake_close, fake_add,
@@ -117,9 +148,68 @@ static void choices(void **state)
 	(void)close(rq.root_fd);
 }
 
+static void state_changed(void *ctx, struct watched *w, enum watched_state state, const char *why)
+{
+	(void)ctx;
+	(void)w;
+	(void)state;
+	(void)why;
+}
+
+/* Noise beside a source of few directories: inotify takes over; where that cannot watch all, fanotify; then no more. */
+static void changeover(void **state)
+{
+	enum change_kind kind = CHANGE_NONE;
+	struct watcher_settings s = { 0 };
+	struct watcher_callbacks cb = { record, state_changed, &kind };
+	struct watch_request rq = { .path = "/proc/self/fd", .choice = WATCHER_FANOTIFY };
+	struct err err = ERR_INIT;
+	struct watcher_set *ws = watcher_set_new(NULL, &s, &cb, &err);
+	struct watched_info info;
+	struct watched *w;
+
+	(void)state;
+	unrelated = 0;
+	rq.root_fd = open(rq.path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	w = watcher_add(ws, &rq, NULL, &err);
+	assert_non_null(w);
+	unrelated = 100000;
+	timer(timer_ctx);
+	assert_ptr_equal(w->backend, &watch_fanotify); /* configured */
+	w->rq.choice = WATCHER_AUTO;
+	timer(timer_ctx);
+	assert_ptr_equal(w->backend, &watch_fanotify); /* quiet again */
+	unrelated += 100000;
+	w->events += 50000;
+	timer(timer_ctx);
+	assert_ptr_equal(w->backend, &watch_fanotify); /* much of it is ours */
+	unrelated += 100000;
+	timer(timer_ctx);
+	assert_ptr_equal(w->backend, &watch_inotify);
+	assert_ptr_equal(added, &watch_inotify);
+	assert_ptr_equal(removed, &watch_fanotify);
+	watched_info(w, &info);
+	assert_non_null(strstr(info.reason, "file system"));
+	assert_int_equal(kind, CHANGE_NONE);
+	timer(timer_ctx);
+	assert_ptr_equal(w->backend, &watch_inotify);
+	watch_set_state(w, WATCHED_PARTIAL, "no watch left");
+	timer(timer_ctx);
+	assert_ptr_equal(w->backend, &watch_fanotify);
+	assert_ptr_equal(removed, &watch_inotify);
+	assert_int_equal(kind, CHANGE_RECONCILE);
+	assert_int_equal(watched_state(w), WATCHED_OK);
+	unrelated += 100000;
+	timer(timer_ctx);
+	assert_ptr_equal(w->backend, &watch_fanotify); /* not to and fro */
+	watcher_set_free(ws);
+	assert_null(timer);
+	(void)close(rq.root_fd);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(choices) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(choices), cmocka_unit_test(changeover) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

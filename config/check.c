@@ -12,9 +12,16 @@
 
 #define NAME_MAX_LEN 64
 
+static bool given(const struct config_run *run, const char *key)
+{
+	return run->settings_at[config_key_index(config_key_find(SECTION_SETTINGS, key))].file != NULL;
+}
+
+/* Where a setting was given, or the file's name. */
 static struct config_place settings_place(const struct config_run *run, const char *key)
 {
-	return run->settings_at[config_key_index(config_key_find(SECTION_SETTINGS, key))];
+	return given(run, key) ? run->settings_at[config_key_index(config_key_find(SECTION_SETTINGS, key))]
+			       : (struct config_place){ run->name, 0 };
 }
 
 /* "fansyncd", and "fansyncd-NAME" for a configuration NAME.conf that is not the default one: two on a host must not
@@ -47,7 +54,7 @@ static void default_state_dir(struct config_run *run, const char *name)
 	else if (home != NULL && home[0] == '/')
 		rc = asprintf(dir, "%s/.local/state/%s", home, name);
 	else {
-		config_error(run, (struct config_place){ NULL, 0 }, "stateDir: there is no HOME to put it in, set it");
+		config_error(run, settings_place(run, "stateDir"), "stateDir: there is no HOME to put it in, set it");
 		return;
 	}
 	if (rc < 0) {
@@ -289,7 +296,7 @@ static void check_source(struct config_run *run, struct sync_options *s, struct 
 		return;
 	if (stat(s->source, &st) != 0) {
 		/* Only who asked for it goes without a source: by default that is a slip of the pen. */
-		if (run->c->settings.insist && settings_place(run, "insist").file != NULL)
+		if (run->c->settings.insist && given(run, "insist"))
 			config_warn(run, at, "source %s: %s", s->source, strerror(errno));
 		else
 			config_error(run, at, "source %s: %s", s->source, strerror(errno));

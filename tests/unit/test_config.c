@@ -386,6 +386,21 @@ static void test_error_limit(void **state)
 	buf_done(&b);
 }
 
+/* The kernel's limit for a socket's path. */
+static void test_long_socket(void **state)
+{
+	char text[512], expected[512], name[200];
+
+	(void)state;
+	memset(name, 'x', sizeof(name));
+	name[108] = '\0';
+	(void)snprintf(text, sizeof(text), "settings = {\n controlSocket = \"/%s\"; };\n%s", name, ONE(RSYNC));
+	(void)snprintf(expected, sizeof(expected),
+		       "t.conf:2: controlSocket: /%s is longer than the 107 bytes that a socket's path may have\n",
+		       name);
+	refused(text, expected);
+}
+
 /* ---- syncs that would do harm ---- */
 
 static void test_target_in_source(void **state)
@@ -491,9 +506,9 @@ int main(void)
 		cmocka_unit_test(test_wrong_types),	 cmocka_unit_test(test_bad_values),
 		cmocka_unit_test(test_transport_errors), cmocka_unit_test(test_filter_errors),
 		cmocka_unit_test(test_all_errors),	 cmocka_unit_test(test_error_limit),
-		cmocka_unit_test(test_target_in_source), cmocka_unit_test(test_one_target),
-		cmocka_unit_test(test_one_name),	 cmocka_unit_test(test_ignored),
-		cmocka_unit_test(test_cvs_exclude),
+		cmocka_unit_test(test_long_socket),	 cmocka_unit_test(test_target_in_source),
+		cmocka_unit_test(test_one_target),	 cmocka_unit_test(test_one_name),
+		cmocka_unit_test(test_ignored),		 cmocka_unit_test(test_cvs_exclude),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

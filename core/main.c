@@ -140,6 +140,10 @@ static int take_argument(struct app *app, int left, char *const *argv)
 
 	if (name == NULL)
 		return set_config_path(app, argv[0]) < 0 ? -1 : 1;
+	if (strcmp(name, "receive") == 0) {
+		(void)fprintf(stderr, "fansyncd: this version has no receiver, and no tcp transport\n");
+		return -1;
+	}
 	n = take_own(app, name, left, argv);
 	if (n < 0) {
 		(void)fprintf(stderr, "fansyncd: %s needs an argument\n", argv[0]);

@@ -116,13 +116,15 @@ static void emit_rename(struct ino *b, struct wnode *from, const struct event *f
 			const struct event *t)
 {
 	struct change c = { .kind = CHANGE_RENAME, .is_dir = (f->mask & IN_ISDIR) != 0 };
+	const struct wnode *other;
 
 	if (!full_path(from, f->name, f->len, &b->path2)) {
 		emit_moved_in(b, to, t);
 		deliver_unnameable(b, from);
 		return;
 	}
-	c.exact = is_settled(from) && is_settled(to);
+	other = wtree_find(&b->tree, to, t->name, t->len);
+	c.exact = is_settled(from) && is_settled(to) && (other == NULL || (other->flags & WNODE_GUESS) == 0);
 	c.old_path = buf_str(&b->path2);
 	c.old_len = b->path2.len;
 	deliver_at(b, to, t->name, t->len, &c);

@@ -460,6 +460,34 @@ void ino_walk(struct ino *b, struct wnode *top, enum ino_walk how)
 
 /* ---- looking again ---- */
 
+/* A rename shows in the file system before its events are queued, but the kernel holds the locks of both parents until
+ * they are: to read each directory on the way waits for it. */
+static void wait_for_renames(struct ino *b, struct ino_source *s, const struct wnode *n)
+{
+	int at = openat(s->w->rq.root_fd, ".", OPEN_DIR | O_CLOEXEC);
+	char *p;
+	size_t left;
+
+	buf_clear(&b->path2);
+	left = wnode_path(n, &b->path2) ? b->path2.len : 0;
+	(void)buf_str(&b->path2);
+	p = b->path2.data;
+	while (at >= 0) {
+		size_t len = left > 0 ? strcspn(p, "/") : 0;
+		int next = -1;
+
+		if (len > 0) {
+			p[len] = '\0';
+			next = openat(at, p, OPEN_DIR | O_CLOEXEC);
+			left -= len < left ? len + 1 : len;
+			p += len + 1;
+		}
+		(void)getdents64(at, b->dents, DENTS_SIZE);
+		(void)close(at);
+		at = next;
+	}
+}
+
 /* Gone, or not what stood there: forget it. The record makes up for whatever was said of it under a wrong name. */
 static void disprove(struct ino *b, struct wnode *n)
 {
@@ -476,6 +504,7 @@ static bool look_again(struct ino *b, struct ino_source *s, struct wnode *n)
 	int fd = open_node(b, s, n), wd, errnum = errno;
 
 	if (fd < 0 && is_gone(errnum)) {
+		wait_for_renames(b, s, n);
 		if (ino_queued(b) > 0)
 			return false;
 		disprove(b, n);

@@ -753,12 +753,13 @@ static enum verdict do_absent(struct world *w, const struct transport_item *it)
 	return VERDICT_DONE;
 }
 
-/* It was there when the plan was made. rsync deletes what a listed name is on the target, but no full directory. */
+/* It was there when the plan was made. A transport may take it for deleted all the same, if it is no directory: that
+ * may be one whose rename was not read yet, and not marked at all (it was added for its time). */
 static enum verdict do_vanished(struct world *w, const struct transport_item *it)
 {
 	int dir, name, d = walk(&w->dst, it->path, it->len, &dir, &name);
 
-	if (it->len == 0 || d == 0 || chance(w, 50) || (w->dst.ino[d].type == DIR_T && !empty(&w->dst, d)))
+	if (d == 0 || w->dst.ino[d].type == DIR_T || chance(w, 50))
 		return VERDICT_GONE;
 	cut_all(&w->dst, dir, name);
 	return VERDICT_DONE;
@@ -778,6 +779,8 @@ static enum verdict do_item(struct world *w, struct flight *f, const struct tran
 						   : do_vanished(w, it);
 	if (it->look == LOOK_ABSENT && chance(w, 50))
 		return do_absent(w, it);
+	if (it->look == LOOK_DIR && w->src.ino[s].type != DIR_T)
+		return VERDICT_GONE;
 	if (it->len == 0) {
 		d = 1;
 		w->dst.ino[d].mode = w->src.ino[s].mode;
@@ -824,25 +827,31 @@ static enum verdict do_rename(struct world *w, const struct batch_rename *r)
 struct planning {
 	struct world *w;
 	struct flight *f;
+	size_t looked; /* items so far */
 };
 
-static bool is_item(const struct batch *b, const char *p, size_t len)
+/* Whether it is an item, looked at for the first time: a later look, for its time only, doesn't fail then. */
+static bool first_look(struct planning *p, const char *path, size_t len)
 {
-	for (size_t i = 0; i < b->n_items; i++)
-		if (path_compare(b->items[i].path, b->items[i].len, p, len) == 0)
+	const struct batch *b = p->f->b;
+
+	for (size_t i = p->looked; i < b->n_items; i++)
+		if (path_compare(b->items[i].path, b->items[i].len, path, len) == 0) {
+			p->looked = i + 1;
 			return true;
+		}
 	return false;
 }
 
 static int plan_look(void *ctx, const char *path, size_t len, enum look *out, struct stat *st, struct err *err)
 {
 	static const enum look looks[] = { LOOK_ABSENT, LOOK_FILE, LOOK_DIR, LOOK_SYMLINK };
-	const struct planning *p = ctx;
+	struct planning *p = ctx;
 	struct world *w = p->w;
 	int dir, name;
 
 	memset(st, 0, sizeof(*st));
-	if (w->failing && is_item(p->f->b, path, len) && chance(w, 1))
+	if (first_look(p, path, len) && w->failing && chance(w, 1))
 		return err_set(err, ERR_IO, "cannot look");
 	*out = looks[w->src.ino[walk(&w->src, path, len, &dir, &name)].type];
 	return 0;
@@ -879,7 +888,7 @@ static void begin_step(struct flight *f)
 
 static void make_plan(struct world *w, struct flight *f)
 {
-	struct planning ctx = { w, f };
+	struct planning ctx = { w, f, 0 };
 	struct err err = ERR_INIT;
 	struct plan_input in = { .batch = f->b,
 				 .filter = w->filter,

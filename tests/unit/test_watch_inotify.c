@@ -167,7 +167,7 @@ static void put(const char *path)
 	assert_int_equal(close(fd), 0);
 }
 
-/* The directory is watched under that name, and was not before `records` of it. */
+/* The directory is watched under that name. */
 static void check_watched(struct world *wd, const struct watched *w, const char *root, const char *dir)
 {
 	char path[2 * PATH_ROOM], rel[PATH_ROOM];
@@ -252,8 +252,10 @@ static void check_rename(const struct world *wd, const struct watched *w, const 
 {
 	const struct record *r = saw(wd, w, CHANGE_RENAME, new);
 
-	if (r == NULL)
+	if (r == NULL) {
 		fail_msg("no rename to %s", new);
+		return;
+	}
 	assert_string_equal(r->old, old);
 	assert_int_equal(r->is_dir, is_dir);
 	assert_true(r->exact);
@@ -424,8 +426,7 @@ static void overflow(void **state)
 	assert_true(mkdir("r/late", 0755) == 0 && mkdir("r/late/b", 0755) == 0);
 	drain(&wd);
 	r = saw(&wd, w, CHANGE_RECONCILE, "");
-	assert_non_null(r);
-	assert_string_equal(r->cause, "overflow");
+	assert_true(r != NULL && strcmp(r->cause, "overflow") == 0);
 	assert_non_null(saw(&wd, o, CHANGE_RECONCILE, ""));
 	watched_info(w, &info);
 	assert_int_equal(info.overflows, 1);

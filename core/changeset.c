@@ -35,6 +35,7 @@ struct carried {
 struct flight {
 	struct flight *next;
 	uint64_t id, seq; /* seq: of the last rename recorded when it was taken */
+	const struct batch *batch;
 	struct mark_node **items;
 	size_t n_items;
 	struct carried **renames;
@@ -48,6 +49,7 @@ struct changeset {
 	size_t renames_pending, renames_in_flight;
 	struct flight *flights, *last_flight; /* oldest first */
 	uint64_t batch_id, seq, collapses;
+	uint64_t generation; /* the latest that a record came with */
 };
 
 enum born {
@@ -546,6 +548,8 @@ int changeset_add(struct changeset *cs, const struct change *c, uint64_t generat
 
 	if (c->kind == CHANGE_NONE)
 		return 0;
+	if (generation > cs->generation)
+		cs->generation = generation;
 	w.gen = gens_get(&cs->m.gens, generation);
 	if (c->kind == CHANGE_CREATE)
 		w.born = BORN_SET;
@@ -722,6 +726,7 @@ struct batch *changeset_take(struct changeset *cs, int64_t now_ns)
 	free(t);
 	b->id = f->id = ++cs->batch_id;
 	f->seq = cs->seq;
+	f->batch = b;
 	if (cs->last_flight != NULL)
 		cs->last_flight->next = f;
 	else
@@ -884,11 +889,34 @@ void changeset_finish(struct changeset *cs, uint64_t batch_id, int64_t now_ns)
 		flight_end(cs, f);
 }
 
+/* A directory gets its time after its entries, and they may have their verdict already. */
+static void mark_parents(struct changeset *cs, const struct flight *f, int64_t now_ns)
+{
+	const struct batch *b = f->batch;
+	struct want w = { .flags = MARK_LOOK, .gen = gens_get(&cs->m.gens, cs->generation), .first_ns = now_ns };
+	const char *last = NULL;
+	size_t last_len = 0;
+
+	for (size_t i = 0; i < b->n_items; i++) {
+		const struct batch_item *it = &b->items[i];
+		size_t len = path_parent_len(it->path, it->len);
+
+		if (f->items[i] != NULL || it->len == 0 ||
+		    (last != NULL && len == last_len && memcmp(last, it->path, len) == 0))
+			continue;
+		last = it->path;
+		last_len = len;
+		mark_through(cs, last, len, &w, carried_after(cs, f->seq));
+	}
+	gens_put(&cs->m.gens, w.gen);
+}
+
 void changeset_abandon(struct changeset *cs, int64_t now_ns)
 {
-	(void)now_ns;
-	while (cs->flights != NULL)
+	while (cs->flights != NULL) {
+		mark_parents(cs, cs->flights, now_ns);
 		flight_end(cs, cs->flights);
+	}
 }
 
 /* ---- questions ---- */

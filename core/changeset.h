@@ -58,8 +58,8 @@ void changeset_release_holds(struct changeset *cs);
 void changeset_release_retries(struct changeset *cs);
 
 /* Hand out what is due at `now_ns`: all renames, and marks that are not held, oldest first up to the limits. NULL when
- * nothing is due or out of memory (nothing changed then). The batch is the caller's; it stays in flight until
- * changeset_finish. */
+ * nothing is due or out of memory (nothing changed then). The batch is the caller's, who keeps it until it is over: it
+ * stays in flight until changeset_finish or changeset_abandon. */
 struct batch *changeset_take(struct changeset *cs, int64_t now_ns);
 
 /* Settle one item, or one rename, of a batch in flight; a second verdict for the same index is ignored. For RETRY,
@@ -69,7 +69,8 @@ bool changeset_settle(struct changeset *cs, uint64_t batch_id, size_t index, enu
 bool changeset_settle_rename(struct changeset *cs, uint64_t batch_id, size_t index, enum verdict v, int64_t now_ns);
 /* The batch is over: whatever has no verdict goes back to pending (renames as reconciles of both names). */
 void changeset_finish(struct changeset *cs, uint64_t batch_id, int64_t now_ns);
-/* The same for every batch in flight: the worker died, or the target is down. */
+/* The same for every batch in flight: the worker died, or the target is down. Directories whose entries have their
+ * verdict already may not have got their times: they are looked at again. */
 void changeset_abandon(struct changeset *cs, int64_t now_ns);
 
 /* Whether no mark of generation `generation` or older is pending or in flight. Marks that a transport gave back

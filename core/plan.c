@@ -151,6 +151,20 @@ static bool reconcile_deletes(const struct maker *m, const struct batch_item *b)
 	return false;
 }
 
+static void add_sibling(void *maker, const char *path, size_t len, const struct stat *st)
+{
+	struct maker *m = maker;
+	struct transport_item *item;
+
+	if (!filter_includes(m->in->filter, path, len, false))
+		return;
+	item = add(m, &m->p->part[PLAN_APPLY], (struct plan_range){ 0, 0 });
+	if (item != NULL)
+		*item = (struct transport_item){
+			.path = path, .len = len, .flags = MARK_LOOK, .look = LOOK_FILE, .st = *st
+		};
+}
+
 static void plan_present(struct maker *m, size_t i, enum look look, const struct stat *st)
 {
 	const struct batch_item *b = &m->in->batch->items[i];
@@ -167,6 +181,8 @@ static void plan_present(struct maker *m, size_t i, enum look look, const struct
 		return;
 	if (recursive)
 		cover_with(m, part, i);
+	if (look == LOOK_FILE && st->st_nlink > 1 && m->in->siblings != NULL)
+		m->in->siblings(m->in->ctx, b->path, b->len, st, add_sibling, m);
 	add_parent(m, recursive ? PLAN_TIMES : PLAN_APPLY, b->path, b->len);
 }
 

@@ -9,6 +9,7 @@
  *  - what cannot be looked at (denied, I/O error) is neither sent nor deleted, but tried again;
  *  - what the filter does not include is not sent, what it protects is not deleted;
  *  - a recursive mark on a directory is a reconcile, which covers all items below; on anything else a plain one;
+ *  - a file with several names (hard links) is sent under all of them: the kernel reports one;
  *  - a directory in which something came, went or was replaced is sent too, for its own mtime.
  */
 #ifndef FANSYNCD_CORE_PLAN_H
@@ -50,6 +51,10 @@ struct plan_input {
 	bool delete_excluded;
 	bool dir_times; /* directories' mtimes are mirrored */
 	int (*look)(void *ctx, const char *path, size_t len, enum look *out, struct stat *st, struct err *err);
+	/* Call `add` for each other name of a file that has several; may be NULL. The paths live as long as the plan.
+	 */
+	void (*siblings)(void *ctx, const char *path, size_t len, const struct stat *st,
+			 void (*add)(void *maker, const char *path, size_t len, const struct stat *st), void *maker);
 	/* Verdicts that need no transport. */
 	void (*settle)(void *ctx, size_t index, enum verdict v, const struct err *why);
 	void (*settle_rename)(void *ctx, size_t index, enum verdict v, const struct err *why);

@@ -18,12 +18,15 @@
 #include "core/loop.h"
 #include "core/plan.h"
 #include "core/privileges.h"
+#include "core/siblings.h"
 #include "core/transport.h"
 #include "core/wire.h"
 
 /* A verdicts frame is closed at this size, so that the daemon hears of a long batch while it runs. */
 #define VERDICTS_FLUSH_BYTES (64u * 1024)
 #define PROGRESS_INTERVAL_NS (100 * NS_PER_MS)
+/* Names of hard links that are remembered: some tens of megabytes. */
+#define LINK_NAMES_MAX 200000u
 
 struct worker {
 	const struct worker_deps *deps;
@@ -42,6 +45,7 @@ struct worker {
 	char *runtime_dir;
 	uint64_t source_dev, source_ino;
 	struct looker looker;
+	struct siblings siblings;
 
 	struct batch *batch; /* NULL: idle */
 	unsigned batch_flags;
@@ -272,6 +276,14 @@ static int look(void *ctx, const char *path, size_t len, enum look *out, struct 
 	return looker_look(&w->looker, path, len, out, st, err);
 }
 
+static void siblings(void *ctx, const char *path, size_t len, const struct stat *st,
+		     void (*add)(void *maker, const char *path, size_t len, const struct stat *st), void *maker)
+{
+	struct worker *w = ctx;
+
+	siblings_each(&w->siblings, path, len, st, clock_mono_ns(), add, maker);
+}
+
 static void plan_settle(void *ctx, size_t index, enum verdict v, const struct err *why)
 {
 	put_verdict(ctx, false, index, v, why);
@@ -319,6 +331,7 @@ static void start_batch(struct worker *w)
 		.delete_excluded = w->opt->rsync.delete_excluded,
 		.dir_times = w->opt->rsync.times && !w->opt->rsync.omit_dir_times,
 		.look = look,
+		.siblings = siblings,
 		.settle = plan_settle,
 		.settle_rename = plan_settle_rename,
 		.ctx = w,
@@ -326,6 +339,7 @@ static void start_batch(struct worker *w)
 	struct err err = ERR_INIT;
 
 	looker_init(&w->looker, w->env.source_fd);
+	links_sweep(w->siblings.links);
 	if (check_source(w, &err) < 0 || plan_make(&w->plan, &in, &err) < 0) {
 		go_down(w, &err);
 		return;
@@ -430,6 +444,10 @@ static int take_config(struct worker *w, const char *payload, size_t len, struct
 		.down = on_down,
 		.progress = on_progress,
 	};
+	w->siblings =
+		(struct siblings){ .links = links_new(LINK_NAMES_MAX), .source = w->opt->source, .looker = &w->looker };
+	if (w->siblings.links == NULL)
+		return err_set(err, ERR_NOMEM, "out of memory");
 	return open_source(w, err);
 }
 
@@ -554,6 +572,7 @@ static void tear_down(struct worker *w)
 		(void)close(w->env.source_fd);
 	if (w->config != NULL)
 		w->deps->unload(w->config);
+	links_free(w->siblings.links);
 	free(w->runtime_dir);
 	buf_done(&w->in);
 	buf_done(&w->out);

@@ -298,6 +298,31 @@ def quick_rewrites(place):
         d.stop()
 
 
+def hard_links(place):
+    """A write through one name changes the file under all of its names, and the kernel reports one."""
+    a, ta = dirs(place, "a", "ta")
+    os.makedirs(a + "/d")
+    put(a + "/old")
+    os.link(a + "/old", a + "/d/older")
+    d = Daemon(place, "sync = ( %s );" % sync("one", a, ta)).start()
+    try:
+        put(a + "/old", "written by the first name")
+        d.wait()
+        expect_equal(a, ta, "names from before the start")
+        os.link(a + "/old", a + "/new")
+        d.wait()
+        put(a + "/new", "written by a new name")
+        d.wait()
+        expect_equal(a, ta, "a name made while running")
+        os.link(a + "/old", place + "/outside")
+        os.unlink(a + "/d/older")
+        put(a + "/old", "and once more")
+        d.wait()
+        expect_equal(a, ta, "with a name outside")
+    finally:
+        d.stop()
+
+
 main([sync_now_alone, sync_now_names_failures, empty_source_deletes_nothing, two_sync_now_at_once, sync_now_asks_the_daemon,
       progress_on_a_terminal, check, no_daemon, reload, pidfile_and_background, status_file, onepass, lsyncd_command_line,
-      source_goes_and_comes_back, excluded_files_cause_nothing, quick_rewrites])
+      source_goes_and_comes_back, excluded_files_cause_nothing, quick_rewrites, hard_links])

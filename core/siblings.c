@@ -1,0 +1,72 @@
+#include "core/siblings.h"
+
+#include <fts.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/path.h"
+
+/* Walking a large tree for every write to a file with many names would be worse than a name that waits a little. */
+#define WALK_INTERVAL_NS (10 * NS_PER_S)
+
+static void note_entry(struct siblings *s, const FTSENT *e, size_t root_len)
+{
+	const char *path = e->fts_path + root_len;
+
+	while (*path == '/')
+		path++;
+	if (e->fts_info == FTS_F && e->fts_statp->st_nlink > 1 && path_valid(path, strlen(path)))
+		(void)links_note(s->links, e->fts_statp->st_dev, e->fts_statp->st_ino, path, strlen(path));
+}
+
+static void walk(struct siblings *s, int64_t now_ns)
+{
+	char *root = strdup(s->source), *roots[] = { root, NULL };
+	FTS *fts = root == NULL ? NULL : fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+	const FTSENT *e;
+
+	s->walked_ns = now_ns;
+	while (fts != NULL && (e = fts_read(fts)) != NULL)
+		note_entry(s, e, strlen(root));
+	if (fts != NULL)
+		(void)fts_close(fts);
+	free(root);
+	log_info("the source was searched for the names of hard links");
+}
+
+/* The names that still are names of this file. */
+static uint64_t count_alive(struct siblings *s, const struct stat *of)
+{
+	uint64_t n = 0;
+
+	for (struct link_name *name = links_names(s->links, of->st_dev, of->st_ino); name != NULL; name = name->next) {
+		enum look look;
+		struct stat st;
+
+		if (name->dead || looker_look(s->looker, name->path, name->len, &look, &st, NULL) < 0)
+			continue;
+		name->dead = look != LOOK_FILE || st.st_dev != of->st_dev || st.st_ino != of->st_ino;
+		n += name->dead ? 0 : 1;
+	}
+	return n;
+}
+
+void siblings_each(struct siblings *s, const char *path, size_t len, const struct stat *st, int64_t now_ns,
+		   void (*fn)(void *ctx, const char *path, size_t len, const struct stat *st), void *ctx)
+{
+	uint64_t alive;
+
+	(void)links_note(s->links, st->st_dev, st->st_ino, path, len);
+	alive = count_alive(s, st);
+	if (alive + links_outside(s->links, st->st_dev, st->st_ino) < st->st_nlink && !links_full(s->links) &&
+	    (s->walked_ns == 0 || now_ns - s->walked_ns >= WALK_INTERVAL_NS)) {
+		walk(s, now_ns);
+		alive = count_alive(s, st);
+		links_set_outside(s->links, st->st_dev, st->st_ino, st->st_nlink > alive ? st->st_nlink - alive : 0);
+	}
+	for (const struct link_name *n = links_names(s->links, st->st_dev, st->st_ino); n != NULL; n = n->next)
+		if (!n->dead && (n->len != len || memcmp(n->path, path, len) != 0))
+			fn(ctx, n->path, n->len, st);
+}

@@ -1,0 +1,28 @@
+/*
+ * siblings.h - the other names of a file that is to be sent: core/links.h, kept current by looking, and by a walk of
+ * the source when names are missing. Blocks as local file system calls do; the walk is only made when hard links are
+ * met that cannot be accounted for, and not again for those that lie outside.
+ */
+#ifndef FANSYNCD_CORE_SIBLINGS_H
+#define FANSYNCD_CORE_SIBLINGS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+
+#include "core/links.h"
+#include "core/look.h"
+
+struct siblings {
+	struct links *links;
+	const char *source;    /* the root's path; borrowed */
+	struct looker *looker; /* of the batch; borrowed */
+	int64_t walked_ns;     /* when the source was walked last; 0: never */
+};
+
+/* Call `fn` for each other name of the file that `path` (with `st`, st_nlink > 1) is a name of. The paths handed out
+ * live until the next links_sweep. `now_ns`: monotonic. */
+void siblings_each(struct siblings *s, const char *path, size_t len, const struct stat *st, int64_t now_ns,
+		   void (*fn)(void *ctx, const char *path, size_t len, const struct stat *st), void *ctx);
+
+#endif

@@ -56,7 +56,8 @@ struct entry {
 struct model {
 	struct entry *v;
 	size_t n, cap;
-	char swap_a[PATH_ROOM], swap_b[PATH_ROOM]; /* the last record was a rename of a onto b, which was there */
+	char swap_a[PATH_ROOM], swap_b[PATH_ROOM]; /* the last record was a rename of a to b */
+	bool swap_onto, swap_dir;		   /* b was there, as far as is known; a was a directory */
 };
 
 static struct entry *entry_get(struct model *m, const char *path)
@@ -157,10 +158,12 @@ static bool is_there(const struct entry *e)
 	return e->said > 0 || (e->said == 0 && e->state != 0);
 }
 
-/* A rename onto something is taken for the first half of an exchange, until the next record says otherwise. */
-static void model_rename(struct model *m, const char *old, const char *new)
+/* A rename onto something is taken for the first half of an exchange, until the next record says otherwise. What comes
+ * back as another kind of thing tells of an exchange, too. */
+static void model_rename(struct model *m, const char *old, const char *new, bool is_dir)
 {
-	bool deep = deep_at(m, old), back = strcmp(m->swap_a, new) == 0 && strcmp(m->swap_b, old) == 0;
+	bool deep = deep_at(m, old), back = strcmp(m->swap_a, new) == 0 && strcmp(m->swap_b, old) == 0 &&
+					    (m->swap_onto || m->swap_dir != is_dir);
 	bool onto = is_there(entry_get(m, new)), new_deep = deep_at(m, new);
 	struct model a, b;
 
@@ -170,10 +173,10 @@ static void model_rename(struct model *m, const char *old, const char *new)
 		b = model_take(m, new);
 		model_put(m, new, &a);
 		model_put(m, old, &b);
-		if (onto) {
-			(void)snprintf(m->swap_a, PATH_ROOM, "%s", old);
-			(void)snprintf(m->swap_b, PATH_ROOM, "%s", new);
-		}
+		(void)snprintf(m->swap_a, PATH_ROOM, "%s", old);
+		(void)snprintf(m->swap_b, PATH_ROOM, "%s", new);
+		m->swap_onto = onto;
+		m->swap_dir = is_dir;
 	}
 	entry_get(m, old)->mark = true;
 	entry_get(m, old)->said = back ? 1 : -1;
@@ -427,7 +430,7 @@ static void on_record(void *ctx, struct watched *w, const struct change *c)
 	case CHANGE_RENAME:
 		s->renames++;
 		if (c->exact) {
-			model_rename(&s->before, old, path);
+			model_rename(&s->before, old, path, c->is_dir);
 			return;
 		}
 		s->inexact++;

@@ -36,7 +36,8 @@ struct flight {
 	struct flight *next;
 	uint64_t id, seq; /* seq: of the last rename recorded when it was taken */
 	const struct batch *batch;
-	struct mark_node **items;
+	struct mark_node **items; /* NULL: given back */
+	bool *settled;		  /* over, and to land with the batch */
 	size_t n_items;
 	struct carried **renames;
 	size_t n_renames;
@@ -87,6 +88,7 @@ static void flight_free(struct flight *f)
 	if (f == NULL)
 		return;
 	free(f->items);
+	free(f->settled);
 	free(f->renames);
 	free(f);
 }
@@ -573,8 +575,9 @@ static struct flight *flight_new(size_t n_items, size_t n_renames)
 	if (f == NULL)
 		return NULL;
 	f->items = calloc(n_items > 0 ? n_items : 1, sizeof(struct mark_node *));
+	f->settled = calloc(n_items > 0 ? n_items : 1, sizeof(bool));
 	f->renames = calloc(n_renames > 0 ? n_renames : 1, sizeof(struct carried *));
-	if (f->items == NULL || f->renames == NULL) {
+	if (f->items == NULL || f->settled == NULL || f->renames == NULL) {
 		flight_free(f);
 		return NULL;
 	}
@@ -812,19 +815,21 @@ bool changeset_settle(struct changeset *cs, uint64_t batch_id, size_t index, enu
 	if (f == NULL || index >= f->n_items || v == VERDICT_NONE || v >= VERDICTS)
 		return false;
 	n = f->items[index];
-	if (n == NULL)
+	if (n == NULL || f->settled[index])
 		return true;
-	f->items[index] = NULL;
-	if (v == VERDICT_RETRY) {
-		give_back_retry(cs, n, not_before_ns);
-	} else if (v == VERDICT_RECONCILE) {
-		give_back_reconcile(cs, f, n);
+	if (v != VERDICT_RETRY && v != VERDICT_RECONCILE) {
+		/* It lands with the batch: the times of the directories above may still have to be set, and if one of
+		 * those is renamed before that, only what is in flight tells where to do it. */
+		f->settled[index] = true;
 		return true;
-	} else {
-		marks_land(&cs->m, n);
-		n->tries = 0;
 	}
-	marks_release(&cs->m, n);
+	f->items[index] = NULL;
+	if (v == VERDICT_RECONCILE) {
+		give_back_reconcile(cs, f, n);
+	} else {
+		give_back_retry(cs, n, not_before_ns);
+		marks_release(&cs->m, n);
+	}
 	return true;
 }
 
@@ -847,23 +852,30 @@ bool changeset_settle_rename(struct changeset *cs, uint64_t batch_id, size_t ind
 	return true;
 }
 
-static void flight_end(struct changeset *cs, struct flight *f)
+static void land(struct changeset *cs, const struct flight *f, size_t i)
 {
-	struct flight **at = &cs->flights, *prev = NULL;
+	struct mark_node *n = f->items[i];
+	struct want w = { 0 };
 
-	for (size_t i = 0; i < f->n_items; i++) {
-		struct mark_node *n = f->items[i];
-		struct want w = { 0 };
-
-		if (n == NULL)
-			continue;
-		f->items[i] = NULL;
+	if (f->settled[i]) {
+		marks_land(&cs->m, n);
+		n->tries = 0;
+	} else {
 		w.flags = (unsigned)n->infl & ~(unsigned)MARK_BORN;
 		w.gen = n->infl_gen;
 		w.tries = n->tries;
 		give_back(cs, n, &w);
-		marks_release(&cs->m, n);
 	}
+	marks_release(&cs->m, n);
+}
+
+static void flight_end(struct changeset *cs, struct flight *f)
+{
+	struct flight **at = &cs->flights, *prev = NULL;
+
+	for (size_t i = 0; i < f->n_items; i++)
+		if (f->items[i] != NULL)
+			land(cs, f, i);
 	for (size_t i = 0; i < f->n_renames; i++)
 		if (f->renames[i] != NULL)
 			carried_reconcile(cs, f->renames[i]);
@@ -901,7 +913,7 @@ static void mark_parents(struct changeset *cs, const struct flight *f, int64_t n
 		const struct batch_item *it = &b->items[i];
 		size_t len = path_parent_len(it->path, it->len);
 
-		if (f->items[i] != NULL || it->len == 0 ||
+		if ((f->items[i] != NULL && !f->settled[i]) || it->len == 0 ||
 		    (last != NULL && len == last_len && memcmp(last, it->path, len) == 0))
 			continue;
 		last = it->path;

@@ -63,7 +63,8 @@ void changeset_release_retries(struct changeset *cs);
 struct batch *changeset_take(struct changeset *cs, int64_t now_ns);
 
 /* Settle one item, or one rename, of a batch in flight; a second verdict for the same index is ignored. For RETRY,
- * `not_before_ns` holds it back. Returns false for an index or id that is not in flight. */
+ * `not_before_ns` holds it back. What is DONE, GONE or REJECTed stays in flight until the batch is over, because the
+ * directories above it get their times later. Returns false for an index or id that is not in flight. */
 bool changeset_settle(struct changeset *cs, uint64_t batch_id, size_t index, enum verdict v, int64_t not_before_ns,
 		      int64_t now_ns);
 bool changeset_settle_rename(struct changeset *cs, uint64_t batch_id, size_t index, enum verdict v, int64_t now_ns);

@@ -45,6 +45,12 @@ class Place:
             self.sshd.stop()
 
 
+def running_while_written(p, program):
+    """Pids of `program`, while files are written: one is caught at work sooner or later."""
+    p.fill(3)
+    return running(p.daemon, program)
+
+
 def running(daemon, program):
     """Pids of the daemon's descendants that run `program`."""
     return [p for p in children(daemon.process.pid, every=True)
@@ -58,7 +64,7 @@ def kill_program(place, transport, program):
         killed = 0
         for burst in range(3):
             p.fill(150)
-            for pid in await_fact(lambda: running(p.daemon, program), 20, "a process of " + program):
+            for pid in await_fact(lambda: running_while_written(p, program), 30, "a process of " + program):
                 kill(pid, signal.SIGKILL)
                 killed += 1
             Churn(p.source, place + "/outside", burst).run(0.3)
@@ -88,7 +94,7 @@ def kill_worker(place):
         before = p.daemon.sync("s")["worker_pid"]
         for burst in range(3):
             p.fill(100)
-            pid = await_fact(lambda: p.daemon.sync("s")["in_flight"] and p.daemon.sync("s")["worker_pid"], 20, "a batch")
+            pid = await_fact(lambda: running_while_written(p, "rsync") and p.daemon.sync("s")["worker_pid"], 30, "a batch")
             kill(pid, signal.SIGKILL)
             Churn(p.source, place + "/outside", burst).run(0.3)
         p.equal()
@@ -106,7 +112,7 @@ def kill_daemon(place):
             p.daemon.start(wait=burst == 0)
             worker = await_fact(lambda: p.daemon.sync("s")["worker_pid"], 20, "a worker")
             p.fill(100 + burst)
-            await_fact(lambda: running(p.daemon, "rsync"), 20, "an rsync")
+            await_fact(lambda: running_while_written(p, "rsync"), 30, "an rsync")
             left = children(p.daemon.process.pid, every=True)
             p.daemon.stop(signal.SIGKILL)
             await_fact(lambda: not any(command(pid) for pid in left), 20, "the end of the orphans %s" % left)

@@ -1,0 +1,95 @@
+/*
+ * changeset_private.h - what the files of the changeset share: changeset.c (marks, taking in, questions),
+ * changeset_renames.c (renames) and changeset_batches.c (batches out and back). Nobody else includes it.
+ */
+#ifndef FANSYNCD_CORE_CHANGESET_PRIVATE_H
+#define FANSYNCD_CORE_CHANGESET_PRIVATE_H
+
+#include "core/changeset.h"
+#include "core/marks.h"
+
+#define COMPARE (MARK_RECURSIVE | MARK_NAME | MARK_LOOK)
+
+enum rename_state { RENAME_PENDING = 1, RENAME_FLIGHT, RENAME_SETTLED };
+
+/* A carried rename. The list is in the order of the records. An entry stays after it was settled, as long as a batch
+ * taken before it is in flight: what that batch gives back has moved with it. */
+struct carried {
+	struct carried *next, *prev;
+	uint64_t seq;
+	int64_t first_ns;
+	size_t from_len, to_len;
+	enum rename_state state;
+	bool is_dir;
+	uint8_t gen;  /* slot */
+	char bytes[]; /* from, to */
+};
+
+struct flight {
+	struct flight *next;
+	uint64_t id, seq; /* seq: of the last rename recorded when it was taken */
+	const struct batch *batch;
+	struct mark_node **items; /* NULL: given back */
+	bool *settled;		  /* over, and to land with the batch */
+	size_t n_items;
+	struct carried **renames;
+	size_t n_renames;
+};
+
+struct changeset {
+	struct changeset_limits limits;
+	struct marks m;
+	struct carried *first, *last;
+	size_t renames_pending, renames_in_flight;
+	struct flight *flights, *last_flight; /* oldest first */
+	uint64_t batch_id, seq, collapses;
+	uint64_t generation; /* the latest that a record came with */
+};
+
+enum born {
+	BORN_KEEP = 0, /* nothing new is known */
+	BORN_SET,      /* it appeared: the target can't have it, if nothing else is known */
+	BORN_CLEAR,    /* the target may have it */
+};
+
+/* What to mark a path with. */
+struct want {
+	unsigned flags;
+	uint8_t gen; /* slot, borrowed */
+	bool event;  /* a change was seen, as opposed to something coming back or being copied */
+	enum born born;
+	bool extend;
+	int64_t first_ns, hold_ns;
+	enum mark_queue wait; /* copies and what comes back: HOLD or RETRY until hold_ns */
+	uint32_t tries;
+};
+
+/* Whether a pending mark will have all below it compared soon, so that marks below add nothing. Not one that backs
+ * off: a change below it must not wait for that. */
+bool cs_covers(const struct mark_node *n);
+void cs_mark_node(struct changeset *cs, struct mark_node *n, const struct want *w);
+/* What is left when memory is not: compare everything. Always possible. */
+void cs_mark_root(struct changeset *cs, uint8_t gen, int64_t first_ns);
+/* -1: out of memory; the root is marked then. */
+int cs_mark_path(struct changeset *cs, const char *path, size_t len, const struct want *w);
+/* Too much to keep: find the fullest subtree, half of all marks at least, and compare it instead. */
+void cs_collapse(struct changeset *cs, int64_t now_ns);
+
+const char *carried_from(const struct carried *r);
+const char *carried_to(const struct carried *r);
+/* The first rename after that sequence number. */
+const struct carried *carried_after(const struct changeset *cs, uint64_t seq);
+/* Forget those that no batch in flight needs any more. */
+void carried_forget(struct changeset *cs);
+void carried_settled(struct changeset *cs, struct carried *r);
+/* The rename is not, or may not have been, carried out: compare both names. */
+void carried_reconcile(struct changeset *cs, struct carried *r);
+/* Mark `path` as it was before the rename `r` (NULL: no rename since), and each name that it was carried to from then
+ * on. */
+void cs_mark_through(struct changeset *cs, const char *path, size_t len, const struct want *w, const struct carried *r);
+/* Take in a rename. -1: out of memory. */
+int cs_add_rename(struct changeset *cs, const struct change *c, struct want *w);
+
+void flight_free(struct flight *f);
+
+#endif

@@ -146,6 +146,14 @@ static int open_source(struct source *s, struct err *err)
 	return 0;
 }
 
+static bool has_new_member(const struct source *s)
+{
+	for (size_t i = 0; i < s->daemon->n_members; i++)
+		if (s->daemon->members[i]->source == s && !s->daemon->members[i]->started)
+			return true;
+	return false;
+}
+
 /* After a reload: a source whose syncs ask for something else is watched anew, before the old watch ends, so that
  * nothing is missed. */
 void sources_rewatch(struct daemon *d)
@@ -156,8 +164,10 @@ void sources_rewatch(struct daemon *d)
 		struct err err = ERR_INIT;
 		struct watched *w;
 
-		if (s->watched == NULL || (n->choice == rq.choice && n->one_file_system == rq.one_file_system &&
-					   n->want_modify == rq.want_modify && n->inotify_mode == rq.inotify_mode))
+		/* A new sync may look into directories that were excluded for all before it. */
+		if (s->watched == NULL ||
+		    (!has_new_member(s) && n->choice == rq.choice && n->one_file_system == rq.one_file_system &&
+		     n->want_modify == rq.want_modify && n->inotify_mode == rq.inotify_mode))
 			continue;
 		w = watch(s, &err);
 		if (w == NULL) {

@@ -65,6 +65,7 @@ uint32_t failures_note(struct failures *f, const char *path, size_t len, const c
 		free(one->why);
 		one->why = text;
 	}
+	one->last_ns = real_ns;
 	one->given_up = given_up;
 	return ++one->tries;
 }
@@ -83,10 +84,10 @@ void failures_clear(struct failures *f, const char *path, size_t len)
 		remove_at(f, (size_t)(one - f->v));
 }
 
-void failures_clear_below(struct failures *f, const char *path, size_t len)
+void failures_clear_below(struct failures *f, const char *path, size_t len, int64_t began_ns)
 {
 	for (size_t i = f->n; i-- > 0;)
-		if (path_within(f->v[i].path, f->v[i].len, path, len))
+		if (f->v[i].last_ns < began_ns && path_within(f->v[i].path, f->v[i].len, path, len))
 			remove_at(f, i);
 	if (len == 0)
 		f->unnamed = 0;

@@ -18,6 +18,7 @@ struct failure {
 	uint32_t tries;
 	bool given_up;	  /* rejected: not tried again before its next change or a reconcile */
 	int64_t since_ns; /* wall clock of the first failure */
+	int64_t last_ns;  /* of the latest */
 };
 
 struct failures {
@@ -31,8 +32,9 @@ uint32_t failures_note(struct failures *f, const char *path, size_t len, const c
 		       int64_t real_ns);
 /* It was sent, or needs nothing any more. */
 void failures_clear(struct failures *f, const char *path, size_t len);
-/* All at and below `path` were compared anew. */
-void failures_clear_below(struct failures *f, const char *path, size_t len);
+/* All at and below `path` were compared anew, by something that began at `began_ns` (wall clock): what failed since
+ * then stays. */
+void failures_clear_below(struct failures *f, const char *path, size_t len, int64_t began_ns);
 size_t failures_given_up(const struct failures *f);
 void failures_done(struct failures *f);
 

@@ -45,6 +45,7 @@ struct sync {
 
 	struct batch *batch; /* in flight; NULL: none */
 	int64_t batch_started_ns;
+	int64_t batch_started_real_ns; /* the same by the wall clock, which failures carry */
 	struct wire_progress progress;
 
 	bool down;
@@ -258,7 +259,7 @@ static void item_verdict(struct sync *s, const struct wire_verdict *v)
 	case VERDICT_DONE:
 	case VERDICT_GONE:
 		if ((item->flags & MARK_RECURSIVE) != 0)
-			failures_clear_below(&s->failures, item->path, item->len);
+			failures_clear_below(&s->failures, item->path, item->len, s->batch_started_real_ns);
 		else
 			failures_clear(&s->failures, item->path, item->len);
 		break;
@@ -300,6 +301,7 @@ static void on_found(void *ctx, const struct wire_found *f)
 	const char *why = f->why.class == ERR_NONE ? "no reason was given" : f->why.text;
 	struct intake_record r = { .change = { .kind = CHANGE_TOUCH, .path = f->path, .path_len = f->len } };
 	int64_t now = clock_mono_ns();
+	uint64_t generation = s->generation;
 	uint32_t tries;
 
 	if (f->v == VERDICT_REJECT) {
@@ -316,12 +318,18 @@ static void on_found(void *ctx, const struct wire_found *f)
 		s->counters.retries++;
 		tries = failures_note(&s->failures, f->path, f->len, why, false, clock_real_ns());
 		log_failure(s, f->path, f->len, why, tries, false);
-		r.change.kind = CHANGE_RECONCILE; /* a directory that could not be read: all below was left out */
-		r.change.cause = "failed before";
-		r.hold_until_ns =
-			now + policy_backoff_ns(tries, s->opt->retry_min_ns, s->opt->retry_max_ns, random_bits());
+		/* Of a directory that could not be read all below was left out. */
+		if (strstr(why, "opendir") != NULL || strstr(why, "readdir") != NULL) {
+			r.change.kind = CHANGE_RECONCILE;
+			r.change.cause = "failed before";
+		}
+		/* It has its verdict by now, and is named: a barrier does not wait for it any longer. */
+		if (tries == 0 || tries >= 2)
+			generation++;
+		r.hold_until_ns = now + policy_backoff_ns(tries == 0 ? 1 : tries, s->opt->retry_min_ns,
+							  s->opt->retry_max_ns, random_bits());
 	}
-	add_to_changes(s, &r, s->generation, now);
+	add_to_changes(s, &r, generation, now);
 }
 
 static void on_batch_done(void *ctx, uint64_t batch_id)
@@ -527,6 +535,8 @@ static void send_batch(struct sync *s, int64_t now)
 		return;
 	}
 	s->batch_started_ns = now;
+	s->batch_started_real_ns = clock_real_ns();
+	s->worker_told = false; /* a `down` before this batch does not explain its end */
 	s->counters.batches++;
 	if (worker_link_send(s->worker, s->batch, s->allow_delete ? WIRE_ALLOW_DELETE : 0, &err) < 0) {
 		go_down(s, err.text);

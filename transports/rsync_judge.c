@@ -275,6 +275,19 @@ static bool judge_apply(struct rsync_session *s, struct pass *p, const struct rs
 
 /* ---- reconcile ---- */
 
+/* A failed temp file is its owner's failure. */
+static void tell_path(struct rsync_session *s, const struct note *note)
+{
+	char *owner = note->len == 0 ? NULL : malloc(note->len);
+	size_t len;
+
+	if (owner != NULL && rsync_temp_owner(note->path, note->len, owner, &len))
+		s->env->found(s->env->ctx, owner, len, VERDICT_RETRY, &note->err);
+	else
+		s->env->found(s->env->ctx, note->path, note->len, VERDICT_RETRY, &note->err);
+	free(owner);
+}
+
 /* Paths inside what was compared become marks of their own, with a backoff of their own. */
 static size_t tell_found(struct rsync_session *s)
 {
@@ -296,7 +309,7 @@ static size_t tell_found(struct rsync_session *s)
 		if (item != SIZE_MAX && note->len > 0)
 			session_settle(s, item, VERDICT_RETRY, &note->err);
 		else
-			s->env->found(s->env->ctx, note->path, note->len, VERDICT_RETRY, &note->err);
+			tell_path(s, note);
 	}
 	return n;
 }

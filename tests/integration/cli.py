@@ -298,6 +298,51 @@ def quick_rewrites(place):
         d.stop()
 
 
+def target_not_writable(place):
+    """What can't be written is named, and neither --sync-now nor --wait says equal, nor waits for ever."""
+    if os.geteuid() == 0:
+        os.chmod(place, 0o777)
+        prefix = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]
+    else:
+        prefix = []
+    a, ta = dirs(place, "a", "ta")
+    put(a + "/f")
+    d = Daemon(place, "sync = ( %s );" % sync("one", a, ta), prefix)
+    os.chmod(d.config_path, 0o644)
+    os.chmod(ta, 0o555)
+    done = d.client("--sync-now", check=False, timeout=60)
+    expect(done.returncode == 1 and b"one: f: " in done.stderr, "--sync-now: %d %r" % (done.returncode, done.stderr))
+    d.start(wait=False)
+    try:
+        done = d.wait(60, check=False)
+        expect(done.returncode == 1 and b"one: f: " in done.stderr, "--wait: %d %r" % (done.returncode, done.stderr))
+        os.chmod(ta, 0o755)
+        if os.geteuid() == 0:
+            os.chown(ta, 65534, 65534)
+            os.chown(a, 65534, 65534)
+            os.chown(a + "/f", 65534, 65534)
+        d.client("--sync-now", check=False, timeout=60)
+        expect_equal(a, ta)
+    finally:
+        d.stop()
+
+
+def reload_with_other_filters(place):
+    a, ta = dirs(place, "a", "ta")
+    os.makedirs(a + "/d")
+    d = Daemon(place, "sync = ( %s );" % sync("one", a, ta, 'exclude = [ "d/" ];')).start()
+    try:
+        d.write_config("sync = ( %s );" % sync("one", a, ta))
+        d.process.send_signal(signal.SIGHUP)
+        await_fact(lambda: os.path.exists(ta + "/d"), 20, "the directory that is included now")
+        d.wait()
+        put(a + "/d/f")
+        d.wait()
+        expect_equal(a, ta)
+    finally:
+        d.stop()
+
+
 def hard_links(place):
     """A write through one name changes the file under all of its names, and the kernel reports one."""
     a, ta = dirs(place, "a", "ta")
@@ -325,4 +370,5 @@ def hard_links(place):
 
 main([sync_now_alone, sync_now_names_failures, empty_source_deletes_nothing, two_sync_now_at_once, sync_now_asks_the_daemon,
       progress_on_a_terminal, check, no_daemon, reload, pidfile_and_background, status_file, onepass, lsyncd_command_line,
-      source_goes_and_comes_back, excluded_files_cause_nothing, quick_rewrites, hard_links])
+      source_goes_and_comes_back, excluded_files_cause_nothing, quick_rewrites, hard_links, target_not_writable,
+      reload_with_other_filters])

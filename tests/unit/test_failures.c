@@ -43,7 +43,7 @@ static void clears_one_or_a_subtree(void **state)
 
 	(void)state;
 	failures_clear(&f, "a", 1);
-	failures_clear_below(&f, "a", 1);
+	failures_clear_below(&f, "a", 1, INT64_MAX);
 	note(&f, "a", "x", false, 1);
 	note(&f, "a/b", "x", false, 1);
 	note(&f, "ab", "x", true, 1);
@@ -52,11 +52,11 @@ static void clears_one_or_a_subtree(void **state)
 	failures_clear(&f, "a/b", 3);
 	assert_int_equal(f.n, 3);
 	assert_int_equal(note(&f, "a/b", "x", false, 1), 1); /* it begins anew */
-	failures_clear_below(&f, "a", 1);
+	failures_clear_below(&f, "a", 1, INT64_MAX);
 	assert_int_equal(f.n, 1);
 	assert_string_equal(f.v[0].path, "ab");
 	assert_int_equal(failures_given_up(&f), 1);
-	failures_clear_below(&f, "", 0);
+	failures_clear_below(&f, "", 0, INT64_MAX);
 	assert_int_equal(f.n, 0);
 	failures_done(&f);
 }
@@ -75,10 +75,10 @@ static void is_bounded(void **state)
 	assert_int_equal(f.n, FAILURES_MAX);
 	assert_int_equal(f.unnamed, 1);
 	assert_int_equal(note(&f, "d/7", "x", false, 1), 2);
-	failures_clear_below(&f, "d", 1);
+	failures_clear_below(&f, "d", 1, INT64_MAX);
 	assert_int_equal(f.n, 0);
 	assert_int_equal(f.unnamed, 1); /* it may be anywhere */
-	failures_clear_below(&f, "", 0);
+	failures_clear_below(&f, "", 0, INT64_MAX);
 	assert_int_equal(f.unnamed, 0);
 	failures_done(&f);
 }

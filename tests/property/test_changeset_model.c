@@ -1,6 +1,5 @@
-/* clang-format off */
-/* LINK: core/changeset.c core/changeset_renames.c core/changeset_batches.c core/marks.c core/marks_queue.c core/batch.c core/path.c core/plan.c core/filter.c core/filter_args.c core/err.c core/buf.c */
-/* clang-format on */
+/* LINK: core/changeset.c core/changeset_renames.c core/changeset_batches.c core/marks.c core/marks_queue.c core/batch.c
+ * core/path.c core/plan.c core/filter.c core/filter_args.c core/err.c core/buf.c */
 /*
  * test_changeset_model.c - the changeset against a model of everything around it.
  *

@@ -182,6 +182,7 @@ static void signals_are_as_at_the_start(void **state)
 {
 	const struct proc_spec spec = { 0 };
 	struct sigaction ignore = { .sa_handler = SIG_IGN }, was;
+	unsigned long long blocked, ignored;
 	sigset_t set, old;
 	char text[256];
 
@@ -193,7 +194,10 @@ static void signals_are_as_at_the_start(void **state)
 	assert_int_equal(script(&spec, "grep -E '^Sig(Blk|Ign)' /proc/self/status", text, sizeof(text)), 0);
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	sigaction(SIGPIPE, &was, NULL);
-	assert_string_equal(text, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+	assert_int_equal(sscanf(text, "SigBlk: %llx SigIgn: %llx", &blocked, &ignored), 2);
+	/* Signals 32 and 33 are the C library's own: it lets nobody touch them, and an ancestor may have had them ignored. */
+	assert_int_equal(blocked & ~0x180000000ull, 0);
+	assert_int_equal(ignored & ~0x180000000ull, 0);
 }
 
 static void own_group(void **state)

@@ -5,12 +5,12 @@
 set -eu
 build=$1
 shift
-# The words of one header comment; it may go over several lines.
+# The words of the header comments of one kind; each may go over several lines.
 header() {
 	awk -v key="$1:" '
 		NR > 40 { exit }
 		!inside { at = index($0, "/* " key); if (!at) next; inside = 1; $0 = substr($0, at + 3 + length(key)) }
-		inside { end = index($0, "*/"); print end ? substr($0, 1, end - 1) : $0; if (end) exit }
+		inside { end = index($0, "*/"); print end ? substr($0, 1, end - 1) : $0; if (end) inside = 0 }
 	' "$2" | tr '\n*' '  '
 }
 driver=''

@@ -147,6 +147,21 @@ static bool name_sure(const struct changeset *cs, const char *path, size_t len)
 	}
 }
 
+/* A worker that had the path of `n` before the rename may have made the directories above it on the target, at a name
+ * that was the source's later one. */
+static void doubt_above(struct changeset *cs, const struct mark_node *from, struct mark_node *n,
+			const struct mark_node *top)
+{
+	struct want w = {
+		.flags = MARK_NAME | MARK_LOOK, .gen = from->infl_gen, .born = BORN_CLEAR, .first_ns = from->first_ns
+	};
+
+	if (from->infl == 0 || n == top)
+		return;
+	for (n = n->parent; n != top; n = n->parent)
+		cs_mark_node(cs, n, &w);
+}
+
 static void copy_one(struct changeset *cs, const struct mark_node *from, struct mark_node *to)
 {
 	struct want w = { .flags = (unsigned)(from->pend | from->infl) & ~(unsigned)(MARK_BORN | MARK_START),
@@ -174,8 +189,10 @@ static int copy_marks(struct changeset *cs, const struct mark_node *from, struct
 	for (size_t copied = 0; copied < COPY_MAX; copied++) {
 		struct mark_node *dp;
 
-		if ((s->pend | s->infl) != 0)
+		if ((s->pend | s->infl) != 0) {
 			copy_one(cs, s, d);
+			doubt_above(cs, s, d, to);
+		}
 		if (s->child != NULL && !cs_covers(d)) {
 			s = s->child;
 			dp = d;

@@ -1174,7 +1174,7 @@ static void test_model(void **state)
 
 	(void)state;
 	print_message("SEED=%llu\n", (unsigned long long)seed);
-	for (uint64_t i = 0; sum.ops < 100000 * rounds; i++) {
+	for (uint64_t i = 0; sum.ops < 1000000 * rounds; i++) {
 		unsigned ops = 20 + (unsigned)(i * 37 % 140), least = 1;
 
 		if (run(seed * 1000003 + i, ops, false, &sum))

@@ -524,6 +524,9 @@ static int set_up(struct daemon *d, struct err *err)
 		return -1;
 	if (mkdir_private(d->config->settings.state_dir, err) < 0)
 		return -1;
+	d->state_dir = strdup(d->config->settings.state_dir);
+	if (d->state_dir == NULL)
+		return err_set(err, ERR_NOMEM, "out of memory");
 	d->runtime_root = runtime_dir_make(err);
 	if (d->runtime_root == NULL)
 		return -1;
@@ -562,6 +565,7 @@ static void tear_down(struct daemon *d)
 	if (d->runtime_root != NULL && remove_tree(d->runtime_root, &err) < 0)
 		log_warn("%s", err.text);
 	free(d->runtime_root);
+	free(d->state_dir);
 	pidfile_remove(&d->pidfile);
 	d->deps->unload(d->config);
 }

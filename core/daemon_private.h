@@ -70,6 +70,7 @@ struct daemon {
 	struct pidfile pidfile;
 	struct notify notify;
 	char *runtime_root;
+	char *state_dir; /* of the start: the locks stay where they are */
 	struct loop_timer *retry_timer, *status_timer, *watchdog_timer, *stop_timer;
 	int64_t started_real_ns;
 	bool poll_all; /* something changed: look at every sync before the next wait */

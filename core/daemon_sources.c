@@ -238,7 +238,7 @@ void sources_on_state(void *ctx, struct watched *w, enum watched_state state, co
 static bool take_lock(struct member *m)
 {
 	const struct sync_options *opt = sync_options_of(m->sync);
-	const char *dir = m->source->daemon->config->settings.state_dir;
+	const char *dir = m->source->daemon->state_dir;
 	struct err err = ERR_INIT;
 	char *path;
 
@@ -311,6 +311,7 @@ static bool has_waiting_member(const struct source *s)
 void sources_poll(struct daemon *d)
 {
 	int64_t now = clock_mono_ns(), next = INT64_MAX;
+	bool due;
 
 	for (struct source *s = d->sources; s != NULL; s = s->next) {
 		if (s->lost)
@@ -319,8 +320,9 @@ void sources_poll(struct daemon *d)
 			continue;
 		if (s->retry_ns <= now && s->root_fd < 0)
 			find(s);
-		for (size_t i = 0; i < d->n_members && s->root_fd >= 0; i++)
-			if (d->members[i]->source == s && !d->members[i]->running && s->retry_ns <= now)
+		due = s->retry_ns <= now; /* a member without its lock plans the next try, for all of them */
+		for (size_t i = 0; due && i < d->n_members && s->root_fd >= 0; i++)
+			if (d->members[i]->source == s && !d->members[i]->running)
 				run_member(d->members[i]);
 		if (has_waiting_member(s) && s->retry_ns < next)
 			next = s->retry_ns;

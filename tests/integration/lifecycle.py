@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""The life of syncs beside each other: workers that end at bad moments, locks, slots, what a reload changes."""
+import fcntl
+import os
+import signal
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from fansync import Daemon, Failure, await_fact, expect_equal, kill, main
+
+
+def expect(condition, what):
+    if not condition:
+        raise Failure(what)
+
+
+def dirs(place, *names):
+    paths = [os.path.join(place, n) for n in names]
+    for p in paths:
+        os.makedirs(p)
+    return paths
+
+
+def sync(name, source, target, more=""):
+    return ('{ name = "%s"; transport = "rsync"; source = "%s"; target = "%s"; delay = 0.05; watcher = "inotify"; '
+            'retryMin = 0.1; retryMax = 0.5; rsync = { archive = true; }; %s }' % (name, source, target, more))
+
+
+def put(path, text="x"):
+    with open(path, "w") as f:
+        f.write(text)
+
+
+def slow_rsync(place):
+    """An rsync that waits, while a file says so, and leaves a word that it does."""
+    path = place + "/slow-rsync"
+    put(path, '#!/bin/sh\ncase "$*" in *--version*) exec rsync "$@";; esac\n'
+              '[ -e %s/fail ] && exit 12\n[ -e %s/hang ] && { : > %s/hanging; exec sleep 1000; }\nexec rsync "$@"\n'
+        % (place, place, place))
+    os.chmod(path, 0o755)
+    return 'rsync = { archive = true; binary = "%s"; };' % path
+
+
+def with_binary(text, place):
+    return text.replace("rsync = { archive = true; };", slow_rsync(place))
+
+
+def worker_ends_after_the_target_was_down(place):
+    """A worker that said `down` and goes on with a later batch is one whose end is news again."""
+    a, ta = dirs(place, "a", "ta")
+    d = Daemon(place, "sync = ( %s );" % with_binary(sync("one", a, ta), place)).start()
+    try:
+        put(place + "/fail")
+        put(a + "/f")
+        await_fact(lambda: d.sync("one")["state"] == "down", 20, "the state down")
+        worker = d.sync("one")["worker_pid"]
+        put(place + "/hang")
+        os.unlink(place + "/fail")
+        await_fact(lambda: os.path.exists(place + "/hanging"), 20, "a batch under way")
+        expect(d.sync("one")["worker_pid"] == worker, "the worker was replaced too early")
+        os.unlink(place + "/hang")
+        kill(worker, signal.SIGKILL)
+        d.wait()
+        expect_equal(a, ta)
+    finally:
+        d.stop()
+
+
+def a_lock_holds_up_one_sync_only(place):
+    a, ta, tb, state = dirs(place, "a", "ta", "tb", "state")
+    put(a + "/f")
+    d = Daemon(place, "sync = ( %s, %s );" % (sync("one", a, ta), sync("two", a, tb)))
+    with open(place + "/state" + "/one.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        d.start(wait=False)
+        try:
+            d.client("--wait", "--timeout", "30", "--only", "two")
+            expect_equal(a, tb)
+            expect(not os.path.exists(ta + "/f"), "a sync ran without its lock")
+            lock.close()
+            d.wait()
+            expect_equal(a, ta)
+        finally:
+            d.stop()
+
+
+def reload_with_another_state_directory(place):
+    """The locks stay where they are until the next start, so syncs that are new find theirs there."""
+    a, ta, b, tb = dirs(place, "a", "ta", "b", "tb")
+    put(b + "/g")
+    d = Daemon(place, "sync = ( %s );" % sync("one", a, ta)).start()
+    try:
+        d.write_config("sync = ( %s, %s );" % (sync("one", a, ta), sync("two", b, tb)))
+        with open(d.config_path) as f:
+            text = f.read()
+        expect(place + "/state" in text, "no state directory in the configuration")
+        put(d.config_path, text.replace(place + "/state", place + "/elsewhere"))
+        d.process.send_signal(signal.SIGHUP)
+        await_fact(lambda: len(d.status()["syncs"]) == 2, 20, "the new sync")
+        d.wait(20)
+        expect_equal(b, tb)
+    finally:
+        d.stop()
+
+
+main([worker_ends_after_the_target_was_down, a_lock_holds_up_one_sync_only,
+      reload_with_another_state_directory])

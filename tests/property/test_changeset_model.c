@@ -458,6 +458,32 @@ static void op_swap(struct world *w, int dir, int a, int b, int tmp)
 	op_rename(w, dir, tmp, dir, b);
 }
 
+/* mv a/x a/y; mv b tmp; mv a b, where b/x is a directory too: if the first is resolved late, it names b/x, which stands
+ * for another one on the target. */
+static void op_late(struct world *w, int dir, int a, int b, int tmp)
+{
+	int da = w->src.ino[dir].child[a], db = w->src.ino[dir].child[b], x = (int)rnd(w, 2), y = 2 + (int)rnd(w, 3);
+
+	op_make(w, dir, a, DIR_T);
+	op_make(w, dir, b, DIR_T);
+	if (da == 0 || db == 0 || w->src.ino[da].type != DIR_T || w->src.ino[db].type != DIR_T)
+		return;
+	for (int i = 0; i < 2; i++) {
+		int d = i == 0 ? da : db;
+
+		op_make(w, d, x, DIR_T);
+		if (w->src.ino[d].child[x] != 0 && w->src.ino[w->src.ino[d].child[x]].type == DIR_T)
+			op_make(w, w->src.ino[d].child[x], y, FILE_T);
+	}
+	if (chance(w, 60))
+		return;
+	w->src.ino[da].cached = w->src.ino[da].settled = false;
+	op_rename(w, da, x, da, y);
+	op_remove(w, dir, tmp);
+	op_rename(w, dir, b, dir, tmp);
+	op_rename(w, dir, a, dir, b);
+}
+
 static void operate(struct world *w)
 {
 	int d = some_dir(w), e = chance(w, 50) ? d : some_dir(w);
@@ -486,7 +512,7 @@ static void operate(struct world *w)
 	else if (what < 94)
 		op_replace(w, d, n, m);
 	else if (what < 97 && n != m && m != k && n != k)
-		op_swap(w, d, n, m, k);
+		chance(w, 40) ? op_swap(w, d, n, m, k) : op_late(w, d, n, m, k);
 	else
 		op_rename(w, d, n, d, m), op_rename(w, d, m, d, k);
 }

@@ -87,6 +87,7 @@ struct world {
 	uint64_t gen;
 	struct flight fl[2];
 	int n_fl;
+	bool calm;    /* few operations a batch, many of them op_late */
 	bool failing; /* whether faults are injected */
 	bool tracing;
 	unsigned long carried, reconciled_renames, batches;
@@ -491,7 +492,9 @@ static void operate(struct world *w)
 	uint32_t what = rnd(w, 100);
 
 	w->now++;
-	if (what < 14)
+	if (w->calm && chance(w, 40))
+		op_late(w, chance(w, 60) ? 1 : d, n, m, k);
+	else if (what < 14)
 		op_make(w, d, n, FILE_T);
 	else if (what < 28)
 		op_make(w, d, n, DIR_T);
@@ -1146,6 +1149,7 @@ static bool run(uint64_t seed, unsigned ops, bool trace, struct totals *sum)
 		limits.max_renames = rnd(&w, 4);
 	if (chance(&w, 40))
 		limits.batch_items = 1 + rnd(&w, 6);
+	w.calm = chance(&w, 10);
 	tree_init(&w.src, 1);
 	tree_init(&w.dst, 1ul << 40);
 	w.queue = calloc(QUEUE, sizeof(*w.queue));
@@ -1154,7 +1158,7 @@ static bool run(uint64_t seed, unsigned ops, bool trace, struct totals *sum)
 	assert_true(w.queue != NULL && w.cs != NULL && w.filter != NULL);
 	for (unsigned i = 0; ok && i < ops; i++) {
 		operate(&w);
-		for (uint32_t n = rnd(&w, 5); n > 0; n--)
+		for (uint32_t n = rnd(&w, w.calm ? 40 : 5); n > 0; n--)
 			background(&w);
 		ok = changeset_check(w.cs);
 		if (ok && i == ops / 2)

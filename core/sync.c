@@ -51,6 +51,7 @@ struct sync {
 	bool down;
 	uint32_t down_tries;
 	int64_t down_until_ns;
+	int64_t pause_until_ns; /* something was due, and yet there was no batch */
 	bool stopping;
 	bool allow_delete; /* for the next batch */
 	bool has_urge;
@@ -422,10 +423,14 @@ static void on_ended(void *ctx, const char *how)
 		(struct wire_counters){ s->counters.files_sent, s->counters.bytes,	s->counters.deletions,
 					s->counters.renames,	s->counters.handshakes, s->counters.processes };
 	s->worker_last = (struct wire_counters){ 0 };
+	changed(s);
 	if (s->worker_told)
 		return;
 	(void)snprintf(text, sizeof(text), "the worker ended: %s", how);
-	go_down(s, text);
+	if (s->batch != NULL)
+		go_down(s, text);
+	else /* that says nothing of the target: the next batch gets another worker */
+		log_warn("%s: %s", s->opt->name, text);
 }
 
 /* ---- dispatch ---- */
@@ -580,6 +585,10 @@ void sync_poll(struct sync *s)
 		loop_timer_at(s->timer, s->down_until_ns);
 		return;
 	}
+	if (now < s->pause_until_ns) {
+		loop_timer_at(s->timer, s->pause_until_ns);
+		return;
+	}
 	if (!is_due(s, now, &next)) {
 		if (next != INT64_MAX)
 			loop_timer_at(s->timer, next);
@@ -596,7 +605,9 @@ void sync_poll(struct sync *s)
 	}
 	send_batch(s, now);
 	if (s->batch == NULL) { /* nothing was due after all, or memory was short: not at once again */
-		loop_timer_after(s->timer, 100 * NS_PER_MS);
+		s->pause_until_ns = now + 100 * NS_PER_MS;
+		loop_timer_at(s->timer,
+			      s->down && s->down_until_ns > s->pause_until_ns ? s->down_until_ns : s->pause_until_ns);
 		return;
 	}
 	loop_timer_at(s->timer, now + s->opt->progress_timeout_ns);

@@ -103,5 +103,21 @@ def reload_with_another_state_directory(place):
         d.stop()
 
 
-main([worker_ends_after_the_target_was_down, a_lock_holds_up_one_sync_only,
-      reload_with_another_state_directory])
+def idle_worker_ends(place):
+    """It says nothing about the target, and the next change gets another one."""
+    a, ta = dirs(place, "a", "ta")
+    d = Daemon(place, "sync = ( %s );" % sync("one", a, ta)).start()
+    try:
+        worker = await_fact(lambda: d.sync("one")["worker_pid"], 20, "a worker")
+        kill(worker, signal.SIGKILL)
+        await_fact(lambda: d.sync("one")["worker_pid"] != worker, 20, "the end of the worker")
+        expect(d.sync("one")["state"] == "idle", "the state is %s" % d.sync("one")["state"])
+        put(a + "/f")
+        d.wait()
+        expect_equal(a, ta)
+    finally:
+        d.stop()
+
+
+main([worker_ends_after_the_target_was_down, a_lock_holds_up_one_sync_only, reload_with_another_state_directory,
+      idle_worker_ends])

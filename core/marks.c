@@ -121,7 +121,7 @@ int marks_init(struct marks *m)
 
 void marks_done(struct marks *m)
 {
-	for (size_t i = 0; i < m->n_buckets; i++) {
+	for (size_t i = 0; m->buckets != NULL && i < m->n_buckets; i++) {
 		struct mark_node *n = m->buckets[i];
 
 		while (n != NULL) {
@@ -143,7 +143,7 @@ static void rehash(struct marks *m, size_t n_buckets)
 
 	if (b == NULL)
 		return;
-	for (size_t i = 0; i < m->n_buckets; i++) {
+	for (size_t i = 0; m->buckets != NULL && i < m->n_buckets; i++) {
 		struct mark_node *n = m->buckets[i];
 
 		while (n != NULL) {

@@ -195,7 +195,8 @@ static void signals_are_as_at_the_start(void **state)
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	sigaction(SIGPIPE, &was, NULL);
 	assert_int_equal(sscanf(text, "SigBlk: %llx SigIgn: %llx", &blocked, &ignored), 2);
-	/* Signals 32 and 33 are the C library's own: it lets nobody touch them, and an ancestor may have had them ignored. */
+	/* Signals 32 and 33 are the C library's own: it lets nobody touch them, and an ancestor may have had them
+	 * ignored. */
 	assert_int_equal(blocked & ~0x180000000ull, 0);
 	assert_int_equal(ignored & ~0x180000000ull, 0);
 }

@@ -56,6 +56,7 @@ static bool env_slot_take(void *ctx)
 	if (max > 0 && d->slots_used >= (size_t)max)
 		return false;
 	d->slots_used++;
+	d->slot_taken = true;
 	return true;
 }
 
@@ -381,6 +382,21 @@ static void on_signal(void *ctx, int signo)
 	}
 }
 
+/* Who got a slot comes last the next time: a sync that is always busy must not keep the others from maxProcesses. */
+static void poll_syncs(struct daemon *d)
+{
+	size_t first = d->poll_first, n = d->n_members;
+
+	for (size_t i = 0; i < n; i++) {
+		size_t at = (first + i) % n;
+
+		d->slot_taken = false;
+		sync_poll(d->members[at]->sync);
+		if (d->slot_taken)
+			d->poll_first = at + 1;
+	}
+}
+
 static void before_wait(void *ctx)
 {
 	struct daemon *d = ctx;
@@ -391,8 +407,7 @@ static void before_wait(void *ctx)
 		sources_poll(d);
 	for (int round = 0; d->poll_all && round < POLL_ROUNDS; round++) {
 		d->poll_all = false;
-		for (size_t i = 0; i < d->n_members; i++)
-			sync_poll(d->members[i]->sync);
+		poll_syncs(d);
 		check_insist(d);
 		barriers_poll(d);
 	}

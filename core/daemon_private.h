@@ -64,6 +64,8 @@ struct daemon {
 	size_t n_members;
 	struct sync_env env;
 	size_t slots_used;
+	bool slot_taken;   /* by the sync that is polled */
+	size_t poll_first; /* index of the member that is polled first */
 	uint64_t generation;
 	struct barrier *barriers;
 	struct control_server *control;

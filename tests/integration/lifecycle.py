@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -119,5 +120,24 @@ def idle_worker_ends(place):
         d.stop()
 
 
+def a_busy_sync_leaves_slots_to_others(place):
+    """maxProcesses = 1, and a sync whose next batch is due whenever one ends."""
+    a, ta, b, tb = dirs(place, "a", "ta", "b", "tb")
+    busy = sync("busy", a, ta).replace("delay = 0.05", "delay = 0.0")
+    d = Daemon(place, "")
+    d.write_config("sync = ( %s, %s );" % (busy, sync("other", b, tb)), "maxProcesses = 1")
+    d.start()
+    writer = subprocess.Popen([sys.executable, "-c", "while True: open(%r, 'w').write('x')" % (a + "/f")])
+    try:
+        await_fact(lambda: d.sync("busy")["counters"]["batches"] > 3, 30, "batches of the busy sync")
+        put(b + "/g")
+        d.client("--wait", "--timeout", "20", "--only", "other")
+        expect_equal(b, tb)
+    finally:
+        writer.kill()
+        writer.wait()
+        d.stop()
+
+
 main([worker_ends_after_the_target_was_down, a_lock_holds_up_one_sync_only, reload_with_another_state_directory,
-      idle_worker_ends])
+      idle_worker_ends, a_busy_sync_leaves_slots_to_others])

@@ -225,10 +225,11 @@ static void check_stop(struct daemon *d)
 	loop_stop(d->loop, d->exit_code);
 }
 
-/* lsyncd's rule: without `insist`, a target that can't be reached at the start ends the daemon. */
+/* lsyncd's rule: without `insist`, a target that can't be reached at the start ends the daemon. What a reload adds is
+ * no reason to end the syncs that work. */
 static void check_insist(struct daemon *d)
 {
-	if (d->config->settings.insist || d->stopping || d->options->once)
+	if (d->config->settings.insist || d->reloaded || d->stopping || d->options->once)
 		return;
 	for (size_t i = 0; i < d->n_members; i++) {
 		struct sync_snapshot s;
@@ -342,6 +343,7 @@ static void reload(struct daemon *d)
 		log_warn("reload: stateDir, pidfile and fanotifyQueue change at the next start only");
 	socket = d->config->settings.control_socket == NULL ? NULL : strdup(d->config->settings.control_socket);
 	exchange_members(d, config);
+	d->reloaded = true;
 	if (d->deps->open_log(d->deps->ctx, &d->config->settings, &err) < 0)
 		log_error("reload: the log stays where it was: %s", err.text);
 	for (size_t i = 0; i < d->n_members; i++)
@@ -375,6 +377,12 @@ static void on_signal(void *ctx, int signo)
 			log_normal("log reopened");
 		break;
 	default:
+		if (d->stopping) {
+			log_normal("received signal %d (%s) once more: not waiting any longer", signo,
+				   strsignal(signo));
+			loop_stop(d->loop, d->exit_code);
+			break;
+		}
 		log_normal("received signal %d (%s): stopping", signo, strsignal(signo));
 		/* Interrupted, a comparison has not made the targets equal. */
 		daemon_stop(d, d->options->once ? 128 + signo : 0);
@@ -589,6 +597,8 @@ static void tear_down(struct daemon *d)
 static int announce(struct daemon *d, struct err *err)
 {
 	sources_poll(d);
+	if (d->stopping)
+		return 0; /* the reason was logged; whoever started us gets the exit code */
 	if (d->options->daemonize != NULL && daemonize_ready(d->options->daemonize, err) < 0)
 		return -1;
 	(void)notify_ready(&d->notify, NULL, NULL);

@@ -198,6 +198,8 @@ static void check(struct barrier *b, struct awaited *a)
 		over(b, a, &snap, NULL);
 		return;
 	}
+	if (snap.down_tries < a->down_tries)
+		a->down_tries = snap.down_tries; /* it came back meanwhile: the next failure is news */
 	/* A comparison that was asked for does not wait for a target to come back; the barrier does. */
 	if (!b->rq.sync_now)
 		return;

@@ -77,6 +77,7 @@ struct daemon {
 	int64_t started_real_ns;
 	bool poll_all; /* something changed: look at every sync before the next wait */
 	bool stopping, reload;
+	bool reloaded; /* the start is over */
 	int exit_code;
 };
 

@@ -221,7 +221,7 @@ void sources_on_state(void *ctx, struct watched *w, enum watched_state state, co
 	case WATCHED_PARTIAL:
 		log_error("%s: only partly watched: %s", s->path, why);
 		set_why(s, why);
-		if (!d->config->settings.insist && starting(s))
+		if (!d->config->settings.insist && !d->reloaded && starting(s))
 			daemon_stop(d, 255);
 		break;
 	case WATCHED_GONE:
@@ -255,6 +255,8 @@ static bool take_lock(struct member *m)
 		else
 			log_error("%s: %s", opt->name, err.text);
 	}
+	if (m->lock_fd < 0 && err.class != ERR_AGAIN)
+		sync_source_lost(m->sync, err.text); /* to the status, and to who waits: this does not pass by itself */
 	return m->lock_fd >= 0;
 }
 

@@ -139,5 +139,33 @@ def a_busy_sync_leaves_slots_to_others(place):
         d.stop()
 
 
+def reload_adds_a_sync_that_fails(place):
+    """Without `insist` a failure at the start ends the daemon; one that a reload brings must not."""
+    a, ta, b = dirs(place, "a", "ta", "b")
+    d = Daemon(place, "")
+    d.write_config("sync = ( %s );" % sync("one", a, ta), "insist = false")
+    d.start()
+    try:
+        put(place + "/fail")
+        d.write_config("sync = ( %s, %s );" % (sync("one", a, ta), with_binary(sync("two", b, place + "/tb"), place)),
+                       "insist = false")
+        d.process.send_signal(signal.SIGHUP)
+        await_fact(lambda: d.process.poll() is not None or "broke" in d.log(), 20, "the failure")
+        put(a + "/f")
+        d.client("--wait", "--timeout", "20", "--only", "one")
+        expect_equal(a, ta)
+    finally:
+        d.stop()
+
+
+def a_lock_that_cannot_be_made(place):
+    """--sync-now says so instead of waiting for ever."""
+    a, ta, _ = dirs(place, "a", "ta", "state/one.lock")
+    d = Daemon(place, "sync = ( %s );" % sync("one", a, ta))
+    done = d.client("--sync-now", check=False, timeout=20)
+    expect(done.returncode == 1 and b"one.lock" in done.stderr, "%d %r" % (done.returncode, done.stderr))
+
+
 main([worker_ends_after_the_target_was_down, a_lock_holds_up_one_sync_only, reload_with_another_state_directory,
-      idle_worker_ends, a_busy_sync_leaves_slots_to_others])
+      idle_worker_ends, a_busy_sync_leaves_slots_to_others,
+      reload_adds_a_sync_that_fails, a_lock_that_cannot_be_made])

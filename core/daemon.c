@@ -243,6 +243,29 @@ static void check_insist(struct daemon *d)
 	}
 }
 
+/* ---- our own files ---- */
+
+static void forget_own_paths(struct daemon *d)
+{
+	for (size_t i = 0; i < sizeof(d->own_paths) / sizeof(d->own_paths[0]); i++) {
+		free(d->own_paths[i]);
+		d->own_paths[i] = NULL;
+	}
+}
+
+/* The watchers keep the array, not what was in it. Without memory a path is left out: that costs work, nothing else. */
+static void note_own_paths(struct daemon *d)
+{
+	const struct settings *s = &d->config->settings;
+	const char *const paths[] = { s->logfile, s->status_file, s->pidfile, s->control_socket, d->state_dir };
+	size_t n = 0;
+
+	forget_own_paths(d);
+	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+		if (paths[i] != NULL && (d->own_paths[n] = strdup(paths[i])) != NULL)
+			n++;
+}
+
 /* ---- reload ---- */
 
 static struct member *take_equal(struct daemon *d, const struct sync_options *opt)
@@ -350,6 +373,7 @@ static void reload(struct daemon *d)
 		sync_set_log_mask(d->members[i]->sync, log_mask());
 	move_control_socket(d, socket);
 	free(socket);
+	note_own_paths(d);
 	sources_rewatch(d);
 	sources_prune(d);
 	for (struct source *s = d->sources; s != NULL; s = s->next)
@@ -496,10 +520,12 @@ static int open_watchers(struct daemon *d, struct err *err)
 	const struct settings *s = &d->config->settings;
 	struct watcher_callbacks callbacks = { .record = sources_on_record, .state = sources_on_state, .ctx = d };
 	struct watcher_settings settings = {
+		.own_paths = (const char *const *)d->own_paths,
 		.fanotify_queue = (uint32_t)s->fanotify_queue,
 		.hide_fan_rename = s->hide_fan_rename,
 	};
 
+	note_own_paths(d);
 	d->watchers = watcher_set_new(d->loop, &settings, &callbacks, err);
 	return d->watchers == NULL ? -1 : 0;
 }
@@ -588,6 +614,7 @@ static void tear_down(struct daemon *d)
 	if (d->runtime_root != NULL && remove_tree(d->runtime_root, &err) < 0)
 		log_warn("%s", err.text);
 	free(d->runtime_root);
+	forget_own_paths(d);
 	free(d->state_dir);
 	pidfile_remove(&d->pidfile);
 	d->deps->unload(d->config);

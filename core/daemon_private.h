@@ -71,6 +71,7 @@ struct daemon {
 	struct control_server *control;
 	struct pidfile pidfile;
 	struct notify notify;
+	char *own_paths[6]; /* NULL-terminated: files of ours, whose changes are no work; the watchers look at this */
 	char *runtime_root;
 	char *state_dir; /* of the start: the locks stay where they are */
 	struct loop_timer *retry_timer, *status_timer, *watchdog_timer, *stop_timer;

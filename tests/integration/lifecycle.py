@@ -166,6 +166,29 @@ def a_lock_that_cannot_be_made(place):
     expect(done.returncode == 1 and b"one.lock" in done.stderr, "%d %r" % (done.returncode, done.stderr))
 
 
+def own_files_are_no_work(place):
+    """Status file, log and state below a source: their changes are not mirrored one by one."""
+    a, ta = dirs(place, "a", "ta")
+    d = Daemon(place, "")
+    d.write_config("sync = ( %s );" % sync("one", a, ta), 'statusFile = "%s/status"; statusInterval = 1.0' % a)
+    d.start()
+    try:
+        def inode():
+            return os.stat(a + "/status").st_ino, os.stat(a + "/status").st_mtime_ns
+        before = d.sync("one")["counters"]
+        for _ in range(2):
+            last = inode()
+            await_fact(lambda: inode() != last, 20, "a new status file")
+        d.wait()
+        after = d.sync("one")["counters"]
+        expect(after["files"] == before["files"], "the status file was sent: %s, then %s" % (before, after))
+        put(a + "/f")
+        d.wait()
+        expect(os.path.exists(ta + "/f"), "nothing is mirrored any more")
+    finally:
+        d.stop()
+
+
 main([worker_ends_after_the_target_was_down, a_lock_holds_up_one_sync_only, reload_with_another_state_directory,
       idle_worker_ends, a_busy_sync_leaves_slots_to_others,
-      reload_adds_a_sync_that_fails, a_lock_that_cannot_be_made])
+      reload_adds_a_sync_that_fails, a_lock_that_cannot_be_made, own_files_are_no_work])

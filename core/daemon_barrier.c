@@ -272,7 +272,7 @@ static void on_deadline(void *ctx)
 static bool is_chosen(const struct barrier_request *rq, const char *name)
 {
 	for (size_t i = 0; i < rq->n_only; i++)
-		if (strcmp(rq->only[i], name) == 0)
+		if (rq->only[i] != NULL && strcmp(rq->only[i], name) == 0)
 			return true;
 	return rq->n_only == 0;
 }

@@ -14,6 +14,8 @@
 /* How often a reconcile is repeated around what could not be read. */
 #define ROUNDS_MAX 3u
 #define DELETIONS_DEFAULT 1000
+/* More directories than these are compared as one tree. */
+#define PARENTS_MAX 64u
 
 /* ---- what it says while it runs ---- */
 
@@ -122,7 +124,10 @@ static void blocked(struct rsync_session *s, const struct pass *p, size_t item, 
 {
 	struct err why = ERR_INIT;
 
-	if (!s->work->may_delete) {
+	if (s->work->items[item].look == LOOK_DIR) {
+		/* It was a directory when it was looked at, and is none now: what became of it is on its way. */
+		session_settle(s, item, VERDICT_GONE, NULL);
+	} else if (!s->work->may_delete) {
 		err_set(&why, ERR_CONFIG, "a directory of that name at the target holds files, and `delete` is off");
 		session_settle(s, item, VERDICT_REJECT, &why);
 	} else if ((p->flags & PASS_FORCE) == 0) {
@@ -271,6 +276,28 @@ static bool judge_apply(struct rsync_session *s, struct pass *p, const struct rs
 		return apply_partial(s, p, o);
 	apply_delete_stop(s, p);
 	return true;
+}
+
+/* A receiver that was killed leaves its temp file, under a name that only a comparison of its directory finds. */
+static void compare_parents(struct rsync_session *s, const struct pass *p)
+{
+	const char *last = NULL;
+	size_t last_len = 0, told = 0;
+
+	for (size_t i = 0; i < p->n && s->work->may_delete; i++) {
+		const struct transport_item *item = &s->work->items[p->items[i]];
+		size_t n = path_parent_len(item->path, item->len);
+
+		if (item->look != LOOK_FILE || (last != NULL && last_len == n && memcmp(last, item->path, n) == 0))
+			continue;
+		last = item->path;
+		last_len = n;
+		if (++told > PARENTS_MAX)
+			last_len = 0;
+		s->env->found(s->env->ctx, last, last_len, VERDICT_RECONCILE, NULL);
+		if (told > PARENTS_MAX)
+			return;
+	}
 }
 
 /* ---- reconcile ---- */
@@ -428,10 +455,13 @@ void session_judge(struct rsync_session *s, struct pass *p, int status)
 		rsync_session_down(s, &why);
 		return;
 	}
-	if (o->fate == RSYNC_RETRY)
+	if (o->fate == RSYNC_RETRY) {
 		settle_all(s, p, VERDICT_RETRY, &why);
-	else
+		if (!s->reconcile)
+			compare_parents(s, p);
+	} else {
 		ok = s->reconcile ? judge_reconcile(s, p, o) : judge_apply(s, p, o);
+	}
 	pass_free(p);
 	if (ok) {
 		session_next(s);

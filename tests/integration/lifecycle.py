@@ -36,7 +36,7 @@ def slow_rsync(place):
     """An rsync that waits, while a file says so, and leaves a word that it does."""
     path = place + "/slow-rsync"
     put(path, '#!/bin/sh\ncase "$*" in *--version*) exec rsync "$@";; esac\n'
-              '[ -e %s/fail ] && exit 12\n[ -e %s/hang ] && { : > %s/hanging; exec sleep 1000; }\nexec rsync "$@"\n'
+              '[ -e %s/fail ] && exit 12\n[ -e %s/hang ] && { : > %s/hanging; exec tail -f /dev/null; }\nexec rsync "$@"\n'
         % (place, place, place))
     os.chmod(path, 0o755)
     return 'rsync = { archive = true; binary = "%s"; };' % path

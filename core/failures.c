@@ -80,7 +80,7 @@ void failures_clear(struct failures *f, const char *path, size_t len)
 {
 	struct failure *one = f->n == 0 ? NULL : find(f, path, len);
 
-	if (one != NULL)
+	if (one != NULL && (len > 0 || !one->given_up))
 		remove_at(f, (size_t)(one - f->v));
 }
 

@@ -30,7 +30,8 @@ struct failures {
 /* Note a failure of `path`; returns its tries, this one included (0: not noted, out of memory or room). */
 uint32_t failures_note(struct failures *f, const char *path, size_t len, const char *why, bool given_up,
 		       int64_t real_ns);
-/* It was sent, or needs nothing any more. */
+/* It was sent, or needs nothing any more. A comparison of the whole tree that was given up (refused deletions) stays
+ * until another one ends well: that the root got its attributes says nothing of it. */
 void failures_clear(struct failures *f, const char *path, size_t len);
 /* All at and below `path` were compared anew, by something that began at `began_ns` (wall clock): what failed since
  * then stays. */

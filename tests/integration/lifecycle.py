@@ -189,6 +189,26 @@ def own_files_are_no_work(place):
         d.stop()
 
 
+def refused_deletions_stay_named(place):
+    """What a comparison was refused is not forgotten because the root got its mode."""
+    a, ta = dirs(place, "a", "ta")
+    put(ta + "/precious")
+    d = Daemon(place, "sync = ( %s );" % sync("one", a, ta)).start(wait=False)
+    try:
+        done = d.client("--wait", "--timeout", "20", check=False)
+        expect(done.returncode == 1 and b"allow-delete" in done.stderr, "%d %r" % (done.returncode, done.stderr))
+        os.chmod(a, 0o700)
+        done = d.client("--wait", "--timeout", "20", check=False)
+        expect(done.returncode == 1, "forgotten: %d" % done.returncode)
+        expect(os.stat(ta).st_mode & 0o777 == 0o700, "the mode was not mirrored")
+        d.client("--sync-now", "--allow-delete")
+        d.wait()
+        expect_equal(a, ta)
+    finally:
+        d.stop()
+
+
 main([worker_ends_after_the_target_was_down, a_lock_holds_up_one_sync_only, reload_with_another_state_directory,
       idle_worker_ends, a_busy_sync_leaves_slots_to_others,
-      reload_adds_a_sync_that_fails, a_lock_that_cannot_be_made, own_files_are_no_work])
+      reload_adds_a_sync_that_fails, a_lock_that_cannot_be_made, own_files_are_no_work,
+      refused_deletions_stay_named])

@@ -98,8 +98,12 @@ static void report_json(struct barrier *b, const struct awaited *a, const struct
 
 static void report_text(struct barrier *b, const struct awaited *a, const struct sync_snapshot *snap, const char *why)
 {
-	if (why != NULL)
-		buf_printf(&b->complaints, "%s: %s\n", a->name, why);
+	char safe[1024];
+
+	if (why != NULL) { /* it may quote what a server said */
+		log_escape(safe, sizeof(safe), why, strlen(why));
+		buf_printf(&b->complaints, "%s: %s\n", a->name, safe);
+	}
 	for (size_t i = 0; snap != NULL && i < snap->failures->n; i++)
 		text_failure(b, a->name, &snap->failures->v[i]);
 	if (snap != NULL && snap->failures->unnamed > 0)

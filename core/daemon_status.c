@@ -149,8 +149,10 @@ static void text_member(struct buf *out, const struct member *m)
 	sync_snapshot(m->sync, &s);
 	if (m->source->watched != NULL)
 		watched_info(m->source->watched, &info);
-	buf_printf(out, "\n%s: %s%s%s\n", s.opt->name, sync_state_name(s.state), s.reason == NULL ? "" : ": ",
-		   s.reason == NULL ? "" : s.reason);
+	buf_printf(out, "\n%s: %s%s", s.opt->name, sync_state_name(s.state), s.reason == NULL ? "" : ": ");
+	if (s.reason != NULL)
+		put_reason(out, s.reason);
+	buf_add_str(out, "\n");
 	text_source(out, m);
 	buf_printf(out, "  target    %s by %s\n", s.opt->target, s.opt->transport);
 	buf_printf(out, "  pending   %zu paths, %zu renames; in flight %zu; lag %.1f s\n", s.pending, s.pending_renames,

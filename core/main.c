@@ -24,6 +24,9 @@
 /* lsyncd exits with 255 for everything that keeps it from running; scripts know that. */
 enum { EXIT_NO_DAEMON = 3, EXIT_TIMED_OUT = 2, EXIT_BAD = 255 };
 
+/* What one request has room for, beside the other words. */
+#define ONLY_MAX ((CONTROL_ARGS_MAX - 8u) / 2u)
+
 enum mode {
 	MODE_DAEMON = 0,
 	MODE_CHECK,
@@ -364,7 +367,7 @@ static size_t request_words(const struct app *app, const char **words)
 		words[n++] = "--timeout";
 		words[n++] = app->timeout;
 	}
-	for (size_t i = 0; i < app->only.n && n + 2 < CONTROL_ARGS_MAX; i++) {
+	for (size_t i = 0; i < app->only.n && i < ONLY_MAX; i++) {
 		words[n++] = "--only";
 		words[n++] = app->only.v[i];
 	}
@@ -394,6 +397,11 @@ static int run_client(struct app *app)
 
 	if (c == NULL)
 		return EXIT_BAD;
+	if (app->only.n > ONLY_MAX) { /* to wait for fewer than named would be to lie */
+		(void)fprintf(stderr, "fansyncd: --only can be given %u times at most\n", ONLY_MAX);
+		config_free(c);
+		return EXIT_BAD;
+	}
 	code = ask(app, c, &err);
 	if (code < 0 && err.class == ERR_GONE && app->mode == MODE_SYNC_NOW)
 		return run_once(app, c);

@@ -198,6 +198,8 @@ static void check(struct barrier *b, struct awaited *a)
 		return;
 	}
 	sync_snapshot(m->sync, &snap);
+	if (snap.counters->batches < a->before.batches)
+		a->before = (struct sync_counters){ 0 }; /* a reload made it anew: it counts from zero */
 	if (m->running && sync_served(m->sync, b->generation)) {
 		over(b, a, &snap, NULL);
 		return;

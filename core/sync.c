@@ -39,6 +39,7 @@ struct sync {
 
 	struct worker_link *worker; /* NULL: none */
 	bool worker_ended;	    /* it is to be freed at the next poll */
+	bool worker_killed;	    /* for want of progress */
 	bool worker_told;	    /* a `down` of its own explains its end */
 	char *runtime_dir;
 	uint32_t workers_started;
@@ -496,7 +497,7 @@ static int start_worker(struct sync *s, struct err *err)
 		.source_dev = s->root_dev,
 		.source_ino = s->root_ino,
 	};
-	s->worker_told = false;
+	s->worker_told = s->worker_killed = false;
 	s->worker = worker_link_start(s->env->loop, &spec, &events, err);
 	buf_done(&text);
 	if (s->worker == NULL)
@@ -560,8 +561,10 @@ static int64_t check_progress(struct sync *s, int64_t now)
 
 	if (now < limit)
 		return limit;
-	log_error("%s: no progress for %.0f s: the worker is replaced (progressTimeout)", s->opt->name,
-		  (double)s->opt->progress_timeout_ns / (double)NS_PER_S);
+	if (!s->worker_killed) /* one that waits for a dead disk ends late: told once */
+		log_error("%s: no progress for %.0f s: the worker is replaced (progressTimeout)", s->opt->name,
+			  (double)s->opt->progress_timeout_ns / (double)NS_PER_S);
+	s->worker_killed = true;
 	worker_link_kill(s->worker);
 	return now + NS_PER_S;
 }

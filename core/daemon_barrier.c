@@ -262,13 +262,16 @@ static void on_deadline(void *ctx)
 		if (!b->awaited[i].over) {
 			const struct member *m = daemon_member(b->daemon, b->awaited[i].name);
 			struct sync_snapshot snap;
+			char why[1024] = "";
 
 			if (m == NULL)
 				continue;
 			sync_snapshot(m->sync, &snap);
+			if (snap.reason != NULL)
+				log_escape(why, sizeof(why), snap.reason, strlen(snap.reason));
 			buf_printf(&b->complaints, "%s: not equal in time: %s, %zu pending, %zu in flight%s%s\n",
 				   b->awaited[i].name, sync_state_name(snap.state), snap.pending, snap.in_flight,
-				   snap.reason == NULL ? "" : ": ", snap.reason == NULL ? "" : snap.reason);
+				   snap.reason == NULL ? "" : ": ", why);
 		}
 	finish(b, EXIT_TIMEOUT);
 }

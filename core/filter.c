@@ -507,7 +507,7 @@ struct filter *filter_new(void)
 
 static void rule_done(struct rule *r)
 {
-	free(r->text); /* NOLINT(clang-analyzer-unix.Malloc): it confuses the rules of a list that moved */
+	free(r->text);
 	free(r->glob.tok);
 	free(r->glob.sets);
 }
@@ -609,7 +609,6 @@ static int rule_build(struct rule *r, unsigned flags, const char *pat, size_t le
 		rule_done(r);
 		return err_set(err, ERR_NOMEM, "out of memory for a filter rule");
 	}
-	/* The analyzer loses sight of r->text, which rule_done frees. NOLINTNEXTLINE */
 	return 0;
 }
 

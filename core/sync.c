@@ -315,6 +315,7 @@ static void on_found(void *ctx, const struct wire_found *f)
 	if (f->v == VERDICT_RECONCILE) {
 		r.change.kind = CHANGE_RECONCILE;
 		r.change.cause = "the transport asked for it";
+		r.hold_until_ns = now + s->opt->retry_min_ns; /* a lasting trouble must not become a loop */
 		count_cause(s, r.change.cause);
 	} else {
 		s->counters.retries++;

@@ -3,7 +3,7 @@
 # build: what `make` and `make run` need; all: what `make test` and the checks need as well.
 set -eu
 build='gcc libc6-dev make pkg-config libconfig-dev rsync openssh-client'
-tests='acl attr binutils btrfs-progs clang clang-format clang-tidy cppcheck e2fsprogs git iproute2 libcap2-bin
+tests='acl attr bash binutils btrfs-progs busybox clang clang-format clang-tidy cppcheck e2fsprogs git iproute2 libcap2-bin
 	libclang-rt-dev libcmocka-dev man-db mount openssh-server procps python3 shellcheck strace util-linux valgrind
 	xfsprogs'
 

@@ -58,8 +58,30 @@ class Net:
         self.made = []
 
 
+class Login:
+    """A user made for the test, who owns the directories and whom ssh lets in by key; who runs it, without the right to."""
+
+    def __init__(self):
+        name = "fansync%d" % (os.getpid() % 100000)
+        made = os.geteuid() == 0 and run("useradd", "-M", "-N", "-s", "/bin/sh", "-p", "*", name, check=False).returncode == 0
+        self.name = name if made else None
+
+    def at(self, address):
+        return "%s@%s" % (self.name, address) if self.name else address
+
+    def own(self, path):
+        if self.name:
+            run("chown", "-R", self.name, path)
+
+    def remove(self):
+        if self.name:
+            run("userdel", self.name, check=False)
+        self.name = None
+
+
 class Host:
-    def __init__(self, place, i, net, key):
+    def __init__(self, place, i, net, key, login):
+        self.login = login
         self.place, self.i, self.net, self.key = "%s/host%d" % (place, i), i, net, key
         self.etc = self.place + "/etc"
         os.makedirs(self.etc)
@@ -70,6 +92,7 @@ class Host:
                 f.write("host %d file %d\n" % (i, n))
         with open(self.etc + "/conf.d/my-maxscale.cnf", "w") as f:
             f.write("of host %d alone\n" % i)
+        login.own(self.etc)
         self.address = net.addresses[i]
         self.sshd = Sshd(self.place + "/sshd", net.prefix(i), self.address, 2222, key)
 
@@ -93,7 +116,7 @@ class Host:
       compress = true;
       extra    = [ "--filter=+ *maxscale.cnf", "--filter=- **" ];
     };
-  }''' % (h.i, self.etc, h.address, h.etc, watcher, self.key, known) for h in hosts if h is not self]
+  }''' % (h.i, self.etc, h.login.at(h.address), h.etc, watcher, self.key, known) for h in hosts if h is not self]
         self.daemon = Daemon(self.place + "/fansyncd", "sync = (\n  %s\n);\n" % ",\n  ".join(syncs), self.net.prefix(self.i))
 
     def path(self, name):
@@ -180,11 +203,14 @@ def delete(path):
 
 def maxscale(place, watcher):
     net = Net()
+    login = Login()
     hosts = []
     key = place + "/id_ed25519"
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
     try:
-        hosts = [Host(place, i, net, key) for i in range(3)]
+        for path in (place, os.path.dirname(place)):
+            os.chmod(path, 0o755)  # the user has to get at its keys
+        hosts = [Host(place, i, net, key, login) for i in range(3)]
         others = [h.others() for h in hosts]
         for h in hosts:
             h.sshd.start()
@@ -216,6 +242,7 @@ def maxscale(place, watcher):
                 h.daemon.stop()
             h.sshd.stop()
         net.remove()
+        login.remove()
 
 
 def with_fanotify(place):

@@ -202,7 +202,7 @@ class Sshd:
         self.address = address
         self.port = port or free_port()
         self.process = None
-        os.makedirs(place, mode=0o700, exist_ok=True)
+        os.makedirs(place, mode=0o755, exist_ok=True)
         self.host_key = os.path.join(place, "host_key")
         self.key = key or os.path.join(place, "user_key")
         for path in (self.host_key, self.key):

@@ -1,0 +1,42 @@
+/*
+ * archive.h - what both ends of a bidirectional sync were last known to agree on, per path: an SQLite file below
+ * stateDir. Only bidirectional syncs have one; the worker that carries the sync's batches opens it.
+ *
+ * Order matters: a state is noted when the target has passed its commit point, never before, since an entry that equals
+ * the source means "not ours, send nothing". Notes are gathered and written as one transaction by archive_commit, behind
+ * the batch they belong to. A crash in between loses notes, which costs a look (or, at worst, a deleted file that comes
+ * back), never a change. Calls block on the local disk only.
+ */
+#ifndef FANSYNCD_CORE_ARCHIVE_H
+#define FANSYNCD_CORE_ARCHIVE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/err.h"
+#include "core/twoway.h"
+
+struct archive;
+
+/* Open or make `path` for the pair that `pair` names (source, target and what is mirrored: an archive of another pair
+ * says nothing and is begun anew). One that is damaged is put aside (path + ".damaged") and begun anew; `*fresh` tells
+ * that it is empty for one of these reasons: a reconcile fills it. NULL on failure. */
+struct archive *archive_open(const char *path, const char *pair, bool *fresh, struct err *err);
+/* What is not committed is dropped. NULL is fine. */
+void archive_close(struct archive *a);
+
+/* The state noted last, uncommitted notes included; LOOK_ABSENT when there is none. */
+int archive_get(struct archive *a, const char *path, size_t len, struct twoway_state *out, struct err *err);
+/* Note a state. LOOK_ABSENT forgets the path and, unlike other states, all below it. */
+int archive_note(struct archive *a, const char *path, size_t len, const struct twoway_state *state, struct err *err);
+/* A rename that the target has done: the entries at and below `from` are now at `to` (what was there is forgotten). */
+int archive_rename(struct archive *a, const char *from, size_t from_len, const char *to, size_t to_len,
+		   struct err *err);
+/* Visit the entries strictly below `dir` in the order of path_compare; with `direct` only its direct children. The
+ * callback's path lives for the call; the archive may not be changed during it. It returns false to stop. */
+int archive_each(struct archive *a, const char *dir, size_t len, bool direct,
+		 bool (*fn)(void *ctx, const char *path, size_t len, const struct twoway_state *state), void *ctx,
+		 struct err *err);
+int archive_commit(struct archive *a, struct err *err);
+
+#endif

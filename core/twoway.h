@@ -1,0 +1,50 @@
+/*
+ * twoway.h - the three-way decision of a bidirectional sync. Pure.
+ *
+ * For each path three states are compared: what the source has now, what the target has now, and what both were last
+ * known to agree on (core/archive.h). Nothing here depends on guessing who made a change. Both hosts run the same
+ * function with source and target exchanged, so of a conflict both must name the same winner.
+ */
+#ifndef FANSYNCD_CORE_TWOWAY_H
+#define FANSYNCD_CORE_TWOWAY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/transport.h"
+
+/* One path on one side, as far as a decision looks at it. A path that is not in the archive is LOOK_ABSENT: "both were
+ * without it" and "nothing is known" ask for the same actions. */
+struct twoway_state {
+	enum look look;	  /* LOOK_ABSENT: the rest is 0 */
+	int64_t size;	  /* files; length of a symlink's text */
+	int64_t mtime_ns; /* files and symlinks; 0 for directories, whose times follow from their entries */
+	uint64_t attr;	  /* hash of what else is mirrored: permissions, owner and group by name, a symlink's text, a
+			     device's number; 0 when nothing of that is */
+};
+
+/* At what resolution times may be compared: a target that keeps whole seconds (SFTP, a `stat` without fractions). */
+enum twoway_times { TWOWAY_NANOSECONDS = 0, TWOWAY_SECONDS };
+
+enum twoway_action {
+	TWOWAY_NONE = 0, /* unset */
+	TWOWAY_EQUAL,	 /* target equals source: note it in the archive, send nothing (this ends the echo) */
+	TWOWAY_THEIRS,	 /* source equals archive: the change was not ours, send nothing, note nothing */
+	TWOWAY_SEND,	 /* ours, and the target is as last agreed: make the target like the source */
+	TWOWAY_DELETE,	 /* ours is a deletion, and the target is as last agreed: delete there just that */
+	TWOWAY_WIN,	 /* conflict, the source wins: send; what is overwritten is the loser */
+	TWOWAY_LOSE,	 /* conflict, the target wins: send nothing; the other host sends it to us */
+};
+
+/* Same type, size, time and attributes; of two directories only the attributes count. */
+bool twoway_same(const struct twoway_state *a, const struct twoway_state *b, enum twoway_times times);
+
+/* The decision. Conflicts: something beats a deletion, a directory beats what is none, the newer mtime wins, then the
+ * larger size, then the larger attr; never undecided, and the same on both hosts. */
+enum twoway_action twoway_decide(const struct twoway_state *source, const struct twoway_state *target,
+				 const struct twoway_state *archive, enum twoway_times times);
+
+/* The word for logs. */
+const char *twoway_action_name(enum twoway_action a);
+
+#endif

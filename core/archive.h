@@ -3,9 +3,9 @@
  * stateDir. Only bidirectional syncs have one; the worker that carries the sync's batches opens it.
  *
  * Order matters: a state is noted when the target has passed its commit point, never before, since an entry that equals
- * the source means "not ours, send nothing". Notes are gathered and written as one transaction by archive_commit, behind
- * the batch they belong to. A crash in between loses notes, which costs a look (or, at worst, a deleted file that comes
- * back), never a change. Calls block on the local disk only.
+ * the source means "not ours, send nothing". Notes are gathered and written as one transaction by archive_commit,
+ * behind the batch they belong to. A crash in between loses notes, which costs a look (or, at worst, a deleted file
+ * that comes back), never a change. Calls block on the local disk only.
  */
 #ifndef FANSYNCD_CORE_ARCHIVE_H
 #define FANSYNCD_CORE_ARCHIVE_H

@@ -15,8 +15,6 @@
 #include "transports/rsync_passes.h"
 
 #define LIST_MAX (256u * 1024 * 1024)
-/* Names at the top of the tree that are told apart by rules; more of them take a process of their own. */
-#define ROOT_RULES_MAX 64u
 #define VERSION_MIN 30100u
 #define VERSION_FINE 30103u
 #define VERSION_ASKS 30200u
@@ -250,23 +248,35 @@ static unsigned lane_of(struct rsync_session *s, const struct transport_item *it
 	return doubtful(s, item) ? 1 : 0;
 }
 
-/* Two lanes become one where that costs nothing: directories, links and deletions need no lane of their own. The plain
- * lane goes last: it has the directories, whose times the other lanes change. */
+/* Which lane the plain one goes with, where that costs nothing; its own otherwise. Directories, links and deletions
+ * need no content compared; directories and deletions may go with --force, which removes what the session would remove
+ * after a second look anyway. The lane that holds the directories goes last: the others change their times. */
+static unsigned plain_goes_with(struct rsync_session *s)
+{
+	const struct transport_work *w = s->work;
+	size_t n_lane[3] = { 0 }, files = 0, others = 0;
+
+	for (size_t i = 0; i < w->n_items; i++) {
+		unsigned lane = lane_of(s, &w->items[i]);
+		enum look look = w->items[i].look;
+
+		n_lane[lane]++;
+		files += lane == 0 && look == LOOK_FILE ? 1 : 0;
+		others += lane == 0 && look != LOOK_DIR && look != LOOK_ABSENT ? 1 : 0;
+	}
+	if (n_lane[1] > 0)
+		return files == 0 ? 1 : 0;
+	return n_lane[2] > 0 && others == 0 ? 2 : 0;
+}
+
 static bool plan_apply(struct rsync_session *s)
 {
 	static const unsigned lane_flags[3] = { 0, PASS_CHECKSUM, PASS_FORCE };
 	const struct transport_work *w = s->work;
-	size_t *idx = calloc(w->n_items, sizeof(*idx)), n_lane[3] = { 0 }, plain_files = 0;
-	bool ok = idx != NULL, join;
+	size_t *idx = calloc(w->n_items, sizeof(*idx));
+	unsigned plain = plain_goes_with(s);
+	bool ok = idx != NULL;
 
-	for (size_t i = 0; ok && i < w->n_items; i++) {
-		unsigned lane = lane_of(s, &w->items[i]);
-
-		n_lane[lane]++;
-		if (lane == 0)
-			plain_files += w->items[i].look == LOOK_FILE ? 1 : 0;
-	}
-	join = n_lane[1] > 0 && plain_files == 0;
 	/* What is pushed last runs first. */
 	for (unsigned lane = 0; ok && lane < 3; lane++) {
 		struct pass like = { .flags = lane_flags[lane], .max_delete = w->max_delete };
@@ -275,11 +285,10 @@ static bool plan_apply(struct rsync_session *s)
 		for (size_t i = 0; i < w->n_items; i++) {
 			unsigned of = lane_of(s, &w->items[i]);
 
-			if (of == lane || (join && lane == 1 && of == 0))
+			if ((of == 0 ? plain : of) == lane)
 				idx[n++] = i;
 		}
-		if (!(join && lane == 0))
-			ok = session_push(s, idx, n, &like);
+		ok = session_push(s, idx, n, &like);
 	}
 	free(idx);
 	return ok;
@@ -414,59 +423,27 @@ static int make_filter_file(struct rsync_session *s, struct err *err)
 	return n;
 }
 
-/* Without a rule rsync would list what the root holds, too. false: the root takes a process of its own. */
+static bool has_root(const struct rsync_session *s, const struct pass *p)
+{
+	return p->n > 0 && s->work->items[p->items[0]].len == 0;
+}
+
+/* Named alone, "." would bring what it holds. */
 static bool shield_root(struct rsync_session *s, struct pass *p)
 {
-	const char *last = NULL;
-	size_t last_len = 0;
-
-	for (size_t i = 1; i < p->n; i++) {
-		const struct transport_item *item = &s->work->items[p->items[i]];
-		const char *slash = memchr(item->path, '/', item->len);
-		size_t n = slash == NULL ? item->len : (size_t)(slash - item->path);
-
-		if (last != NULL && last_len == n && memcmp(last, item->path, n) == 0)
-			continue;
-		if (p->rules.n >= ROOT_RULES_MAX || !pass_add_rule(p, "+s ", item->path, n))
-			return false;
-		last = item->path;
-		last_len = n;
-	}
-	return add_rule_text(p, strdup("-s /*"));
+	return s->reconcile || p->n != 1 || !has_root(s, p) || p->rules.n > 0 || add_rule_text(p, strdup("-s /*"));
 }
 
-static void drop_rules(struct pass *p)
-{
-	for (size_t i = 0; i < p->rules.n; i++)
-		free(p->rules.v[i]);
-	p->rules.n = 0;
-}
-
-static bool prepare_root(struct rsync_session *s, struct pass *p)
-{
-	struct pass *head = s->passes;
-
-	if (s->reconcile || p->n == 0 || s->work->items[p->items[0]].len != 0)
-		return true;
-	if (shield_root(s, p))
-		return true;
-	/* The root last, when all below is done: its own time is set then. */
-	drop_rules(p);
-	s->passes = NULL;
-	if (!session_push(s, p->items, 1, p)) {
-		s->passes = head;
-		return false;
-	}
-	s->passes->next = head;
-	memmove(p->items, p->items + 1, --p->n * sizeof(*p->items));
-	return true;
-}
-
+/* A leading "./" adds the root as the directory that it is, without what it holds. */
 static bool list_items(struct rsync_session *s, const struct pass *p, struct buf *list)
 {
-	for (size_t i = 0; i < p->n; i++) {
+	bool implied = !s->reconcile && p->n > 1 && has_root(s, p);
+
+	for (size_t i = implied ? 1 : 0; i < p->n; i++) {
 		const struct transport_item *item = &s->work->items[p->items[i]];
 
+		if (implied && i == 1)
+			(void)buf_add_str(list, "./");
 		(void)buf_add(list, item->len == 0 ? "." : item->path, item->len == 0 ? 1 : item->len);
 		(void)buf_add_byte(list, '\0');
 	}
@@ -501,7 +478,7 @@ static void run_pass(struct rsync_session *s, struct pass *p)
 		}
 		job.filter_file = s->filter_file;
 	}
-	if (!prepare_root(s, p) || !list_items(s, p, &list)) {
+	if (!shield_root(s, p) || !list_items(s, p, &list)) {
 		buf_done(&list);
 		out_of_memory(s);
 		return;
@@ -563,6 +540,12 @@ static void show_progress(struct rsync_session *s, const struct rsync_event *ev)
 	s->env->progress(s->env->ctx, &p);
 }
 
+/* A directory that was named is one deletion, with all that was in it. What a comparison finds was not named. */
+static bool is_counted_deletion(const struct rsync_session *s, const struct rsync_event *ev)
+{
+	return s->reconcile || rsync_item_find(s->work, ev->name, ev->len) != SIZE_MAX;
+}
+
 static void count(struct rsync_session *s, const struct rsync_event *ev)
 {
 	bool dry = s->env->opt->rsync.dry_run || (s->running != NULL && (s->running->flags & PASS_COUNT) != 0);
@@ -571,7 +554,7 @@ static void count(struct rsync_session *s, const struct rsync_event *ev)
 		s->deleted_now++;
 	if (dry)
 		return;
-	if (ev->kind == RSYNC_DELETED)
+	if (ev->kind == RSYNC_DELETED && is_counted_deletion(s, ev))
 		s->env->counters->deletions++;
 	if (ev->kind == RSYNC_SENT) {
 		s->env->counters->files_sent++;

@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 
 #include "core/batch.h"
+#include "core/entry.h"
 #include "core/err.h"
 #include "core/loop.h"
 #include "core/options.h"
@@ -36,22 +37,12 @@ enum transport_cap {
 	TRANSPORT_HOST = 1u << 5,	  /* host and targetdir are required instead of target */
 };
 
-/* What the worker saw of a path when it looked, just before apply. */
-enum look {
-	LOOK_NONE = 0,
-	LOOK_ABSENT,
-	LOOK_DIR,
-	LOOK_FILE,
-	LOOK_SYMLINK,
-	LOOK_SPECIAL, /* FIFO, socket, device */
-};
-
 struct transport_item {
 	const char *path; /* relative to the source, valid until finished or down */
 	size_t len;
 	unsigned flags; /* enum mark_flag */
 	uint32_t tries;
-	enum look look;
+	enum look look; /* what the worker saw, just before */
 	struct stat st; /* valid unless ABSENT */
 };
 

@@ -4,6 +4,11 @@
  * For each path three states are compared: what the source has now, what the target has now, and what both were last
  * known to agree on (core/archive.h). Nothing here depends on guessing who made a change. Both hosts run the same
  * function with source and target exchanged, so of a conflict both must name the same winner.
+ *
+ * A host only ever sends; what it yields (THEIRS, LOSE) is for the other one to send. Each keeps an archive of its own,
+ * and these may disagree: what arrived at a host and was changed there before the host had noted it is known as agreed
+ * to the sender alone. Then both yield. twoway_asks is the way out: the host that yields makes the other's state a new
+ * one.
  */
 #ifndef FANSYNCD_CORE_TWOWAY_H
 #define FANSYNCD_CORE_TWOWAY_H
@@ -11,19 +16,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/transport.h"
+#include "core/entry.h"
 
 /* One path on one side, as far as a decision looks at it. A path that is not in the archive is LOOK_ABSENT: "both were
  * without it" and "nothing is known" ask for the same actions. */
 struct twoway_state {
 	enum look look;	  /* LOOK_ABSENT: the rest is 0 */
-	int64_t size;	  /* files; length of a symlink's text */
-	int64_t mtime_ns; /* files and symlinks; 0 for directories, whose times follow from their entries */
-	uint64_t attr;	  /* hash of what else is mirrored: permissions, owner and group by name, a symlink's text, a
-			     device's number; 0 when nothing of that is */
+	int64_t size;	  /* files; length of a symlink's text; otherwise 0 */
+	int64_t mtime_ns; /* files, symlinks where their times are mirrored; 0 for directories, whose times follow from
+			     their entries, and for special files */
+	uint64_t attr;	  /* hash of what else is mirrored: permissions, owner and group by name, a symlink's text; 0
+			     when nothing of that is */
 };
 
-/* At what resolution times may be compared: a target that keeps whole seconds (SFTP, a `stat` without fractions). */
+/* At what resolution the target's times may be compared: one that keeps whole seconds (SFTP, a `stat` without
+ * fractions). The source and the archive always have nanoseconds. */
 enum twoway_times { TWOWAY_NANOSECONDS = 0, TWOWAY_SECONDS };
 
 enum twoway_action {
@@ -39,10 +46,22 @@ enum twoway_action {
 /* Same type, size, time and attributes; of two directories only the attributes count. */
 bool twoway_same(const struct twoway_state *a, const struct twoway_state *b, enum twoway_times times);
 
-/* The decision. Conflicts: something beats a deletion, a directory beats what is none, the newer mtime wins, then the
- * larger size, then the larger attr; never undecided, and the same on both hosts. */
+/* Whether `a` wins a conflict with `b`, which is not the same: something beats a deletion, a directory beats what is
+ * none, a file or symlink a special file; then the newer mtime, the larger size, the larger attr, the type. Never true
+ * both ways, never false both ways.
+ */
+bool twoway_beats(const struct twoway_state *a, const struct twoway_state *b, enum twoway_times times);
+
+/* The decision. */
 enum twoway_action twoway_decide(const struct twoway_state *source, const struct twoway_state *target,
 				 const struct twoway_state *archive, enum twoway_times times);
+
+/* After how many looks that yielded, with pauses between them, a host asks. */
+#define TWOWAY_ASK_LOOKS 3
+/* Whether a host that has yielded `looks` times should ask the other one to send: `target` is then given an mtime that
+ * is newer by the least that `times` can tell (*mtime_ns). To the other host that is an edit, which it sends. */
+bool twoway_asks(enum twoway_action a, unsigned looks, const struct twoway_state *target, enum twoway_times times,
+		 int64_t *mtime_ns);
 
 /* The word for logs. */
 const char *twoway_action_name(enum twoway_action a);

@@ -30,7 +30,7 @@ CLOEXEC = {
 # Where a process may end: the composition root; a child between fork and exec uses _exit.
 EXIT_ALLOWED = ("core/main.c",)
 PURE_BANNED = ("fopen", "printf", "fprintf", "puts", "time", "clock_gettime", "getenv", "perror")
-PURE = re.compile(r"core/(batch|buf|changeset|err|filter|path|policy|wire)(_\w+)?\.c$")
+PURE = re.compile(r"core/(batch|buf|changeset|err|filter|path|policy|twoway|wire)(_\w+)?\.c$")
 
 CALL = re.compile(r"(?<![\w.>])([A-Za-z_]\w*)\s*\(")
 UNFINISHED = re.compile(r"\b(T" r"ODO|F" r"IXME|X" r"XX|H" r"ACK|st" r"ubs?|not im" r"plemented|unim" r"plemented)\b")

@@ -33,7 +33,7 @@ LIBRARY = {
 FAMILIES = ("rsyncssh", "direct", "sftp", "tcp", "receiver", "null")
 FAMILY_GUESTS = {"tcp": ("receiver",)}
 
-PURE = ("batch", "buf", "changeset", "err", "filter", "path", "policy", "wire")
+PURE = ("batch", "buf", "changeset", "err", "filter", "path", "policy", "twoway", "wire")
 PURE_SYSTEM = {
     "assert.h", "ctype.h", "errno.h", "inttypes.h", "limits.h", "stdalign.h", "stdarg.h", "stdbool.h", "stddef.h",
     "stdint.h", "stdio.h", "stdlib.h", "string.h", "sys/types.h", "sys/stat.h",

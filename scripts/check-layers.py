@@ -27,6 +27,7 @@ LIBRARY = {
     "openssl/*": ("transports/tcp*.c", "transports/receiver*.c", "transports/tls*.c"),
     "librsync.h": ("transports/tcp*.c", "transports/receiver*.c", "transports/delta*.c"),
     "sqlite3.h": ("core/archive*.c",),
+    "xxhash.h": ("transports/*.c",),
 }
 
 # Headers of these families are for the files of the family (and who is named); the rest of transports/ is shared.

@@ -2,7 +2,7 @@
 # Installs what is missing (Debian, as root), or says what to install: deps.sh build|all
 # build: what `make` and `make run` need; all: what `make test` and the checks need as well.
 set -eu
-build='gcc libc6-dev make pkg-config libconfig-dev libsqlite3-dev rsync openssh-client'
+build='gcc libc6-dev make pkg-config libconfig-dev libsqlite3-dev libxxhash-dev rsync openssh-client'
 tests='acl attr bash binutils btrfs-progs busybox clang clang-format clang-tidy cppcheck e2fsprogs git iproute2 libcap2-bin
 	libclang-rt-dev libcmocka-dev man-db mount openssh-server procps python3 shellcheck strace util-linux valgrind
 	xfsprogs'

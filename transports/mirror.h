@@ -1,0 +1,60 @@
+/*
+ * mirror.h - the mirroring engine: carries a transport's work from a source end to a target end (fileops.h).
+ *
+ * It owns every rule of how a target is changed, once for all native transports: temp file in the same directory and
+ * atomic replace; parents before children, deletions depth first; types that change; read-only directories; owner,
+ * mode, times in their order, directories' times last; files that change while they are read; hard links, symlinks,
+ * nodes, holes, extended attributes; what is equal is not written; what is protected, or not read completely on the
+ * source, is not deleted; left-overs of a killed run are removed.
+ *
+ * Items of a work are state machines (tasks); up to `width` of them are under way. With an end that answers at once a
+ * task runs through without ever being queued. A work is begun and settled from the loop, never from within
+ * mirror_start. Blocks as the ends do.
+ *
+ * How a transport uses it: in `open` it makes its ends (it may connect later) and mirror_new; in apply and reconcile it
+ * calls mirror_start once the ends are usable; when the target end breaks it calls mirror_down from the loop; in
+ * `close` it releases its ends (which drops pending operations without callbacks), then calls mirror_free.
+ */
+#ifndef FANSYNCD_TRANSPORTS_MIRROR_H
+#define FANSYNCD_TRANSPORTS_MIRROR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/transport.h"
+#include "transports/fileops.h"
+
+struct mirror;
+
+/* What a kind of target can't do, for mirror_validate. */
+enum mirror_lack {
+	MIRROR_NO_XATTRS = 1u << 0,   /* acls, xattrs */
+	MIRROR_NO_NODES = 1u << 1,    /* devices, specials: refused when asked for by name, left out of archive */
+	MIRROR_NO_COMPRESS = 1u << 2, /* compress */
+	MIRROR_NO_NAMES = 1u << 3,    /* owners travel as numbers only: numeric_ids is implied */
+};
+
+/* Refuse what native transports don't do, with a message that names the key; complete what depends on others. */
+int mirror_validate(struct sync_options *opt, unsigned lacks, struct err *err);
+
+struct mirror_setup {
+	const struct transport_env *env;   /* outlives the engine */
+	struct fileops_end source, target; /* copied; `caps` may be set later by mirror_caps */
+	unsigned width;	     /* items under way at once: 1 for ends that answer at once, some hundreds over a network */
+	unsigned width_dirs; /* directories that a reconcile reads ahead at once: 1, or some tens */
+	uint32_t tag;	     /* temp_name.h */
+};
+
+/* NULL when out of memory. */
+struct mirror *mirror_new(const struct mirror_setup *setup, struct err *err);
+/* Once a connection is there and says what it can do. Not while a work is under way. */
+void mirror_caps(struct mirror *m, unsigned source_caps, unsigned target_caps);
+/* Carry a work; env->finished (or down) follows, from the loop. At most one at a time. -1: not taken. */
+int mirror_start(struct mirror *m, const struct transport_work *work, bool reconcile, struct err *err);
+/* The target end is lost. Everything under way is forgotten: no operation of it may call back any more. env->down is
+ * called before this returns if a work was under way. From the loop only. */
+void mirror_down(struct mirror *m, const struct err *why);
+bool mirror_busy(const struct mirror *m);
+void mirror_free(struct mirror *m);
+
+#endif

@@ -62,18 +62,18 @@ bool arglist_printf(struct arglist *a, const char *fmt, ...)
 	return take(a, text);
 }
 
+/* What `archive` stands for is in its members already, and which of them were given as false. */
 static void add_cluster(struct arglist *a, const struct rsync_options *r, bool one_file_system)
 {
-	bool ar = r->archive;
 	const struct {
 		char letter;
 		bool on;
 	} flags[] = {
-		{ 'l', r->links || ar },
-		{ 't', r->times || ar },
-		{ 'p', r->perms || ar },
-		{ 'o', r->owner || ar },
-		{ 'g', r->group || ar },
+		{ 'l', r->links },
+		{ 't', r->times },
+		{ 'p', r->perms },
+		{ 'o', r->owner },
+		{ 'g', r->group },
 		{ 'A', r->acls },
 		{ 'X', r->xattrs },
 		{ 'H', r->hard_links },
@@ -115,8 +115,8 @@ static void add_longs(struct arglist *a, const struct rsync_options *r)
 		const char *name;
 		bool on;
 	} words[] = {
-		{ "--devices", r->devices || r->archive },
-		{ "--specials", r->specials || r->archive },
+		{ "--devices", r->devices },
+		{ "--specials", r->specials },
 		{ "--append", r->append },
 		{ "--append-verify", r->append_verify },
 		{ "--copy-unsafe-links", r->copy_unsafe_links },

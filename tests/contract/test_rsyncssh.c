@@ -380,7 +380,8 @@ static void bench_start(struct bench *b, const char *name)
 	o->max_delete = -1;
 	o->filter = filter_new();
 	o->rsync.binary = b->words[2] = strdup("rsync");
-	o->rsync.archive = true;
+	o->rsync.links = o->rsync.times = o->rsync.perms = o->rsync.owner = o->rsync.group = true;
+	o->rsync.devices = o->rsync.specials = true;
 	o->ssh.binary = b->words[3] = strdup("ssh");
 	o->ssh.identity_file = b->words[4] = strdup(at("user"));
 	o->ssh.known_hosts_file = b->words[5] = strdup(at("known_hosts"));

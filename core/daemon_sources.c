@@ -255,7 +255,9 @@ static bool take_lock(struct member *m)
 		else
 			log_error("%s: %s", opt->name, err.text);
 	}
-	if (m->lock_fd < 0 && err.class != ERR_AGAIN)
+	if (m->lock_fd < 0 && err.class == ERR_AGAIN)
+		sync_held_up(m->sync);
+	else if (m->lock_fd < 0)
 		sync_source_lost(m->sync, err.text); /* to the status, and to who waits: this does not pass by itself */
 	return m->lock_fd >= 0;
 }

@@ -34,6 +34,7 @@ struct sync {
 	int root_fd; /* borrowed; -1: no source */
 	uint64_t root_dev, root_ino;
 	char *reason; /* why there is no source, or why the target is down */
+	bool held;    /* another process has its lock */
 	char *last_error;
 	int64_t last_error_real_ns, last_done_real_ns;
 
@@ -223,9 +224,13 @@ static void end_batch(struct sync *s)
 
 static void log_failure(struct sync *s, const char *path, size_t len, const char *why, uint32_t tries, bool given_up)
 {
-	char text[700];
+	char text[4096 + ERR_TEXT_MAX];
 
-	(void)snprintf(text, sizeof(text), "%.*s: %s", (int)(len < 4096 ? len : 4096), len == 0 ? "." : path, why);
+	/* Of a name that is too long the reason is still told. */
+	if (len == 0)
+		(void)snprintf(text, sizeof(text), ".: %s", why);
+	else
+		(void)snprintf(text, sizeof(text), "%.*s: %s", (int)(len < 4000 ? len : 4000), path, why);
 	note_error(s, text);
 	if (given_up)
 		log_error("%s: given up: %s", s->opt->name, text);
@@ -629,6 +634,7 @@ void sync_source_found(struct sync *s, int root_fd)
 	struct stat st;
 
 	s->root_fd = root_fd;
+	s->held = false;
 	if (fstat(root_fd, &st) < 0) {
 		s->root_fd = -1;
 		return;
@@ -642,8 +648,14 @@ void sync_source_found(struct sync *s, int root_fd)
 	changed(s);
 }
 
+void sync_held_up(struct sync *s)
+{
+	s->held = true;
+}
+
 void sync_source_lost(struct sync *s, const char *why)
 {
+	s->held = false;
 	s->root_fd = -1;
 	set_text(&s->reason, why);
 	note_error(s, why);
@@ -732,7 +744,7 @@ void sync_set_log_mask(struct sync *s, uint32_t mask)
 static enum sync_state state_of(const struct sync *s)
 {
 	if (s->root_fd < 0)
-		return SYNC_NO_SOURCE;
+		return s->held ? SYNC_WAITING : SYNC_NO_SOURCE;
 	if (s->batch != NULL)
 		return s->down_tries > 0 ? SYNC_DOWN : SYNC_SENDING;
 	if (s->down)
@@ -767,6 +779,8 @@ void sync_snapshot(const struct sync *s, struct sync_snapshot *out)
 	};
 	if (out->state == SYNC_NO_SOURCE || out->state == SYNC_DOWN)
 		out->reason = s->reason;
+	else if (s->held)
+		out->reason = "another fansyncd is at work on this sync";
 }
 
 void sync_list_pending(const struct sync *s, size_t max,

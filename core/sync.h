@@ -68,7 +68,7 @@ struct sync_counters {
 struct sync_snapshot {
 	const struct sync_options *opt;
 	enum sync_state state;
-	const char *reason; /* why NO_SOURCE or DOWN; NULL otherwise */
+	const char *reason; /* why NO_SOURCE or DOWN, or that another process holds the sync up; NULL otherwise */
 	bool first_done;    /* the first reconcile is over */
 	size_t pending, pending_renames, in_flight;
 	int64_t lag_ns;		   /* age of the oldest mark that is due or in flight; 0: none */
@@ -95,6 +95,8 @@ void sync_rebind(struct sync *s, const struct sync_options *opt);
  * and everything waits. */
 void sync_source_found(struct sync *s, int root_fd);
 void sync_source_lost(struct sync *s, const char *why);
+/* The source is there, but another process has this sync's lock: it is found (or lost) later. */
+void sync_held_up(struct sync *s);
 
 /* A watcher's record. `cause` etc. as change.h says. */
 void sync_record(struct sync *s, const struct change *c, uint64_t generation);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include "core/log.h"
 #include "core/path.h"
@@ -84,7 +85,8 @@ static struct err reason(struct rsync_session *s, const struct rsync_outcome *o)
 	const char *said = buf_str(&s->said);
 
 	err_set(&e, o->class == ERR_NONE ? ERR_IO : o->class, "%s (%s %d)%s%s", o->words,
-		o->fate == RSYNC_RETRY && o->code < 0 ? "status" : "rsync exit", o->code, said[0] == '\0' ? "" : ": ",
+		WIFSIGNALED(s->status) ? "signal" : "rsync exit",
+		WIFSIGNALED(s->status) ? WTERMSIG(s->status) : WEXITSTATUS(s->status), said[0] == '\0' ? "" : ": ",
 		said);
 	e.code = o->code;
 	return e;
@@ -445,9 +447,11 @@ static bool judge_reconcile(struct rsync_session *s, struct pass *p, const struc
 void session_judge(struct rsync_session *s, struct pass *p, int status)
 {
 	const struct rsync_outcome *o = rsync_outcome(status);
-	struct err why = reason(s, o);
+	struct err why;
 	bool ok = true;
 
+	s->status = status;
+	why = reason(s, o);
 	if (o->fate == RSYNC_DOWN || o->fate == RSYNC_CONFIG || (o->fate == RSYNC_PARTIAL && s->no_space)) {
 		if (s->no_space)
 			why.class = ERR_NOSPACE;

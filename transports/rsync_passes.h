@@ -71,6 +71,7 @@ struct rsync_session {
 	struct pass *passes;
 	struct pass *running;
 	unsigned runs;
+	int status; /* wait status of the run that ended last */
 	/* The run under way. */
 	struct note *notes;
 	size_t n_notes, notes_cap;

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from fansync import Daemon, Failure, await_fact, expect_equal, kill, main
+from fansync import Daemon, Failure, await_fact, children, expect_equal, kill, main
 
 
 def expect(condition, what):
@@ -67,6 +67,25 @@ def worker_ends_after_the_target_was_down(place):
         d.stop()
 
 
+def killed_rsync_is_named(place):
+    """The log says which signal it was, and of the root it says "."."""
+    a, ta = dirs(place, "a", "ta")
+    d = Daemon(place, "sync = ( %s );" % with_binary(sync("one", a, ta), place)).start()
+    try:
+        put(place + "/hang")
+        put(a + "/f")
+        await_fact(lambda: os.path.exists(place + "/hanging"), 20, "a batch under way")
+        os.unlink(place + "/hang")
+        for pid in children(d.sync("one")["worker_pid"]):
+            kill(pid, signal.SIGKILL)
+        d.wait()
+        expect_equal(a, ta)
+        expect("one: will be tried again: f: rsync was killed by a signal (signal 9)" in d.log(), d.tail())
+        expect("one: will be tried again: .: " in d.log(), d.tail())
+    finally:
+        d.stop()
+
+
 def a_lock_holds_up_one_sync_only(place):
     a, ta, tb, state = dirs(place, "a", "ta", "tb", "state")
     put(a + "/f")
@@ -78,6 +97,8 @@ def a_lock_holds_up_one_sync_only(place):
             d.client("--wait", "--timeout", "30", "--only", "two")
             expect_equal(a, tb)
             expect(not os.path.exists(ta + "/f"), "a sync ran without its lock")
+            one = d.sync("one")
+            expect(one["state"] == "waiting" and "another fansyncd" in one["reason"], "state: %s" % one)
             lock.close()
             d.wait()
             expect_equal(a, ta)
@@ -208,7 +229,7 @@ def refused_deletions_stay_named(place):
         d.stop()
 
 
-main([worker_ends_after_the_target_was_down, a_lock_holds_up_one_sync_only, reload_with_another_state_directory,
+main([worker_ends_after_the_target_was_down, killed_rsync_is_named, a_lock_holds_up_one_sync_only, reload_with_another_state_directory,
       idle_worker_ends, a_busy_sync_leaves_slots_to_others,
       reload_adds_a_sync_that_fails, a_lock_that_cannot_be_made, own_files_are_no_work,
       refused_deletions_stay_named])

@@ -165,6 +165,29 @@ static int take_argument(struct app *app, int left, char *const *argv)
 	return n;
 }
 
+/* An option that would have no effect is a slip of the pen: not to start a daemon for `--only NAME`, say. */
+static int check_own(const struct app *app)
+{
+	bool sync_now = app->mode == MODE_SYNC_NOW, wait = app->mode == MODE_WAIT;
+	const struct {
+		const char *name, *modes;
+		bool given, fits;
+	} own[] = {
+		{ "only", "--sync-now or --wait", app->only.n > 0, sync_now || wait },
+		{ "timeout", "--wait", app->timeout != NULL, wait },
+		{ "json", "--sync-now or --status", app->json, sync_now || app->mode == MODE_STATUS },
+		{ "quiet", "--sync-now", app->quiet, sync_now },
+		{ "allow-delete", "--sync-now", app->allow_delete, sync_now },
+	};
+
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+		if (own[i].given && !own[i].fits && app->mode < MODE_HELP) {
+			(void)fprintf(stderr, "fansyncd: --%s goes with %s\n", own[i].name, own[i].modes);
+			return -1;
+		}
+	return 0;
+}
+
 static int parse_command_line(struct app *app, int argc, char *const *argv)
 {
 	for (int i = 1; i < argc;) {
@@ -174,6 +197,8 @@ static int parse_command_line(struct app *app, int argc, char *const *argv)
 			return -1;
 		i += n;
 	}
+	if (check_own(app) < 0)
+		return -1;
 	if (config_cli_has_syncs(app->cli) && app->config_path != NULL) {
 		(void)fprintf(stderr, "fansyncd: syncs come from %s or from the command line, not from both\n",
 			      app->config_path);

@@ -235,6 +235,11 @@ def lsyncd_command_line(place):
     expect(b"fansyncd " in run(BINARY, "-version").stdout, "-version")
     expect(b"-delay" in run(BINARY, "-help").stdout, "-help")
     expect(b"maxDelays" in run(BINARY, "--help-config").stdout, "--help-config")
+    for words in (["--only", "one"], ["--json"], ["--allow-delete"], ["--quiet"], ["--status", "--only", "one"],
+                  ["--timeout", "5"]):
+        bad = run(BINARY, *words, "-pidfile", place + "/pid", "-rsync", a, ta, check=False)
+        expect(bad.returncode == 255 and b"goes with" in bad.stderr, "%s: %d %r" % (words, bad.returncode, bad.stderr))
+        expect(not os.path.exists(place + "/pid"), "%s started a daemon" % words)
     bad = run(BINARY, "-nonsense", check=False)
     expect(bad.returncode == 255 and b"nonsense" in bad.stderr, "an unknown option")
 

@@ -271,6 +271,8 @@ static int make_absolute(struct config_run *run, struct config_draft *d, const c
 	if (abs == NULL) {
 		d->broken = true;
 		config_error(run, config_draft_place(d, key, SECTION_SYNC), "%s: %s", key, err.text);
+		free(*path); /* nothing that follows can compare it */
+		*path = NULL;
 		return -1;
 	}
 	if (**path != '/' && config_draft_place(d, key, SECTION_SYNC).line > 0)
@@ -332,6 +334,17 @@ static void check_values(struct config_run *run, struct sync_options *s, struct 
 			   "retryMin: larger than retryMax");
 }
 
+/* lsyncd's keys that are accepted, and why they change nothing. */
+static void check_rsync_keys(struct config_run *run, const struct sync_options *s, struct config_draft *d)
+{
+	if (!s->rsync.protect_args)
+		config_warn(run, config_draft_place(d, "protect_args", SECTION_RSYNC),
+			    "protect_args = false is ignored: no shell may interpret a name");
+	if (s->rsync.quiet)
+		config_warn(run, config_draft_place(d, "quiet", SECTION_RSYNC),
+			    "quiet is ignored: what rsync says is read, and only shown by the log category Exec");
+}
+
 static void validate(struct config_run *run, struct sync_options *s, struct config_draft *d)
 {
 	struct err err = ERR_INIT;
@@ -356,10 +369,11 @@ void config_finish_sync(struct config_run *run, size_t i)
 		config_cli_apply_sync(run->env->cli, run, s, d);
 	check_source(run, s, d);
 	check_values(run, s, d);
+	check_rsync_keys(run, s, d);
 	if (run->env->check_paths)
 		check_files(run, s, d);
-	if (config_rules_build(run, s, d) != 0)
-		d->broken = true;
+	d->bad_rules = config_rules_build(run, s, d) != 0;
+	d->broken = d->broken || d->bad_rules;
 	if (d->transport == NULL) {
 		unknown_transport(run, s, d);
 		return;

@@ -145,7 +145,8 @@ struct config_draft {
 	const struct transport *transport;
 	char *resolved; /* the target in the form in which targets are compared; NULL if it could not be made */
 	bool local;	/* `resolved` is a directory of this host */
-	bool broken;	/* an error was found: checks that build on it are left out */
+	bool broken;	/* an error was found: the transport is not asked about it */
+	bool bad_rules; /* the filter is not what was meant: nothing is concluded from it */
 };
 
 struct config_run {

@@ -57,7 +57,7 @@ static void resolve(struct config_run *run, const struct sync_options *s, struct
 {
 	struct err err = ERR_INIT;
 
-	if (d->broken || (s->target == NULL && (s->host == NULL || s->targetdir == NULL)))
+	if (d->transport == NULL || (s->target == NULL && (s->host == NULL || s->targetdir == NULL)))
 		return;
 	if (!d->local) {
 		d->resolved = remote_form(s);
@@ -115,11 +115,13 @@ static void check_pair(struct config_run *run, size_t i, size_t j)
 	if (strcmp(da->resolved, db->resolved) == 0)
 		config_error(run, at, "two syncs write to one target, %s; the other is at %s:%d", db->resolved, a->file,
 			     a->line);
-	else if (da->local && within(db->resolved, da->resolved) && !left_alone(a, da->resolved, db->resolved))
+	else if (da->local && !da->bad_rules && within(db->resolved, da->resolved) &&
+		 !left_alone(a, da->resolved, db->resolved))
 		config_error(run, at,
 			     "target %s lies inside the target of the sync at %s:%d, which does not exclude it",
 			     b->target, a->file, a->line);
-	else if (da->local && within(da->resolved, db->resolved) && !left_alone(b, db->resolved, da->resolved))
+	else if (da->local && !db->bad_rules && within(da->resolved, db->resolved) &&
+		 !left_alone(b, db->resolved, da->resolved))
 		config_error(run, at, "target %s holds the target of the sync at %s:%d and does not exclude it",
 			     b->target, a->file, a->line);
 }

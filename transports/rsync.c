@@ -34,6 +34,9 @@ static int validate(struct sync_options *opt, struct err *err)
 		return err_set(err, ERR_CONFIG,
 			       "target: \"%s\" looks like a host: use transport = \"rsyncssh\" with host and targetdir",
 			       opt->target);
+	if (!is_daemon(opt->target) && opt->rsync.password_file != NULL)
+		return err_set(err, ERR_CONFIG, "rsync.password_file is for an rsync daemon, and \"%s\" is none",
+			       opt->target);
 	return 0;
 }
 

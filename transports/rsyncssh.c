@@ -165,6 +165,9 @@ static int validate(struct sync_options *opt, struct err *err)
 
 	if (opt->host == NULL || opt->targetdir == NULL)
 		return err_set(err, ERR_CONFIG, "host and targetdir are required");
+	if (opt->rsync.password_file != NULL)
+		return err_set(err, ERR_CONFIG,
+			       "rsync.password_file is for an rsync daemon: log in with a key (ssh.identityFile)");
 	if (check_host(opt->host, err) < 0 || check_dir(opt->targetdir, err) < 0 ||
 	    check_prefix(&opt->ssh.remote_prefix, err) < 0)
 		return -1;

@@ -365,6 +365,12 @@ static void test_all_errors(void **state)
 		"t.conf:13: delete: \"never\" is none of true, false, startup, running\n"
 		"t.conf:6: source is missing\n"
 		"t.conf:10: unknown transport \"nfs\"; there are rsync, rsyncssh, direct, sftp\n");
+	refused("sync = ( { transport = \"rsync\"; source = \"/a\";\n target = \"/a/b\";\n filter = \"% x\"; },\n"
+		"{ transport = \"rsync\"; source = \"/c\"; name = \"-x\"; target = \"/a/b\"; } );",
+		"t.conf:3: filter: filter rule \"% x\": not a kind of rule that rsync knows\n"
+		"t.conf:4: name: must not begin with a dot or a dash\n"
+		"t.conf:2: target /a/b lies inside its own source /a\n"
+		"t.conf:4: two syncs write to one target, /a/b; the other is at t.conf:1\n");
 }
 
 /* Above a limit they are counted. */
@@ -477,6 +483,14 @@ static void test_ignored(void **state)
 	       "t.conf:9: maxProcesses: a sync has one worker, which sends any number of changes together\n");
 }
 
+static void test_without_effect(void **state)
+{
+	(void)state;
+	warned(ONE(RSYNC "rsync = {\n quiet = true;\n protect_args = false; };"),
+	       "t.conf:3: protect_args = false is ignored: no shell may interpret a name\n"
+	       "t.conf:2: quiet is ignored: what rsync says is read, and only shown by the log category Exec\n");
+}
+
 /* cvs_exclude becomes rules behind all others, and no option for rsync is left. */
 static void test_cvs_exclude(void **state)
 {
@@ -509,6 +523,7 @@ int main(void)
 		cmocka_unit_test(test_long_socket),	 cmocka_unit_test(test_target_in_source),
 		cmocka_unit_test(test_one_target),	 cmocka_unit_test(test_one_name),
 		cmocka_unit_test(test_ignored),		 cmocka_unit_test(test_cvs_exclude),
+		cmocka_unit_test(test_without_effect),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -584,6 +584,7 @@ static int set_up(struct daemon *d, struct err *err)
 	d->env = (struct sync_env){
 		.loop = d->loop,
 		.runtime_root = d->runtime_root,
+		.state_dir = d->state_dir,
 		.config_text = env_config_text,
 		.drain = env_drain,
 		.slot_take = env_slot_take,

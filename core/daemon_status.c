@@ -51,7 +51,7 @@ struct counter_row {
 	const char *name;
 	uint64_t value;
 };
-#define COUNTER_ROWS 15u
+#define COUNTER_ROWS 16u
 
 static void counter_rows(const struct sync_snapshot *s, uint64_t events, struct counter_row rows[COUNTER_ROWS])
 {
@@ -72,6 +72,7 @@ static void counter_rows(const struct sync_snapshot *s, uint64_t events, struct 
 		{ "worker_restarts", c->worker_restarts },
 		{ "handshakes", c->handshakes },
 		{ "processes", c->processes },
+		{ "conflicts", c->conflicts },
 	};
 
 	memcpy(rows, all, sizeof(all));

@@ -20,16 +20,9 @@ bool intake_path_rules(const struct filter *f)
 	return false;
 }
 
-static bool is_temp(const char *path, size_t len)
-{
-	size_t base = path_base(path, len);
-
-	return path_is_temp(path + base, len - base);
-}
-
 static bool wanted(const struct intake *in, const char *path, size_t len, bool is_dir)
 {
-	return !is_temp(path, len) && filter_includes(in->filter, path, len, is_dir);
+	return !path_has_temp(path, len) && filter_includes(in->filter, path, len, is_dir);
 }
 
 static size_t one(struct intake_record *out, const struct change *c)
@@ -40,7 +33,7 @@ static size_t one(struct intake_record *out, const struct change *c)
 
 static size_t take_delete(const struct intake *in, const struct change *c, struct intake_record *out)
 {
-	if (is_temp(c->path, c->path_len) ||
+	if (path_has_temp(c->path, c->path_len) ||
 	    filter_protects(in->filter, c->path, c->path_len, c->is_dir, in->delete_excluded))
 		return 0;
 	return one(out, c);
@@ -119,7 +112,10 @@ size_t intake(const struct intake *in, const struct change *c, int64_t now_ns, b
 	case CHANGE_RENAME:
 		return take_rename(in, c, out);
 	case CHANGE_RECONCILE:
-		return c->path_len > 0 && filter_excludes_subtree(in->filter, c->path, c->path_len) ? 0 : one(out, c);
+		return c->path_len > 0 && (filter_excludes_subtree(in->filter, c->path, c->path_len) ||
+					   path_has_temp(c->path, c->path_len))
+			       ? 0
+			       : one(out, c);
 	case CHANGE_NONE:
 		break;
 	}

@@ -82,6 +82,20 @@ bool path_is_temp(const char *name, size_t len)
 	return len >= n && memcmp(name + len - n, suffix, n) == 0;
 }
 
+bool path_has_temp(const char *p, size_t len)
+{
+	while (len > 0) {
+		const char *slash = memchr(p, '/', len);
+		size_t n = slash == NULL ? len : (size_t)(slash - p);
+
+		if (path_is_temp(p, n))
+			return true;
+		p += slash == NULL ? n : n + 1;
+		len -= slash == NULL ? n : n + 1;
+	}
+	return false;
+}
+
 bool path_like_rsync_temp(const char *name, size_t len)
 {
 	if (len < 9 || name[0] != '.' || name[len - 7] != '.')

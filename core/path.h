@@ -29,6 +29,8 @@ int path_compare(const char *a, size_t alen, const char *b, size_t blen);
 /* Whether the name is one of our own temporary files (PATH_TEMP_SUFFIX), which are never mirrored. */
 #define PATH_TEMP_SUFFIX ".fansyncd~tmp"
 bool path_is_temp(const char *name, size_t len);
+/* Whether any component of the path is. */
+bool path_has_temp(const char *p, size_t len);
 /* Whether the name looks like rsync's temp file (.NAME.XXXXXX, six letters or digits). */
 bool path_like_rsync_temp(const char *name, size_t len);
 

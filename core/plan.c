@@ -77,7 +77,7 @@ static void add_parent(struct maker *m, enum plan_step step, const char *path, s
 	enum look look;
 	struct stat st;
 
-	if (!m->in->dir_times || len == 0 ||
+	if (!m->in->dir_times || m->in->bidirectional || len == 0 ||
 	    (last->known && last->len == n && (n == 0 || memcmp(last->path, path, n) == 0)))
 		return;
 	*last = (struct known_parent){ path, n, true };
@@ -117,8 +117,9 @@ static bool is_protected(const struct maker *m, const struct batch_item *b)
 static void plan_absent(struct maker *m, size_t i)
 {
 	const struct batch_item *b = &m->in->batch->items[i];
+	bool born = (b->flags & MARK_BORN) != 0 && !m->in->bidirectional;
 
-	if ((b->flags & MARK_BORN) != 0 || (b->flags & (MARK_NAME | MARK_RECURSIVE)) == 0) {
+	if (born || (b->flags & (MARK_NAME | MARK_RECURSIVE)) == 0) {
 		settle(m, i, VERDICT_GONE, NULL);
 		if ((b->flags & MARK_NAME) != 0)
 			add_parent(m, PLAN_APPLY, b->path, b->len);
@@ -130,7 +131,8 @@ static void plan_absent(struct maker *m, size_t i)
 	}
 	if (add_item(m, &m->p->part[PLAN_APPLY], i, LOOK_ABSENT, NULL) == NULL)
 		return;
-	cover_with(m, &m->p->part[PLAN_APPLY], i);
+	if (!m->in->bidirectional)
+		cover_with(m, &m->p->part[PLAN_APPLY], i);
 	add_parent(m, PLAN_APPLY, b->path, b->len);
 }
 
@@ -198,7 +200,9 @@ static void plan_item(struct maker *m, size_t i)
 		return;
 	}
 	m->cover_part = NULL;
-	if (m->in->look(m->in->ctx, b->path, b->len, &look, &st, &err) < 0)
+	if (path_has_temp(b->path, b->len))
+		settle(m, i, VERDICT_DONE, NULL);
+	else if (m->in->look(m->in->ctx, b->path, b->len, &look, &st, &err) < 0)
 		settle(m, i, VERDICT_RETRY, &err);
 	else if (look == LOOK_ABSENT)
 		plan_absent(m, i);

@@ -10,7 +10,12 @@
  *  - what the filter does not include is not sent, what it protects is not deleted;
  *  - a recursive mark on a directory is a reconcile, which covers all items below; on anything else a plain one;
  *  - a file with several names (hard links) is sent under all of them: the kernel reports one;
- *  - a directory in which something came, went or was replaced is sent too, for its own mtime.
+ *  - a directory in which something came, went or was replaced is sent too, for its own mtime;
+ *  - nothing below one of our own temporary names is mirrored.
+ *
+ * In a bidirectional sync each absent path that is marked is listed, since each is compared with the target on its own;
+ * what came and went again is looked at, too, since it may have come from the target; and a directory's times follow
+ * from its entries on either side: they are set when it is made, and are no change.
  */
 #ifndef FANSYNCD_CORE_PLAN_H
 #define FANSYNCD_CORE_PLAN_H
@@ -50,6 +55,7 @@ struct plan_input {
 	unsigned caps;	    /* of the transport */
 	bool delete_excluded;
 	bool dir_times; /* directories' mtimes are mirrored */
+	bool bidirectional;
 	int (*look)(void *ctx, const char *path, size_t len, enum look *out, struct stat *st, struct err *err);
 	/* Call `add` for each other name of a file that has several; may be NULL. The paths live as long as the plan.
 	 */

@@ -410,6 +410,7 @@ static void add_counters(struct sync *s)
 	s->counters.renames = a->renames_carried + b->renames_carried;
 	s->counters.handshakes = a->handshakes + b->handshakes;
 	s->counters.processes = a->processes + b->processes;
+	s->counters.conflicts = a->conflicts + b->conflicts;
 }
 
 static void on_counters(void *ctx, const struct wire_counters *c)
@@ -426,9 +427,9 @@ static void on_ended(void *ctx, const char *how)
 	char text[200];
 
 	s->worker_ended = true;
-	s->worker_base =
-		(struct wire_counters){ s->counters.files_sent, s->counters.bytes,	s->counters.deletions,
-					s->counters.renames,	s->counters.handshakes, s->counters.processes };
+	s->worker_base = (struct wire_counters){ s->counters.files_sent, s->counters.bytes,	 s->counters.deletions,
+						 s->counters.renames,	 s->counters.handshakes, s->counters.processes,
+						 s->counters.conflicts };
 	s->worker_last = (struct wire_counters){ 0 };
 	changed(s);
 	if (s->worker_told)
@@ -470,6 +471,21 @@ static int make_runtime_dir(struct sync *s, struct err *err)
 	return -1;
 }
 
+/* "" for a sync that has none. NULL on failure. */
+static char *archive_path(const struct sync *s, struct err *err)
+{
+	char *dir = NULL, *path = NULL;
+
+	if (!s->opt->bidirectional)
+		return strdup("");
+	if (asprintf(&dir, "%s/archive", s->env->state_dir) < 0)
+		dir = NULL;
+	if (dir != NULL && mkdir_private(dir, err) == 0 && asprintf(&path, "%s/%s.db", dir, s->opt->name) < 0)
+		path = NULL;
+	free(dir);
+	return path;
+}
+
 static int start_worker(struct sync *s, struct err *err)
 {
 	static const struct worker_events template = {
@@ -486,19 +502,24 @@ static int start_worker(struct sync *s, struct err *err)
 	struct worker_events events = template;
 	struct buf text;
 	struct worker_spec spec = { .name = s->opt->name };
+	char *archive;
 
 	events.ctx = s;
 	if (make_runtime_dir(s, err) < 0)
 		return -1;
+	archive = archive_path(s, err);
 	buf_init(&text, CONFIG_TEXT_MAX);
-	if (s->env->config_text(s->env->ctx, s->opt, &text) < 0) {
+	if (archive == NULL || s->env->config_text(s->env->ctx, s->opt, &text) < 0) {
 		buf_done(&text);
-		return err_set(err, ERR_NOMEM, "out of memory for the worker's configuration");
+		free(archive);
+		return err->class != ERR_NONE ? -1
+					      : err_set(err, ERR_NOMEM, "out of memory for the worker's configuration");
 	}
 	spec.config = (struct wire_config){
 		.text = text.data,
 		.text_len = text.len,
 		.runtime_dir = s->runtime_dir,
+		.archive_path = archive,
 		.log_mask = log_mask(),
 		.source_dev = s->root_dev,
 		.source_ino = s->root_ino,
@@ -506,6 +527,7 @@ static int start_worker(struct sync *s, struct err *err)
 	s->worker_told = s->worker_killed = false;
 	s->worker = worker_link_start(s->env->loop, &spec, &events, err);
 	buf_done(&text);
+	free(archive);
 	if (s->worker == NULL)
 		return -1;
 	if (s->workers_started++ > 0)

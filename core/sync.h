@@ -28,6 +28,7 @@ struct sync;
 struct sync_env {
 	struct loop *loop;
 	const char *runtime_root; /* a private directory; each worker gets one of its own below it */
+	const char *state_dir;
 	/* The configuration text of a worker. */
 	int (*config_text)(void *ctx, const struct sync_options *opt, struct buf *out);
 	/* Read the kernel's events to the end now. A verdict may only be believed when every rename that happened while
@@ -61,7 +62,7 @@ struct sync_cause {
 struct sync_counters {
 	uint64_t records, dropped, batches, files_sent, bytes, renames, deletions, reconciles, retries, rejected,
 		overflows;
-	uint64_t worker_restarts, handshakes, processes;
+	uint64_t worker_restarts, handshakes, processes, conflicts;
 	struct sync_cause causes[SYNC_CAUSES_MAX]; /* of reconciles; unused ones have a NULL cause */
 };
 

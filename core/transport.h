@@ -11,7 +11,9 @@
  *  - DONE means the target's commit point was passed (rename returned, rsync exited with 0), never "sent";
  *  - after `down` nothing more is called back for the work under way; the core closes the session, and opens a new one
  *    after its backoff;
- *  - callbacks are never called from inside open, apply or reconcile: always from the loop.
+ *  - callbacks are never called from inside open, apply or reconcile: always from the loop;
+ *  - in a bidirectional sync only what core/twoway.h decides is done to the target, and the archive (core/archive.h) is
+ *    committed before `finished`.
  */
 #ifndef FANSYNCD_CORE_TRANSPORT_H
 #define FANSYNCD_CORE_TRANSPORT_H
@@ -50,8 +52,9 @@ struct transport_work {
 	const struct batch_rename *renames; /* to be done first, in order; apply only */
 	size_t n_renames;
 	/* apply: in depth-first order, already filtered; an ABSENT one is to be deleted on the target (the topmost such
-	 * path only: what lies below is not listed again). reconcile: directories (path "" = the whole source), to be
-	 * made equal with all that is below; never nested. */
+	 * path only: what lies below is not listed again; but all that are marked in a bidirectional sync, each of
+	 * which has a state of its own there). reconcile: directories (path "" = the whole source), to be made equal
+	 * with all that is below; never nested. */
 	struct transport_item *items;
 	size_t n_items;
 	bool may_delete;    /* lsyncd's delete modes, already decided for this work */
@@ -60,7 +63,7 @@ struct transport_work {
 
 /* Sums since the session was opened; the worker adds them up. */
 struct transport_counters {
-	uint64_t files_sent, bytes_sent, deletions, renames_carried, handshakes, processes;
+	uint64_t files_sent, bytes_sent, deletions, renames_carried, handshakes, processes, conflicts;
 };
 
 struct transport_progress {
@@ -73,8 +76,9 @@ struct transport_progress {
 struct transport_env {
 	struct loop *loop;
 	const struct sync_options *opt;
-	int source_fd;		 /* O_DIRECTORY descriptor of the source's root */
-	const char *runtime_dir; /* mode 0700, private to this worker, short; removed by the core at its end */
+	int source_fd;		  /* O_DIRECTORY descriptor of the source's root */
+	const char *runtime_dir;  /* mode 0700, private to this worker, short; removed by the core at its end */
+	const char *archive_path; /* where the archive of a bidirectional sync is; NULL: it is not one */
 	struct transport_counters *counters; /* the session adds to it */
 	void *ctx;
 	/* `why` may be NULL for DONE and GONE. Index into work->items / work->renames. */

@@ -64,6 +64,7 @@ bool wire_put_config(struct buf *out, const struct wire_config *c)
 	buf_add_u64(out, c->source_dev);
 	buf_add_u64(out, c->source_ino);
 	put_bytes(out, c->runtime_dir, strlen(c->runtime_dir) + 1);
+	put_bytes(out, c->archive_path, strlen(c->archive_path) + 1);
 	put_bytes(out, c->text, c->text_len);
 	return end(out, at);
 }
@@ -160,6 +161,7 @@ bool wire_put_counters(struct buf *out, const struct wire_counters *c)
 	buf_add_u64(out, c->renames_carried);
 	buf_add_u64(out, c->handshakes);
 	buf_add_u64(out, c->processes);
+	buf_add_u64(out, c->conflicts);
 	return end(out, at);
 }
 
@@ -239,17 +241,26 @@ static enum verdict get_verdict(struct reader *r, uint8_t raw)
 	return (enum verdict)raw;
 }
 
+/* One that brings its NUL along, and no other one. */
+static const char *get_string(struct reader *r)
+{
+	size_t n;
+	const char *text = get_bytes(r, &n);
+
+	return text == NULL || n == 0 || memchr(text, '\0', n) != text + n - 1 ? NULL : text;
+}
+
 bool wire_get_config(const char *p, size_t len, struct wire_config *out)
 {
 	struct reader r;
-	size_t n;
 
 	reader_init(&r, p, len);
 	out->log_mask = reader_u32(&r);
 	out->source_dev = reader_u64(&r);
 	out->source_ino = reader_u64(&r);
-	out->runtime_dir = get_bytes(&r, &n);
-	if (out->runtime_dir == NULL || n == 0 || memchr(out->runtime_dir, '\0', n) != out->runtime_dir + n - 1)
+	out->runtime_dir = get_string(&r);
+	out->archive_path = get_string(&r);
+	if (out->runtime_dir == NULL || out->archive_path == NULL)
 		return false;
 	out->text = get_bytes(&r, &out->text_len);
 	return finished(&r);
@@ -407,6 +418,7 @@ bool wire_get_counters(const char *p, size_t len, struct wire_counters *out)
 	out->renames_carried = reader_u64(&r);
 	out->handshakes = reader_u64(&r);
 	out->processes = reader_u64(&r);
+	out->conflicts = reader_u64(&r);
 	return finished(&r);
 }
 

@@ -46,7 +46,8 @@ enum wire_batch_flag {
 struct wire_config {
 	const char *text; /* libconfig, config_dump_sync's; borrowed from the frame */
 	size_t text_len;
-	const char *runtime_dir; /* NUL-terminated inside the frame */
+	const char *runtime_dir;  /* NUL-terminated inside the frame, as the next one */
+	const char *archive_path; /* "": the sync is not bidirectional */
 	uint32_t log_mask;
 	uint64_t source_dev, source_ino; /* what the daemon watches: the worker refuses another directory */
 };
@@ -73,7 +74,7 @@ struct wire_progress {
 };
 
 struct wire_counters {
-	uint64_t files_sent, bytes_sent, deletions, renames_carried, handshakes, processes;
+	uint64_t files_sent, bytes_sent, deletions, renames_carried, handshakes, processes, conflicts;
 };
 
 /* Append one frame to `out`. false: the buffer's ceiling or memory; the buffer is as before then. */

@@ -42,7 +42,7 @@ struct worker {
 	struct transport_env env;
 	struct transport_counters counters, told;
 	void *session; /* NULL until the first batch, and after a `down` */
-	char *runtime_dir;
+	char *runtime_dir, *archive_path;
 	uint64_t source_dev, source_ino;
 	struct looker looker;
 	struct siblings siblings;
@@ -108,8 +108,8 @@ static void log_sink(void *ctx, enum log_category cat, const char *text, size_t 
 static void tell_counters(struct worker *w)
 {
 	const struct transport_counters *c = &w->counters;
-	struct wire_counters wc = { c->files_sent,	c->bytes_sent, c->deletions,
-				    c->renames_carried, c->handshakes, c->processes };
+	struct wire_counters wc = { c->files_sent, c->bytes_sent, c->deletions, c->renames_carried,
+				    c->handshakes, c->processes,  c->conflicts };
 
 	if (memcmp(c, &w->told, sizeof(*c)) == 0)
 		return;
@@ -330,6 +330,7 @@ static void start_batch(struct worker *w)
 		.caps = w->transport->caps,
 		.delete_excluded = w->opt->rsync.delete_excluded,
 		.dir_times = w->opt->rsync.times && !w->opt->rsync.omit_dir_times,
+		.bidirectional = w->opt->bidirectional,
 		.look = look,
 		.siblings = siblings,
 		.settle = plan_settle,
@@ -421,8 +422,9 @@ static int take_config(struct worker *w, const char *payload, size_t len, struct
 	w->source_dev = c.source_dev;
 	w->source_ino = c.source_ino;
 	w->runtime_dir = strdup(c.runtime_dir);
+	w->archive_path = strdup(c.archive_path);
 	w->config = w->deps->load(c.text, c.text_len, err);
-	if (w->config == NULL || w->runtime_dir == NULL)
+	if (w->config == NULL || w->runtime_dir == NULL || w->archive_path == NULL)
 		return err->class == ERR_NONE ? err_set(err, ERR_NOMEM, "out of memory") : -1;
 	w->opt = w->config->syncs;
 	w->transport = configured_transport(w, err);
@@ -435,6 +437,7 @@ static int take_config(struct worker *w, const char *payload, size_t len, struct
 		.opt = w->opt,
 		.source_fd = -1,
 		.runtime_dir = w->runtime_dir,
+		.archive_path = w->archive_path[0] == '\0' ? NULL : w->archive_path,
 		.counters = &w->counters,
 		.ctx = w,
 		.settle = on_settle,
@@ -574,6 +577,7 @@ static void tear_down(struct worker *w)
 		w->deps->unload(w->config);
 	links_free(w->siblings.links);
 	free(w->runtime_dir);
+	free(w->archive_path);
 	buf_done(&w->in);
 	buf_done(&w->out);
 	if (w->loop != NULL)

@@ -260,6 +260,21 @@ static void which_rules_look_at_paths(void **state)
 	}
 }
 
+static void below_a_temporary_directory(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(plain(f, CHANGE_TOUCH, "a/.x" PATH_TEMP_SUFFIX "/b", false), 0);
+	assert_int_equal(plain(f, CHANGE_DELETE, "a/.x" PATH_TEMP_SUFFIX "/b", false), 0);
+	assert_int_equal(plain(f, CHANGE_RECONCILE, ".x" PATH_TEMP_SUFFIX "/b", true), 0);
+	/* Out of it: it appears, as new. */
+	assert_int_equal(renamed(f, ".x" PATH_TEMP_SUFFIX "/b", "b", false), 2);
+	assert_int_equal(f->out[1].change.kind, CHANGE_TOUCH);
+	/* Into it: it is gone. */
+	assert_int_equal(renamed(f, "b", ".x" PATH_TEMP_SUFFIX "/b", false), 1);
+	assert_int_equal(f->out[0].change.kind, CHANGE_DELETE);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, clean_up)
 
 int main(void)
@@ -273,6 +288,7 @@ int main(void)
 		TEST(renames_know_their_type),
 		TEST(directory_renames_with_path_rules),
 		TEST(which_rules_look_at_paths),
+		TEST(below_a_temporary_directory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

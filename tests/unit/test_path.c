@@ -102,6 +102,11 @@ static void temporary_names(void **state)
 	assert_false(path_is_temp(BYTES(PATH_TEMP_SUFFIX "x")));
 	assert_false(path_is_temp(BYTES("tmp")));
 	assert_false(path_is_temp("", 0));
+	assert_true(path_has_temp(BYTES("a/.b" PATH_TEMP_SUFFIX "/c")));
+	assert_true(path_has_temp(BYTES(".b" PATH_TEMP_SUFFIX)));
+	assert_true(path_has_temp(BYTES("a/b" PATH_TEMP_SUFFIX)));
+	assert_false(path_has_temp(BYTES("a/b" PATH_TEMP_SUFFIX "x/c")));
+	assert_false(path_has_temp("", 0));
 	assert_true(path_like_rsync_temp(BYTES(".a.Ab3xYz")));
 	assert_true(path_like_rsync_temp(BYTES(".my file.cnf.000000")));
 	assert_false(path_like_rsync_temp(BYTES("..Ab3xYz")));

@@ -280,6 +280,45 @@ static void renames_need_a_transport_and_the_filter(void **state)
 	assert_int_equal(f->world.renames[0], VERDICT_RECONCILE);
 }
 
+/* Both ways each absent path is compared with the target, also what came and went again; no directory is for its times.
+ */
+static void both_ways_each_path_is_its_own(void **state)
+{
+	static const char *const present[] = { "d a", "f a/x", NULL };
+	struct fixture *f = *state;
+	const struct plan_part *apply = &f->plan.part[PLAN_APPLY];
+
+	f->in.bidirectional = true;
+	item(f, "a/x", MARK_LOOK);
+	item(f, "d", MARK_NAME | MARK_RECURSIVE | MARK_WAS_DIR);
+	item(f, "d/x", MARK_NAME | MARK_WAS_FILE);
+	item(f, "d/y", MARK_LOOK);
+	item(f, "n", MARK_NAME | MARK_BORN);
+	make(f, present);
+	assert_int_equal(apply->work.n_items, 4);
+	expect_item(apply, 0, "a/x", LOOK_FILE, 0, 1);
+	expect_item(apply, 1, "d", LOOK_ABSENT, 1, 2);
+	expect_item(apply, 2, "d/x", LOOK_ABSENT, 2, 3);
+	expect_item(apply, 3, "n", LOOK_ABSENT, 4, 5);
+	assert_int_equal(f->world.verdicts[3], VERDICT_GONE);
+}
+
+/* A directory of our own at the target of a peer: nothing below it is mirrored, or deleted. */
+static void temporary_directories_are_no_business(void **state)
+{
+	static const char *const present[] = { "d a", "d a/.x.fansyncd~tmp", "f a/.x.fansyncd~tmp/y", NULL };
+	struct fixture *f = *state;
+
+	item(f, "a/.x.fansyncd~tmp", MARK_NAME | MARK_RECURSIVE);
+	item(f, "a/.x.fansyncd~tmp/y", MARK_LOOK);
+	item(f, "a/.x.fansyncd~tmp/z", MARK_NAME);
+	make(f, present);
+	for (size_t s = 0; s < PLAN_STEPS; s++)
+		assert_int_equal(f->plan.part[s].work.n_items, 0);
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(f->world.verdicts[i], VERDICT_DONE);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, clean_up)
@@ -293,6 +332,8 @@ int main(void)
 		T(delete_modes),
 		T(the_filter_decides),
 		T(renames_need_a_transport_and_the_filter),
+		T(both_ways_each_path_is_its_own),
+		T(temporary_directories_are_no_business),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -143,7 +143,7 @@ static void verdicts_round_trip(void **state)
 
 static void config_round_trip(void **state)
 {
-	struct wire_config c = { "sync = ();", 10, "/run/x", 5, 1, 2 }, r;
+	struct wire_config c = { "sync = ();", 10, "/run/x", "/state/x.db", 5, 1, 2 }, r;
 	struct buf out;
 	struct got g;
 
@@ -153,6 +153,7 @@ static void config_round_trip(void **state)
 	g = one_frame(&out);
 	assert_true(wire_get_config(g.payload, g.len, &r));
 	assert_string_equal(r.runtime_dir, "/run/x");
+	assert_string_equal(r.archive_path, "/state/x.db");
 	assert_int_equal(r.text_len, 10);
 	assert_int_equal(r.source_ino, 2);
 	for (size_t n = 0; n < g.len; n++)
@@ -164,7 +165,7 @@ static void others_round_trip(void **state)
 {
 	struct wire_progress p = { "sending", 1, 2, 3, 4, "x/y", 3 }, p2;
 	struct wire_found f = { "a", 1, VERDICT_RETRY, ERR_INIT }, f2;
-	struct wire_counters c = { 1, 2, 3, 4, 5, 6 }, c2;
+	struct wire_counters c = { 1, 2, 3, 4, 5, 6, 7 }, c2;
 	struct err down = ERR_INIT, down2;
 	struct buf out;
 	struct got g;

@@ -39,6 +39,7 @@ struct tree {
 struct mark {
 	char *path;
 	bool deep;
+	bool named; /* something may have come to stand there, or gone from there */
 };
 
 struct mirror {
@@ -164,11 +165,12 @@ static void remove_all(const char *path)
 
 /* ---- the mirror ---- */
 
-static void mark(struct mirror *m, const char *path, bool deep)
+static void mark_as(struct mirror *m, const char *path, bool deep, bool named)
 {
 	for (size_t i = 0; i < m->n; i++) {
 		if (strcmp(m->marks[i].path, path) == 0) {
 			m->marks[i].deep = m->marks[i].deep || deep;
+			m->marks[i].named = m->marks[i].named || named;
 			return;
 		}
 	}
@@ -176,7 +178,12 @@ static void mark(struct mirror *m, const char *path, bool deep)
 		m->cap = m->cap * 2 + 64;
 		m->marks = realloc(m->marks, m->cap * sizeof(*m->marks));
 	}
-	m->marks[m->n++] = (struct mark){ .path = strdup(path), .deep = deep };
+	m->marks[m->n++] = (struct mark){ .path = strdup(path), .deep = deep, .named = named };
+}
+
+static void mark(struct mirror *m, const char *path, bool deep)
+{
+	mark_as(m, path, deep, false);
 }
 
 static bool within(const char *p, const char *dir)
@@ -200,12 +207,21 @@ static void copy_marks(struct mirror *m, const char *from, const char *to)
 		if (within(m->marks[i].path, from)) {
 			char *p = moved(m->marks[i].path, from, to);
 
-			mark(m, p, m->marks[i].deep);
+			mark_as(m, p, m->marks[i].deep, m->marks[i].named);
 			free(p);
 		} else if (m->marks[i].deep && within(from, m->marks[i].path)) {
-			mark(m, to, true);
+			mark_as(m, to, true, m->marks[i].named);
 		}
 	}
+}
+
+/* As the changeset has it: what was made here since the mirror was right is not moved there. */
+static bool is_doubtful(const struct mirror *m, const char *path)
+{
+	for (size_t i = 0; i < m->n; i++)
+		if (m->marks[i].named && within(path, m->marks[i].path))
+			return true;
+	return false;
 }
 
 static void mirror_rename(struct mirror *m, const char *from, const char *to, bool is_dir)
@@ -245,6 +261,7 @@ static void on_record(void *ctx, struct watched *source, const struct change *c)
 {
 	struct world *wd = ctx;
 	struct mirror *m = &wd->m[source == wd->w[0] ? 0 : 1];
+	bool usable;
 
 	m->records++;
 	/* Then only the last one is of interest. */
@@ -258,19 +275,23 @@ static void on_record(void *ctx, struct watched *source, const struct change *c)
 	case CHANGE_RECONCILE:
 		m->reconciles++;
 		wd->overflows += strcmp(c->cause, "overflow") == 0 && c->path_len == 0;
-		mark(m, c->path, true);
+		mark_as(m, c->path, true, true);
 		break;
 	case CHANGE_DELETE:
-		mark(m, c->path, true);
+		mark_as(m, c->path, true, true);
 		break;
 	case CHANGE_RENAME:
 		m->exact += c->exact;
 		m->inexact += !c->exact;
+		usable = c->exact && !is_doubtful(m, c->old_path) && find(&m->tree, c->old_path) != NULL;
 		copy_marks(m, c->old_path, c->path);
-		mark(m, c->old_path, !c->exact || find(&m->tree, c->old_path) == NULL);
-		mark(m, c->path, !c->exact || find(&m->tree, c->old_path) == NULL);
-		if (c->exact)
+		mark_as(m, c->old_path, !usable, !usable);
+		mark_as(m, c->path, !usable, !usable);
+		if (usable)
 			mirror_rename(m, c->old_path, c->path, c->is_dir);
+		break;
+	case CHANGE_CREATE:
+		mark_as(m, c->path, false, true);
 		break;
 	default:
 		mark(m, c->path, false);

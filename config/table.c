@@ -89,6 +89,8 @@ static const struct config_key table[] = {
 	    .flags = KEY_RESTART, .help = "limits the kernel's event queue; 0: unlimited"),
 	SET(TYPE_BOOL, "hideFanRename", hide_fan_rename, .def = "false", .flags = KEY_RESTART,
 	    .help = "behave as on a kernel before 5.17, which does not pair the names of a rename"),
+	SET(TYPE_TIME, "watcherInterval", watcher_interval_ns, .def = "10", .min = 1, .max = CONFIG_TIME_MAX_S, .flags = KEY_RESTART,
+	    .help = "how often it is thought over, with watcher = \"auto\", whether the other watcher suits a source better"),
 	IGNORED(SECTION_SETTINGS, "monitor", "use watcher = \"fanotify\" or \"inotify\" in a sync section"),
 
 	SYN(TYPE_STRING, "name", name, .flags = KEY_NONEMPTY, .help = "name in logs, in the status and for --only; default sync1, sync2, ..."),

@@ -362,8 +362,9 @@ static void reload(struct daemon *d)
 	}
 	if (!same_text(config->settings.state_dir, d->config->settings.state_dir) ||
 	    !same_text(config->settings.pidfile, d->config->settings.pidfile) ||
-	    config->settings.fanotify_queue != d->config->settings.fanotify_queue)
-		log_warn("reload: stateDir, pidfile and fanotifyQueue change at the next start only");
+	    config->settings.fanotify_queue != d->config->settings.fanotify_queue ||
+	    config->settings.watcher_interval_ns != d->config->settings.watcher_interval_ns)
+		log_warn("reload: stateDir, pidfile, fanotifyQueue and watcherInterval change at the next start only");
 	socket = d->config->settings.control_socket == NULL ? NULL : strdup(d->config->settings.control_socket);
 	exchange_members(d, config);
 	d->reloaded = true;
@@ -518,11 +519,14 @@ static int start_once(struct daemon *d, struct own_output *output, struct err *e
 static int open_watchers(struct daemon *d, struct err *err)
 {
 	const struct settings *s = &d->config->settings;
-	struct watcher_callbacks callbacks = { .record = sources_on_record, .state = sources_on_state, .ctx = d };
+	struct watcher_callbacks callbacks = {
+		.record = sources_on_record, .state = sources_on_state, .changed = sources_on_changed, .ctx = d
+	};
 	struct watcher_settings settings = {
 		.own_paths = (const char *const *)d->own_paths,
 		.fanotify_queue = (uint32_t)s->fanotify_queue,
 		.hide_fan_rename = s->hide_fan_rename,
+		.interval_ns = s->watcher_interval_ns,
 	};
 
 	note_own_paths(d);

@@ -100,6 +100,7 @@ void sources_free_all(struct daemon *d);
 /* Callbacks of the watcher set. */
 void sources_on_record(void *ctx, struct watched *w, const struct change *c);
 void sources_on_state(void *ctx, struct watched *w, enum watched_state state, const char *why);
+void sources_on_changed(void *ctx, struct watched *w, const char *refused);
 
 /* ---- daemon_barrier.c ---- */
 /* Where an answer goes: a connection, or this process's own output. */

@@ -116,17 +116,23 @@ static struct watch_request request_for(struct source *s)
 	return rq;
 }
 
+static void log_watcher(const struct source *s, const struct watched *w, const char *word)
+{
+	struct watched_info info;
+
+	watched_info(w, &info);
+	log_normal("watching %s %sby %s: %s", s->path, word, info.backend, info.reason);
+}
+
 static struct watched *watch(struct source *s, struct err *err)
 {
 	struct watch_request rq = request_for(s);
 	struct watched *w = watcher_add(s->daemon->watchers, &rq, s, err);
-	struct watched_info info;
 
 	if (w == NULL)
 		return NULL;
 	s->needs = (struct watch_needs){ rq.choice, rq.one_file_system, rq.want_modify, rq.inotify_mode };
-	watched_info(w, &info);
-	log_normal("watching %s by %s: %s", s->path, info.backend, info.reason);
+	log_watcher(s, w, "");
 	return w;
 }
 
@@ -231,6 +237,20 @@ void sources_on_state(void *ctx, struct watched *w, enum watched_state state, co
 		break;
 	}
 	d->poll_all = true;
+}
+
+void sources_on_changed(void *ctx, struct watched *w, const char *refused)
+{
+	const struct source *s = watched_owner(w);
+	struct watched_info info;
+
+	(void)ctx;
+	if (refused == NULL) {
+		log_watcher(s, w, "from now on ");
+		return;
+	}
+	watched_info(w, &info);
+	log_normal("%s: still watched by %s, another watcher could not take over: %s", s->path, info.backend, refused);
 }
 
 /* ---- members ---- */

@@ -242,7 +242,9 @@ static void json_watcher(struct buf *out, const struct member *m, const struct w
 	json_put_string(out, "backend", info->backend);
 	json_put_string(out, "reason", info->reason);
 	json_put_u64(out, "events", info->events);
+	json_put_u64(out, "heard", info->heard);
 	json_put_u64(out, "unrelated", info->unrelated);
+	json_put_u64(out, "changeovers", info->changeovers);
 	json_put_u64(out, "overflows", info->overflows);
 	json_put_u64(out, "watches", info->watches);
 	json_put_u64(out, "unwatched", info->unwatched);

@@ -98,7 +98,8 @@ struct settings {
 	int64_t max_delays;	 /* 0: each sync's own */
 	int64_t fanotify_queue;	 /* events; 0: unlimited. A limit lets a test force an overflow */
 	int64_t stop_timeout_ns; /* how long a stop waits for the batch in flight */
-	bool hide_fan_rename;	 /* behave as a kernel before 5.17 (a test's switch) */
+	int64_t watcher_interval_ns;
+	bool hide_fan_rename; /* behave as a kernel before 5.17 (a test's switch) */
 	enum inotify_mode inotify_mode;
 };
 

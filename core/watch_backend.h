@@ -24,7 +24,13 @@ struct watched {
 	char reason[192];
 	enum watched_state state;
 	uint64_t events, overflows;
-	unsigned changeovers; /* how often another backend took over, or could not */
+	/* For WATCHER_AUTO (watcher.c). */
+	uint64_t seen_heard, seen_unrelated; /* of watched_info, at the last look */
+	unsigned changeovers;
+	unsigned tries, rest;  /* change-overs tried; looks until the next may be tried */
+	bool fanotify_refused; /* for good */
+	bool leaves;	       /* scratch: is to change over in this look */
+	bool overlap;	       /* what comes may have been told by another backend before */
 };
 
 struct watch_backend {
@@ -48,5 +54,8 @@ extern const struct watch_backend watch_inotify;
 /* For backends: hand on a record or a state (implemented in watcher.c). */
 void watch_emit(struct watched *w, const struct change *c);
 void watch_set_state(struct watched *w, enum watched_state state, const char *why);
+
+/* Have the other backend take over now, without losing a change (watcher.c; for it, and for tests of just that). */
+int watch_change_over(struct watched *w, struct err *err);
 
 #endif

@@ -20,6 +20,10 @@
 #define TEXT_MAX ((size_t)64 << 20)
 /* Between reads in a stream, so that the kernel merges repeats: read alone, each event costs several times as much. */
 #define PAUSE_NS (3 * NS_PER_MS)
+/* The same when nothing of what was read concerned a source: most of what that costs is to wake up for it. */
+#define PAUSE_UNRELATED_NS (10 * NS_PER_MS)
+/* How often the roots are looked at: not all that takes one away can be heard. */
+#define CHECK_NS (10 * NS_PER_S)
 /* Reads in one round of the loop, so that others get their turn. */
 #define READS_MAX 16
 
@@ -153,6 +157,7 @@ static void on_mounts(void *ctx, int fd, unsigned events)
 static void read_and_pause(struct fan *b)
 {
 	struct err err = ERR_INIT;
+	uint64_t related = b->related;
 	int r = pump(b, UINT64_MAX, READS_MAX, &err);
 
 	tell_states(b);
@@ -160,7 +165,7 @@ static void read_and_pause(struct fan *b)
 		b->lost = true;
 	loop_fd_set(b->fd_source, r == 0 ? LOOP_READ : 0);
 	if (r != 0)
-		loop_timer_after(b->pause, r < 0 ? NS_PER_S : PAUSE_NS);
+		loop_timer_after(b->pause, r < 0 ? NS_PER_S : b->related != related ? PAUSE_NS : PAUSE_UNRELATED_NS);
 }
 
 static void on_readable(void *ctx, int fd, unsigned events)
@@ -173,6 +178,16 @@ static void on_readable(void *ctx, int fd, unsigned events)
 static void on_pause(void *ctx)
 {
 	read_and_pause(ctx);
+}
+
+static void on_check(void *ctx)
+{
+	struct fan *b = ctx;
+
+	b->now_ns = clock_mono_ns();
+	fan_check_roots(b);
+	fan_flush(b, false);
+	loop_timer_after(b->check, CHECK_NS);
 }
 
 void fan_later(struct fan *b)
@@ -188,6 +203,7 @@ static int fan_drain(void *backend, struct err *err)
 
 	if (ioctl(b->fd, FIONREAD, &bytes) < 0)
 		bytes = 0;
+	b->check_roots = true;
 	r = pump(b, (uint64_t)bytes / FAN_EVENT_METADATA_LEN + 1, UINT32_MAX, err);
 	if (r >= 0 && mounts_pending(b))
 		mounts_changed(b);
@@ -205,6 +221,8 @@ static void fan_close(void *backend)
 	loop_fd_remove(b->mounts_source);
 	if (b->pause != NULL)
 		loop_timer_remove(b->pause);
+	if (b->check != NULL)
+		loop_timer_remove(b->check);
 	while (b->sources != NULL) {
 		struct fan_source *s = b->sources;
 
@@ -250,7 +268,11 @@ static int join_loop(struct fan *b, struct loop *loop, struct err *err)
 	if (b->mounts_source == NULL)
 		return -1;
 	b->pause = loop_timer_add(loop, on_pause, b, err);
-	return b->pause != NULL ? 0 : -1;
+	b->check = b->pause == NULL ? NULL : loop_timer_add(loop, on_check, b, err);
+	if (b->check == NULL)
+		return -1;
+	loop_timer_after(b->check, CHECK_NS);
+	return 0;
 }
 
 static int fan_open(struct watcher_set *set, struct loop *loop, const struct watcher_settings *s, void **out,
@@ -345,7 +367,8 @@ static void fan_info(void *backend, const struct watched *w, struct watched_info
 	const struct fan *b = backend;
 	const struct fan_source *s = w->priv;
 
-	out->unrelated = b->unrelated;
+	if (s != NULL)
+		fan_source_heard(b, s, out);
 	out->watches = s != NULL ? s->marks : 0;
 	out->unwatched = s != NULL && s->unwatched[0] != '\0';
 }

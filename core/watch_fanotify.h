@@ -17,6 +17,7 @@ struct fan_fs {
 	int fsid[2]; /* as events name it */
 	unsigned major, minor;
 	uint64_t mask; /* what is marked */
+	uint64_t heard, unrelated;
 	bool wanted, want_modify;
 };
 
@@ -73,7 +74,7 @@ struct fan {
 	struct loop *loop;
 	int fd, mounts_fd;
 	struct loop_fd *fd_source, *mounts_source;
-	struct loop_timer *pause;
+	struct loop_timer *pause, *check;
 	bool has_rename, unlimited;
 	struct fan_cache *cache;
 	struct fan_fs *filesystems;
@@ -90,7 +91,7 @@ struct fan {
 	struct fan_recent recent[FAN_RECENT];
 	unsigned n_recent;
 	bool check_roots, lost;
-	uint64_t unrelated, overflows;
+	uint64_t overflows, related;
 };
 
 /* watch_fanotify_resolve.c */
@@ -126,6 +127,8 @@ void fan_check_roots(struct fan *b);
 /* Whether that name of a directory is a source's root or above one. */
 bool fan_is_above(const struct fan *b, const struct fan_fs *fs, const struct fan_key *dir, const char *name,
 		  size_t len);
+/* The events of the file systems that it shows. */
+void fan_source_heard(const struct fan *b, const struct fan_source *s, struct watched_info *out);
 /* The rest of a source that is no longer watched. */
 void fan_source_done(struct fan *b, struct fan_source *s);
 

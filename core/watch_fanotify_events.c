@@ -306,6 +306,22 @@ static void emit_name(struct fan *b, struct fan_source *s, struct event *e, cons
 		emit_kind(b, s, e, CHANGE_MODIFY);
 }
 
+/* Whether the directory is known to lie outside every source, whichever mount it is seen through. */
+static bool is_outside(struct fan *b, const struct fan_fs *fs, struct entry *at)
+{
+	for (const struct fan_view *v = b->views; v != NULL; v = v->next) {
+		const struct fan_node *n;
+
+		if (v->fs != fs)
+			continue;
+		at->dir.view = v->id;
+		n = fan_cache_find(b->cache, &at->dir);
+		if (n == NULL || !fan_node_denied(n))
+			return false;
+	}
+	return true;
+}
+
 /* A directory is moved or removed: what was resolved since the queue was last empty may have run ahead of that. */
 static void names_in_doubt(struct fan *b)
 {
@@ -337,8 +353,10 @@ static void on_name(struct fan *b, struct event *e)
 	bool moved = e->is_dir && (e->mask & (FAN_DELETE | FAN_MOVED_FROM | FAN_MOVED_TO)) != 0;
 
 	if (moved) {
-		names_in_doubt(b);
 		check_above(b, e, &e->at);
+		if (is_outside(b, e->fs, &e->at))
+			return;
+		names_in_doubt(b);
 	}
 	for (struct fan_view *v = b->views; v != NULL; v = v->next) {
 		struct fan_node *dir;
@@ -471,9 +489,11 @@ static void on_rename(struct fan *b, struct event *e)
 	bool reverse = false;
 
 	if (e->is_dir) {
-		names_in_doubt(b);
 		check_above(b, e, &e->old);
 		check_above(b, e, &e->new);
+		if (is_outside(b, e->fs, &e->old) && is_outside(b, e->fs, &e->new))
+			return;
+		names_in_doubt(b);
 		reverse = is_reverse(b, e);
 	}
 	for (struct fan_view *v = b->views; v != NULL; v = v->next)
@@ -511,7 +531,11 @@ static void handle_one(struct fan *b, const char *p, const struct fanotify_event
 		on_rename(b, &e);
 	else if (e.at.there && (e.fs = fs_of(b, &e.at)) != NULL)
 		on_name(b, &e);
-	b->unrelated += !e.ours;
+	if (e.fs != NULL) {
+		e.fs->heard++;
+		e.fs->unrelated += !e.ours;
+		b->related += e.ours;
+	}
 }
 
 void fan_handle(struct fan *b, const char *data, size_t len, uint64_t *events)

@@ -529,6 +529,27 @@ int fan_sync_mounts(struct fan *b, struct fan_source *fresh, struct err *err)
 	return rc;
 }
 
+static bool shows(const struct fan_source *s, const struct fan_view *v)
+{
+	const char *rel;
+
+	return v == s->view || (!s->w->rq.one_file_system && below_source(s, v->point, &rel));
+}
+
+void fan_source_heard(const struct fan *b, const struct fan_source *s, struct watched_info *out)
+{
+	for (const struct fan_fs *f = b->filesystems; f != NULL; f = f->next) {
+		const struct fan_view *v = b->views;
+
+		while (v != NULL && (v->fs != f || !shows(s, v)))
+			v = v->next;
+		if (v == NULL)
+			continue;
+		out->heard += f->heard;
+		out->unrelated += f->unrelated;
+	}
+}
+
 void fan_source_done(struct fan *b, struct fan_source *s)
 {
 	if (s->root != NULL)

@@ -243,6 +243,24 @@ static bool step_up(struct fan *b, int *fd, struct fan_key *k)
 	return v != NULL;
 }
 
+/* Most of what is not ours lies in a directory of which that is known: no more than one step up is needed then. */
+static bool is_denied_above(struct fan *b, int fd, const struct fan_key *k)
+{
+	int up = openat(fd, "..", HERE | O_CLOEXEC), mnt_id;
+	const struct fan_node *n = NULL;
+	const struct fan_view *v;
+	struct fan_key parent;
+
+	if (up < 0)
+		return false;
+	if (fan_key_of_fd(up, &parent, &mnt_id) && (v = view_of_mount(b, mnt_id)) != NULL) {
+		parent.view = v->id;
+		n = fan_cache_find(b->cache, &parent);
+	}
+	(void)close(up);
+	return n != NULL && fan_node_denied(n) && fan_cache_deny(b->cache, k);
+}
+
 static enum fan_found find_out(struct fan *b, int fd, const struct fan_key *key, struct fan_node **node)
 {
 	enum fan_found r = FAN_UNSURE;
@@ -283,6 +301,10 @@ enum fan_found fan_resolve(struct fan *b, struct fan_view *v, const struct fan_k
 		return errno == EMFILE || errno == ENFILE || errno == EPERM || errno == EACCES || errno == EIO
 			       ? FAN_UNSURE
 			       : FAN_VANISHED;
+	if (is_denied_above(b, fd, k)) {
+		(void)close(fd);
+		return FAN_NOT_OURS;
+	}
 	return find_out(b, fd, k, node);
 }
 

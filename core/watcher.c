@@ -3,8 +3,7 @@
  */
 #include "core/watcher.h"
 
-#include <dirent.h>
-#include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,17 +13,21 @@
 #include "core/clock.h"
 #include "core/path.h"
 #include "core/watch_backend.h"
+#include "core/watch_count.h"
 
 /* A tree of at most so many directories is cheaper to watch one by one than with its whole file system. */
 #define SMALL_TREE 512u
-#define SMALL_DEPTH 32u
+#define SMALL_NS (20 * NS_PER_MS)
 /* A file system where so much happens beside the source is left to inotify, when the source has few directories. */
-#define NOISE_INTERVAL_S 10
-#define NOISE_RATE 1000u
+#define NOISE_RATE 1000u /* events a second */
 #define NOISE_PERCENT 90u
 #define NOISE_TREE 4096u
-/* Not to and fro for ever. */
-#define CHANGEOVERS_MAX 2u
+#define NOISE_NS (200 * NS_PER_MS)
+/* A tree that has so many by now is left to fanotify: well above NOISE_TREE, so that none goes to and fro. */
+#define GROWN_TREE (2u * NOISE_TREE)
+/* After a change-over, or one that was refused, none for so many looks, doubled each time. */
+#define REST_FIRST 6u
+#define REST_LAST 360u
 
 /* A build may leave a backend out: its address is NULL then. */
 extern const struct watch_backend watch_fanotify __attribute__((weak));
@@ -37,9 +40,8 @@ struct watcher_set {
 	struct watcher_settings settings;
 	struct watcher_callbacks cb;
 	struct watched *sources;
-	void *group[BACKENDS]; /* opened when first needed */
-	struct loop_timer *noise;
-	uint64_t unrelated, related; /* fanotify's events until the last look */
+	void *group[BACKENDS];	 /* opened when first needed */
+	struct loop_timer *look; /* whether another backend suits better */
 };
 
 static const struct watch_backend *backend_of(unsigned i)
@@ -52,7 +54,12 @@ static unsigned index_of(const struct watched *w)
 	return w->backend == &watch_fanotify ? BACKEND_FANOTIFY : BACKEND_INOTIFY;
 }
 
-static void on_noise(void *ctx);
+static void on_look(void *ctx);
+
+static int64_t interval(const struct watcher_set *ws)
+{
+	return ws->settings.interval_ns > 0 ? ws->settings.interval_ns : 10 * NS_PER_S;
+}
 
 struct watcher_set *watcher_set_new(struct loop *loop, const struct watcher_settings *s,
 				    const struct watcher_callbacks *cb, struct err *err)
@@ -66,12 +73,12 @@ struct watcher_set *watcher_set_new(struct loop *loop, const struct watcher_sett
 	ws->loop = loop;
 	ws->settings = *s;
 	ws->cb = *cb;
-	ws->noise = loop_timer_add(loop, on_noise, ws, err);
-	if (ws->noise == NULL) {
+	ws->look = loop_timer_add(loop, on_look, ws, err);
+	if (ws->look == NULL) {
 		free(ws);
 		return NULL;
 	}
-	loop_timer_after(ws->noise, NOISE_INTERVAL_S * NS_PER_S);
+	loop_timer_after(ws->look, interval(ws));
 	return ws;
 }
 
@@ -84,32 +91,9 @@ void watcher_set_free(struct watcher_set *ws)
 	for (unsigned i = 0; i < BACKENDS; i++)
 		if (ws->group[i] != NULL)
 			backend_of(i)->close(ws->group[i]);
-	if (ws->noise != NULL)
-		loop_timer_remove(ws->noise);
+	if (ws->look != NULL)
+		loop_timer_remove(ws->look);
 	free(ws);
-}
-
-/* Counts directories into *n until there are more than `max`. Takes the descriptor. */
-static void count_dirs(int fd, unsigned depth, unsigned max, unsigned *n)
-{
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	const struct dirent *e;
-
-	if (d == NULL) {
-		if (fd >= 0)
-			(void)close(fd);
-		return;
-	}
-	if (depth > SMALL_DEPTH)
-		*n = max + 1;
-	while (*n <= max && (e = readdir(d)) != NULL) {
-		if ((e->d_type != DT_DIR && e->d_type != DT_UNKNOWN) || !path_name_valid(e->d_name, strlen(e->d_name)))
-			continue;
-		fd = openat(dirfd(d), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		*n += fd >= 0;
-		count_dirs(fd, depth + 1, max, n);
-	}
-	(void)closedir(d);
 }
 
 static int start(struct watcher_set *ws, struct watched *w, unsigned i, struct err *err)
@@ -126,112 +110,244 @@ static int start(struct watcher_set *ws, struct watched *w, unsigned i, struct e
 	return b->add(ws->group[i], w, err);
 }
 
+/* End the watch that another backend has taken over. */
+static void swap_out(struct watcher_set *ws, struct watched *w, unsigned from, void *priv)
+{
+	const struct watch_backend *new = w->backend;
+	void *kept = w->priv;
+
+	w->priv = priv;
+	w->backend = backend_of(from);
+	w->backend->remove(ws->group[from], w);
+	w->priv = kept;
+	w->backend = new;
+}
+
+/* What fanotify can't do it never can, but for want of marks, groups or memory. */
+static void note_refusal(struct watched *w, const struct err *err)
+{
+	w->fanotify_refused = err->class != ERR_LIMIT && err->class != ERR_NOMEM && err->class != ERR_AGAIN;
+}
+
+static uint64_t unwatched(const struct watched *w)
+{
+	struct watched_info info;
+
+	watched_info(w, &info);
+	return info.unwatched;
+}
+
+/* ---- the first choice ---- */
+
+static int on_fanotify(struct watcher_set *ws, struct watched *w, const char *reason, struct err *err)
+{
+	(void)snprintf(w->reason, sizeof(w->reason), "%s", reason);
+	if (start(ws, w, BACKEND_FANOTIFY, err) == 0)
+		return 0;
+	note_refusal(w, err);
+	return -1;
+}
+
+/* inotify has no watch left, or may not read some directory: fanotify needs neither. */
+static int small_tree(struct watcher_set *ws, struct watched *w, unsigned dirs, struct err *err)
+{
+	struct err refused = ERR_INIT, ignored = ERR_INIT;
+	void *inotify;
+
+	(void)snprintf(w->reason, sizeof(w->reason), "a small tree: %u %s", dirs,
+		       dirs == 1 ? "directory" : "directories");
+	if (start(ws, w, BACKEND_INOTIFY, &refused) < 0) {
+		char reason[sizeof(w->reason)];
+
+		(void)snprintf(reason, sizeof(reason), "inotify refused: %.160s", refused.text);
+		if (on_fanotify(ws, w, reason, &ignored) == 0)
+			return 0;
+		return err_set(err, refused.class, "%s", refused.text);
+	}
+	if (unwatched(w) == 0)
+		return 0;
+	inotify = w->priv;
+	w->priv = NULL;
+	if (start(ws, w, BACKEND_FANOTIFY, &ignored) < 0) {
+		note_refusal(w, &ignored);
+		w->priv = inotify;
+		w->backend = &watch_inotify;
+		return 0;
+	}
+	swap_out(ws, w, BACKEND_INOTIFY, inotify);
+	(void)snprintf(w->reason, sizeof(w->reason), "a small tree, but inotify cannot watch all of it");
+	return 0;
+}
+
 static int choose(struct watcher_set *ws, struct watched *w, struct err *err)
 {
 	struct err refused = ERR_INIT;
-	unsigned n = 1;
+	struct watch_count n;
 
-	if (w->rq.choice == WATCHER_AUTO)
-		count_dirs(openat(w->rq.root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, SMALL_TREE, &n);
-	if (w->rq.choice == WATCHER_INOTIFY || (w->rq.choice == WATCHER_AUTO && n <= SMALL_TREE)) {
-		if (w->rq.choice == WATCHER_INOTIFY)
-			(void)snprintf(w->reason, sizeof(w->reason), "configured");
-		else
-			(void)snprintf(w->reason, sizeof(w->reason), "a small tree: %u directories", n);
+	if (w->rq.choice == WATCHER_INOTIFY) {
+		(void)snprintf(w->reason, sizeof(w->reason), "configured");
 		return start(ws, w, BACKEND_INOTIFY, err);
 	}
-	(void)snprintf(w->reason, sizeof(w->reason), "%s",
-		       w->rq.choice == WATCHER_FANOTIFY ? "configured" : "a large tree: no walk is needed to watch it");
-	if (start(ws, w, BACKEND_FANOTIFY, &refused) == 0)
-		return 0;
-	if (w->rq.choice == WATCHER_FANOTIFY)
+	if (w->rq.choice == WATCHER_FANOTIFY) {
+		if (on_fanotify(ws, w, "configured", &refused) == 0)
+			return 0;
 		return err_set(err, refused.class, "fanotify: %.400s", refused.text);
+	}
+	n = watch_count_dirs(&w->rq, SMALL_TREE, SMALL_NS);
+	if (!n.more)
+		return small_tree(ws, w, n.dirs, err);
+	if (on_fanotify(ws, w, "a large tree: no walk is needed to watch it", &refused) == 0)
+		return 0;
 	(void)snprintf(w->reason, sizeof(w->reason), "fanotify refused: %.160s", refused.text);
 	return start(ws, w, BACKEND_INOTIFY, err);
 }
 
-/* The new one watches before the old one stops, so nothing falls between them. */
-static bool change_over(struct watcher_set *ws, struct watched *w, unsigned to)
-{
-	const struct watch_backend *old = w->backend;
-	void *old_group = ws->group[index_of(w)], *old_priv = w->priv, *new_priv;
-	struct err err = ERR_INIT;
-	bool started;
+/* ---- changing over ---- */
 
-	w->changeovers++;
+/* Whether fanotify's events since the last look were nearly all about nothing that is watched. */
+static bool is_noisy(struct watched *w)
+{
+	struct watched_info info;
+	uint64_t heard, unrelated, seconds = (uint64_t)((interval(w->set) + NS_PER_S - 1) / NS_PER_S);
+
+	watched_info(w, &info);
+	/* A file system that is no longer marked takes its numbers with it. */
+	heard = info.heard > w->seen_heard ? info.heard - w->seen_heard : 0;
+	unrelated = info.unrelated > w->seen_unrelated ? info.unrelated - w->seen_unrelated : 0;
+	w->seen_heard = info.heard;
+	w->seen_unrelated = info.unrelated;
+	return unrelated > NOISE_RATE * seconds && unrelated >= heard / 100 * NOISE_PERCENT;
+}
+
+/* The new one watches before the old one stops, and the old one's queue is read to its end before it goes: nothing
+ * falls between them. What happened meanwhile is told by both. That is an extra look for all but renames: told by the
+ * new one they are not exact, so that they are compared and never done twice. */
+int watch_change_over(struct watched *w, struct err *err)
+{
+	struct watcher_set *ws = w->set;
+	unsigned from = index_of(w), to = from == BACKEND_FANOTIFY ? BACKEND_INOTIFY : BACKEND_FANOTIFY;
+	void *old = w->priv, *new;
+	struct change all = { .kind = CHANGE_RECONCILE, .path = "", .cause = "events lost" };
+	struct err drained = ERR_INIT;
+	bool lost;
+	int rc;
+
 	w->priv = NULL;
-	started = start(ws, w, to, &err) == 0;
-	new_priv = w->priv;
-	w->priv = old_priv;
-	w->backend = old;
-	if (!started)
-		return false;
-	(void)old->drain(old_group, &err);
-	old->remove(old_group, w);
-	w->priv = new_priv;
+	rc = start(ws, w, to, err);
+	if (rc == 0 && to == BACKEND_INOTIFY && unwatched(w) > 0) {
+		backend_of(to)->remove(ws->group[to], w);
+		rc = err_set(err, ERR_LIMIT, "inotify cannot watch all of it");
+	} else if (rc < 0 && to == BACKEND_FANOTIFY) {
+		note_refusal(w, err);
+	}
+	new = w->priv;
+	w->priv = old;
+	w->backend = backend_of(from);
+	if (rc < 0)
+		return -1;
+	lost = backend_of(from)->drain(ws->group[from], &drained) < 0;
+	w->priv = new;
 	w->backend = backend_of(to);
+	swap_out(ws, w, from, old);
+	w->changeovers++;
+	(void)is_noisy(w); /* what was heard before is no news */
 	/* What the old one could not watch, the new one says anew if it cannot either. */
 	if (w->state == WATCHED_PARTIAL)
 		watch_set_state(w, WATCHED_OK, "another watcher took over");
-	return true;
+	w->overlap = true;
+	(void)backend_of(to)->drain(ws->group[to], &drained);
+	w->overlap = false;
+	all.time_ns = clock_mono_ns();
+	if (lost)
+		watch_emit(w, &all);
+	return 0;
 }
 
-static void leave_noise(struct watcher_set *ws, struct watched *w)
+static void rest(struct watched *w)
 {
-	unsigned n = 1;
-
-	count_dirs(openat(w->rq.root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), 0, NOISE_TREE, &n);
-	if (n <= NOISE_TREE && change_over(ws, w, BACKEND_INOTIFY))
-		(void)snprintf(w->reason, sizeof(w->reason), "much else happens on its file system; %u directories", n);
+	w->rest = w->tries < 6 ? REST_FIRST << w->tries : REST_LAST;
+	w->tries++;
 }
 
-/* inotify ran out of watches, or may not read everything. */
-static void leave_gaps(struct watcher_set *ws, struct watched *w)
+static bool try_change_over(struct watched *w, const char *reason)
+{
+	const struct watcher_callbacks *cb = &w->set->cb;
+	struct err err = ERR_INIT;
+	int rc = watch_change_over(w, &err);
+
+	rest(w);
+	if (rc == 0)
+		(void)snprintf(w->reason, sizeof(w->reason), "%s", reason);
+	if (cb->changed != NULL)
+		cb->changed(cb->ctx, w, rc == 0 ? NULL : err.text);
+	return rc == 0;
+}
+
+static bool may_change(const struct watched *w)
+{
+	return w->rq.choice == WATCHER_AUTO && w->state != WATCHED_GONE && w->rest == 0;
+}
+
+static void leave_noise(struct watched *w)
+{
+	struct watch_count n;
+	char reason[sizeof(w->reason)];
+
+	/* As long as one stays, the file system's events are read all the same. */
+	for (const struct watched *o = w->set->sources; o != NULL; o = o->next)
+		if (o->root_dev == w->root_dev && index_of(o) == BACKEND_FANOTIFY && !o->leaves)
+			return;
+	n = watch_count_dirs(&w->rq, NOISE_TREE, NOISE_NS);
+	if (n.more) {
+		rest(w);
+		return;
+	}
+	(void)snprintf(reason, sizeof(reason), "much else happens on its file system, and it has only %u directories",
+		       n.dirs);
+	(void)try_change_over(w, reason);
+}
+
+static void leave_gaps(struct watched *w)
 {
 	struct change all = { .kind = CHANGE_RECONCILE, .path = "", .cause = "not all was watched" };
 
-	if (!change_over(ws, w, BACKEND_FANOTIFY))
+	if (!try_change_over(w, "inotify could not watch all of it"))
 		return;
-	(void)snprintf(w->reason, sizeof(w->reason), "inotify could not watch all of it");
 	all.time_ns = clock_mono_ns();
 	watch_emit(w, &all);
 }
 
-/* Whether fanotify's events of the last interval were nearly all about something else. */
-static bool is_noisy(struct watcher_set *ws)
+static void leave_inotify(struct watched *w)
 {
-	uint64_t unrelated = ws->unrelated, related = 0, events;
 	struct watched_info info;
+	char reason[sizeof(w->reason)];
 
-	for (const struct watched *w = ws->sources; w != NULL; w = w->next) {
-		if (index_of(w) != BACKEND_FANOTIFY)
-			continue;
-		watched_info(w, &info);
-		unrelated = info.unrelated;
-		related += w->events;
+	watched_info(w, &info);
+	if (w->state == WATCHED_PARTIAL) {
+		leave_gaps(w);
+	} else if (info.watches > GROWN_TREE) {
+		(void)snprintf(reason, sizeof(reason), "the tree has grown to %" PRIu64 " directories", info.watches);
+		(void)try_change_over(w, reason);
 	}
-	/* A source that was removed took its events with it. */
-	events = unrelated - ws->unrelated + (related > ws->related ? related - ws->related : 0);
-	unrelated -= ws->unrelated;
-	ws->unrelated += unrelated;
-	ws->related = related;
-	return unrelated > NOISE_RATE * NOISE_INTERVAL_S && unrelated > events / 100 * NOISE_PERCENT;
 }
 
-static void on_noise(void *ctx)
+static void on_look(void *ctx)
 {
 	struct watcher_set *ws = ctx;
-	bool noisy = is_noisy(ws);
 
 	for (struct watched *w = ws->sources; w != NULL; w = w->next) {
-		if (w->rq.choice != WATCHER_AUTO || w->changeovers >= CHANGEOVERS_MAX || w->state == WATCHED_GONE)
-			continue;
-		if (index_of(w) == BACKEND_FANOTIFY && noisy)
-			leave_noise(ws, w);
-		else if (index_of(w) == BACKEND_INOTIFY && w->state == WATCHED_PARTIAL)
-			leave_gaps(ws, w);
+		bool noisy = index_of(w) == BACKEND_FANOTIFY && is_noisy(w);
+
+		w->rest -= w->rest > 0;
+		w->leaves = noisy && may_change(w);
 	}
-	loop_timer_after(ws->noise, NOISE_INTERVAL_S * NS_PER_S);
+	for (struct watched *w = ws->sources; w != NULL; w = w->next) {
+		if (w->leaves)
+			leave_noise(w);
+		else if (index_of(w) == BACKEND_INOTIFY && may_change(w) && !w->fanotify_refused)
+			leave_inotify(w);
+	}
+	loop_timer_after(ws->look, interval(ws));
 }
 
 struct watched *watcher_add(struct watcher_set *ws, const struct watch_request *rq, void *owner, struct err *err)
@@ -251,6 +367,7 @@ struct watched *watcher_add(struct watcher_set *ws, const struct watch_request *
 		w->rq.path = path;
 		w->path_len = strlen(path);
 		if (choose(ws, w, err) == 0) {
+			(void)is_noisy(w);
 			w->next = ws->sources;
 			ws->sources = w;
 			return w;
@@ -291,7 +408,11 @@ enum watched_state watched_state(const struct watched *w)
 void watched_info(const struct watched *w, struct watched_info *out)
 {
 	*out = (struct watched_info){
-		.backend = w->backend->name, .reason = w->reason, .events = w->events, .overflows = w->overflows
+		.backend = w->backend->name,
+		.reason = w->reason,
+		.events = w->events,
+		.overflows = w->overflows,
+		.changeovers = w->changeovers,
 	};
 	w->backend->info(w->set->group[index_of(w)], w, out);
 }
@@ -332,9 +453,11 @@ void watch_emit(struct watched *w, const struct change *c)
 	/* A record that names no path of the tree still says that something happened. */
 	struct change all = { .kind = CHANGE_RECONCILE, .path = "", .time_ns = c->time_ns, .cause = "unusable path" };
 	bool usable = path_valid(c->path, c->path_len) && (c->old_path == NULL || path_valid(c->old_path, c->old_len));
+	struct change told = usable ? *c : all;
 
+	told.exact = told.exact && !w->overlap;
 	if (!usable || !is_own_change(w, c))
-		w->set->cb.record(w->set->cb.ctx, w, usable ? c : &all);
+		w->set->cb.record(w->set->cb.ctx, w, &told);
 }
 
 void watch_set_state(struct watched *w, enum watched_state state, const char *why)

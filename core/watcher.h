@@ -35,12 +35,17 @@ struct watcher_callbacks {
 	void (*record)(void *ctx, struct watched *source, const struct change *c);
 	/* The state changed; `why` is for the log. */
 	void (*state)(void *ctx, struct watched *source, enum watched_state state, const char *why);
+	/* With WATCHER_AUTO: another backend took over (`refused` is NULL; watched_info says which and why), or was to
+	 * and could not. May be NULL. Must not call back into the watcher set but for watched_info. */
+	void (*changed)(void *ctx, struct watched *source, const char *refused);
 	void *ctx;
 };
 
 struct watcher_settings {
 	uint32_t fanotify_queue; /* 0: FAN_UNLIMITED_QUEUE; else the kernel's default limit is used (sysctl) */
 	bool hide_fan_rename;	 /* behave as on a kernel without FAN_RENAME */
+	/* How often WATCHER_AUTO is thought over. */
+	int64_t interval_ns;
 	/* NULL-terminated, absolute; may be NULL; borrowed for the life of the set. Changes at and below these paths
 	 * (our log, status and state files) are not recorded. */
 	const char *const *own_paths;
@@ -62,10 +67,13 @@ struct watched_info {
 	const char *backend; /* "fanotify" or "inotify" */
 	const char *reason;  /* why that one, one line */
 	uint64_t events;     /* raw kernel events that concerned it */
-	uint64_t unrelated;  /* events of its group that concerned no source (fanotify) */
+	/* fanotify: all events of the file systems that it has marked for this source, and those of them that concerned
+	 * no source at all. */
+	uint64_t heard, unrelated;
 	uint64_t overflows;
-	uint64_t watches;   /* inotify: directories watched; fanotify: marks */
-	uint64_t unwatched; /* directories that could not be watched */
+	uint64_t watches;     /* inotify: directories watched; fanotify: marks */
+	uint64_t unwatched;   /* directories that could not be watched */
+	uint64_t changeovers; /* how often another backend took over */
 };
 
 struct watcher_set *watcher_set_new(struct loop *loop, const struct watcher_settings *s,

@@ -69,7 +69,7 @@ static int serve(struct loop *loop, struct watcher_set *ws, struct watched *cons
 
 int main(int argc, char **argv)
 {
-	struct watcher_callbacks cb = { on_record, on_state, NULL };
+	struct watcher_callbacks cb = { .record = on_record, .state = on_state };
 	struct watcher_settings settings = { 0 };
 	struct watch_request rq = { .choice = WATCHER_AUTO };
 	struct watched *w[SOURCES_MAX];

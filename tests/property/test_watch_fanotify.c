@@ -1,10 +1,12 @@
-/* LINK: core/watcher.c core/watch_fanotify.c core/watch_fanotify_events.c core/watch_fanotify_mounts.c */
+/* LINK: core/watcher.c core/watch_count.c core/watch_fanotify.c core/watch_fanotify_events.c
+ * core/watch_fanotify_mounts.c */
 /* LINK: core/watch_fanotify_resolve.c core/fan_cache.c core/mounts.c core/path.c core/err.c core/buf.c core/loop.c */
 /* LINK: core/clock.c core/log.c core/utf8.c core/watch_inotify.c core/watch_inotify_events.c */
 /* LINK: core/watch_inotify_walk.c core/watch_tree.c */
 /*
  * Whatever happens below a source, the records account for it: a mirror that follows the exact renames and looks again
- * at the names in the records ends up as the source.
+ * at the names in the records ends up as the source. Also while inotify takes over from fanotify, and back, in the
+ * midst of it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +20,7 @@
 #include <unistd.h>
 
 #include "core/path.h"
-#include "core/watcher.h"
+#include "core/watch_backend.h"
 
 #define SOURCES 2
 
@@ -46,7 +48,7 @@ struct mirror {
 	struct tree tree;
 	struct mark *marks;
 	size_t n, cap;
-	uint64_t records, exact, inexact, reconciles;
+	uint64_t records, exact, inexact, reconciles, whole;
 };
 
 struct world {
@@ -57,7 +59,7 @@ struct world {
 	struct watched *w[SOURCES];
 	struct mirror m[SOURCES];
 	uint64_t rng;
-	bool hide, limited, verbose;
+	bool hide, limited, verbose, switching;
 	uint64_t overflows; /* records that say so */
 };
 
@@ -274,6 +276,7 @@ static void on_record(void *ctx, struct watched *source, const struct change *c)
 	switch (c->kind) {
 	case CHANGE_RECONCILE:
 		m->reconciles++;
+		m->whole += c->path_len == 0;
 		wd->overflows += strcmp(c->cause, "overflow") == 0 && c->path_len == 0;
 		mark_as(m, c->path, true, true);
 		break;
@@ -433,6 +436,17 @@ static void begin(struct world *wd, int i)
 	scan(wd->src[i], &m->tree);
 }
 
+/* Now and then the other watcher takes over. */
+static void turn(struct world *wd)
+{
+	struct err err = ERR_INIT;
+
+	if (wd->switching && rnd(wd, 8) == 0 && watch_change_over(wd->w[rnd(wd, SOURCES)], &err) < 0)
+		die(err.text);
+	if (rnd(wd, 3) == 0 ? watcher_drain(wd->ws, &err) < 0 : loop_once(wd->loop, (int)rnd(wd, 2), &err) < 0)
+		die(err.text);
+}
+
 static int round_of(struct world *wd, uint64_t ops)
 {
 	struct err err = ERR_INIT;
@@ -443,8 +457,7 @@ static int round_of(struct world *wd, uint64_t ops)
 		begin(wd, i);
 	pid = start_child(wd, ops);
 	while (waitpid(pid, &status, WNOHANG) == 0)
-		if (rnd(wd, 3) == 0 ? watcher_drain(wd->ws, &err) < 0 : loop_once(wd->loop, (int)rnd(wd, 2), &err) < 0)
-			die(err.text);
+		turn(wd);
 	if (status != 0 || watcher_drain(wd->ws, &err) < 0)
 		die("round");
 	for (int i = 0; i < SOURCES; i++) {
@@ -472,7 +485,7 @@ static bool add(struct world *wd, int i)
 
 static bool make_world(struct world *wd, const char *where)
 {
-	static const struct watcher_callbacks cb = { on_record, on_state, NULL };
+	static const struct watcher_callbacks cb = { .record = on_record, .state = on_state };
 	struct watcher_settings s = { .hide_fan_rename = wd->hide, .fanotify_queue = wd->limited };
 	struct watcher_callbacks mine = cb;
 	struct err err = ERR_INIT;
@@ -507,9 +520,13 @@ static void end_world(struct world *wd)
 }
 
 /* 0: fine, 1: not, 77: cannot be tried. */
-static int run(const char *where, bool hide, uint64_t seed, uint64_t rounds)
+static int run(const char *where, bool hide, bool switching, uint64_t seed, uint64_t rounds)
 {
-	struct world wd = { .rng = seed * 2654435761u | 1, .hide = hide, .verbose = getenv("VERBOSE") != NULL };
+	struct world wd = { .rng = seed * 2654435761u | 1,
+			    .hide = hide,
+			    .switching = switching,
+			    .verbose = getenv("VERBOSE") != NULL };
+	unsigned changeovers = 0;
 	int bad = 0, rc = 77;
 
 	if (make_world(&wd, where)) {
@@ -518,12 +535,16 @@ static int run(const char *where, bool hide, uint64_t seed, uint64_t rounds)
 			if (bad > 0)
 				printf("round %llu\n", (unsigned long long)i);
 		}
-		printf("%s%s: %llu records, renames %llu exact, %llu not, %llu reconciles\n", where,
-		       hide ? " without FAN_RENAME" : "", (unsigned long long)wd.m[0].records,
+		changeovers = wd.w[0]->changeovers + wd.w[1]->changeovers;
+		printf("%s%s: %llu records, renames %llu exact, %llu not, %llu reconciles, %llu of all, %u "
+		       "change-overs\n",
+		       where, hide ? " without FAN_RENAME" : "", (unsigned long long)wd.m[0].records,
 		       (unsigned long long)wd.m[0].exact, (unsigned long long)wd.m[0].inexact,
-		       (unsigned long long)wd.m[0].reconciles);
+		       (unsigned long long)wd.m[0].reconciles, (unsigned long long)wd.m[0].whole, changeovers);
 		/* Silence, or reconciles of everything, would explain all changes too. */
 		rc = bad > 0 || wd.m[0].records < rounds || (!hide && wd.m[0].exact < rounds / 2);
+		if (switching && (changeovers < rounds || wd.m[0].whole + wd.m[1].whole > changeovers / 4))
+			rc = 1;
 	}
 	end_world(&wd);
 	return rc;
@@ -574,8 +595,11 @@ int main(void)
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("seed %llu\n", (unsigned long long)seed);
-	for (int i = 0; i < 4 && rc == 0; i++) {
-		r = run(i % 2 == 0 ? "/dev/shm" : dir != NULL ? dir : "/var/tmp", i >= 2, seed + (uint64_t)i, rounds);
+	for (int i = 0; i < 6 && rc == 0; i++) {
+		r = run(i % 2 == 0    ? "/dev/shm"
+			: dir != NULL ? dir
+				      : "/var/tmp",
+			i / 2 == 1, i / 2 == 2, seed + (uint64_t)i, rounds);
 		rc = r;
 	}
 	if (rc == 0)

@@ -1,4 +1,5 @@
-/* LINK: core/watcher.c core/watch_inotify.c core/watch_inotify_walk.c core/watch_inotify_events.c core/watch_tree.c */
+/* LINK: core/watcher.c core/watch_count.c core/watch_inotify.c core/watch_inotify_walk.c core/watch_inotify_events.c
+ * core/watch_tree.c */
 /* LINK: core/path.c core/err.c core/buf.c core/clock.c core/loop.c core/log.c core/utf8.c */
 /*
  * The inotify watcher against a child that changes the tree at full speed. The records of a round are played on what
@@ -683,7 +684,7 @@ static void run_seed(uint64_t seed, unsigned rounds)
 {
 	struct world wd = { .seed = seed, .loud = getenv("TRACE") != NULL };
 	struct watcher_settings settings = { .fanotify_queue = 0 };
-	struct watcher_callbacks cb = { on_record, on_state, &wd };
+	struct watcher_callbacks cb = { .record = on_record, .state = on_state, .ctx = &wd };
 	struct err err = ERR_INIT;
 	uint64_t rnd = seed;
 	char path[PATH_ROOM + 8];

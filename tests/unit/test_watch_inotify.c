@@ -1,4 +1,5 @@
-/* LINK: core/watcher.c core/watch_inotify.c core/watch_inotify_walk.c core/watch_inotify_events.c core/watch_tree.c */
+/* LINK: core/watcher.c core/watch_count.c core/watch_inotify.c core/watch_inotify_walk.c core/watch_inotify_events.c
+ * core/watch_tree.c */
 /* LINK: core/path.c core/err.c core/buf.c core/clock.c core/loop.c core/log.c core/utf8.c */
 /* The inotify watcher: what is recorded of single changes, races with fresh directories, limits, lost roots. */
 #include <errno.h>
@@ -67,7 +68,7 @@ static void on_state(void *ctx, struct watched *w, enum watched_state state, con
 static void world_open(struct world *wd)
 {
 	struct watcher_settings settings = { .fanotify_queue = 0 };
-	struct watcher_callbacks cb = { on_record, on_state, wd };
+	struct watcher_callbacks cb = { .record = on_record, .state = on_state, .ctx = wd };
 	struct err err = ERR_INIT;
 	const char *dir = getenv("TESTDIR");
 

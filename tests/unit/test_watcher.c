@@ -1,4 +1,4 @@
-/* LINK: core/watcher.c core/path.c core/err.c core/clock.c */
+/* LINK: core/watcher.c core/watch_count.c core/path.c core/buf.c core/err.c core/clock.c */
 /* The choice of a backend, its fallback and its reason, with backends that only say yes or no. */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -11,7 +11,7 @@
 #include "core/watch_backend.h"
 
 static bool refuse;
-static uint64_t unrelated;
+static uint64_t unrelated, heard, unwatched, watches;
 static const struct watch_backend *added, *removed;
 
 /* ---- a loop whose timer the test rings ---- */
@@ -81,18 +81,29 @@ static void fake_remove(void *b, struct watched *w)
 	removed = w->backend;
 }
 
+/* Both of them tell of one rename at each drain. */
+static struct watched *tells;
+
 static int fake_drain(void *b, struct err *e)
 {
+	struct change c = {
+		.kind = CHANGE_RENAME, .exact = true, .path = "a", .path_len = 1, .old_path = "b", .old_len = 1
+	};
+
 	(void)b;
 	(void)e;
+	if (tells != NULL)
+		watch_emit(tells, &c);
 	return 0;
 }
 
 static void fake_info(void *b, const struct watched *w, struct watched_info *out)
 {
 	(void)b;
-	(void)w;
 	out->unrelated = unrelated;
+	out->heard = heard;
+	out->watches = watches;
+	out->unwatched = w->backend == &watch_inotify ? unwatched : 0;
 }
 
 const struct watch_backend watch_fanotify = { "fanotify",  fake_open,  fake_close, fake_add,
@@ -100,10 +111,21 @@ const struct watch_backend watch_fanotify = { "fanotify",  fake_open,  fake_clos
 const struct watch_backend watch_inotify = { "inotify",	  fake_open_always, fake_close, fake_add,
 					     fake_remove, fake_drain,	    fake_info };
 
+static unsigned exact, inexact, changed, kept;
+
 static void record(void *ctx, struct watched *w, const struct change *c)
 {
 	(void)w;
 	*(enum change_kind *)ctx = c->kind;
+	if (c->kind == CHANGE_RENAME)
+		*(c->exact ? &exact : &inexact) += 1;
+}
+
+static void another(void *ctx, struct watched *w, const char *refused)
+{
+	(void)ctx;
+	(void)w;
+	*(refused == NULL ? &changed : &kept) += 1;
 }
 
 static void choices(void **state)
@@ -113,7 +135,7 @@ static void choices(void **state)
 	struct watcher_settings s = { .own_paths = own };
 	struct change mine = { .kind = CHANGE_TOUCH, .path = "log", .path_len = 3 };
 	struct change other = { .kind = CHANGE_TOUCH, .path = "log2", .path_len = 4 };
-	struct watcher_callbacks cb = { record, NULL, &kind };
+	struct watcher_callbacks cb = { .record = record, .ctx = &kind };
 	struct watch_request rq = { .path = "/proc/self/fd", .choice = WATCHER_AUTO };
 	struct err err = ERR_INIT;
 	struct watcher_set *ws = watcher_set_new(NULL, &s, &cb, &err);
@@ -156,60 +178,138 @@ static void state_changed(void *ctx, struct watched *w, enum watched_state state
 	(void)why;
 }
 
-/* Noise beside a source of few directories: inotify takes over; where that cannot watch all, fanotify; then no more. */
+static void look(unsigned times)
+{
+	while (times-- > 0)
+		timer(timer_ctx);
+}
+
+static void noise(uint64_t others, uint64_t ours)
+{
+	unrelated += others;
+	heard += others + ours;
+	look(1);
+}
+
+/* Noise beside a source of few directories: inotify takes over, and fanotify where that cannot watch all, or when the
+ * tree has grown; each time after a longer rest. */
 static void changeover(void **state)
 {
 	enum change_kind kind = CHANGE_NONE;
 	struct watcher_settings s = { 0 };
-	struct watcher_callbacks cb = { record, state_changed, &kind };
+	struct watcher_callbacks cb = { record, state_changed, another, &kind };
 	struct watch_request rq = { .path = "/proc/self/fd", .choice = WATCHER_FANOTIFY };
+	struct err err = ERR_INIT;
+	struct watcher_set *ws = watcher_set_new(NULL, &s, &cb, &err);
+	struct watched_info info;
+	struct watched *w, *other;
+
+	(void)state;
+	unrelated = heard = 50000; /* from before */
+	rq.root_fd = open(rq.path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	w = watcher_add(ws, &rq, NULL, &err);
+	assert_non_null(w);
+	noise(100000, 0);
+	assert_ptr_equal(w->backend, &watch_fanotify); /* configured */
+	w->rq.choice = WATCHER_AUTO;
+	noise(0, 0);
+	assert_ptr_equal(w->backend, &watch_fanotify); /* quiet again */
+	noise(100000, 50000);
+	assert_ptr_equal(w->backend, &watch_fanotify); /* much of it is ours */
+	other = watcher_add(ws, &rq, NULL, &err);
+	noise(100000, 0);
+	assert_ptr_equal(w->backend, &watch_fanotify); /* the other stays, so they are read all the same */
+	watcher_remove(ws, other);
+	unwatched = 1;
+	noise(100000, 0);
+	assert_ptr_equal(w->backend, &watch_fanotify); /* inotify could not watch it all */
+	assert_int_equal(kept, 1);
+	assert_int_equal(w->changeovers, 0);
+	assert_ptr_equal(removed, &watch_inotify);
+	unwatched = 0;
+	noise(100000, 0);
+	assert_ptr_equal(w->backend, &watch_fanotify); /* not again so soon */
+	look(5);
+	tells = w;
+	noise(100000, 0);
+	tells = NULL;
+	assert_ptr_equal(w->backend, &watch_inotify);
+	assert_ptr_equal(added, &watch_inotify);
+	assert_ptr_equal(removed, &watch_fanotify);
+	assert_int_equal(changed, 1);
+	assert_int_equal(exact, 1);
+	assert_int_equal(inexact, 1); /* what was told twice is not done twice */
+	watched_info(w, &info);
+	assert_non_null(strstr(info.reason, "file system"));
+	assert_int_equal(info.changeovers, 1);
+	assert_int_equal(kind, CHANGE_RENAME);
+	watch_set_state(w, WATCHED_PARTIAL, "no watch left");
+	look(11);
+	assert_ptr_equal(w->backend, &watch_inotify);
+	look(1);
+	assert_ptr_equal(w->backend, &watch_fanotify);
+	assert_ptr_equal(removed, &watch_inotify);
+	assert_int_equal(kind, CHANGE_RECONCILE);
+	assert_int_equal(watched_state(w), WATCHED_OK);
+	noise(100000, 0);
+	assert_ptr_equal(w->backend, &watch_fanotify); /* not to and fro */
+	look(22);
+	noise(100000, 0);
+	assert_ptr_equal(w->backend, &watch_inotify);
+	watches = 8192;
+	look(100);
+	assert_ptr_equal(w->backend, &watch_inotify);
+	watches = 8193;
+	look(1);
+	assert_ptr_equal(w->backend, &watch_fanotify);
+	watched_info(w, &info);
+	assert_non_null(strstr(info.reason, "8193"));
+	watches = 0;
+	watcher_set_free(ws);
+	assert_null(timer);
+	(void)close(rq.root_fd);
+}
+
+/* inotify has not watches enough for a small tree. */
+static void gaps_at_start(void **state)
+{
+	enum change_kind kind = CHANGE_NONE;
+	struct watcher_settings s = { 0 };
+	struct watcher_callbacks cb = { record, state_changed, another, &kind };
+	struct watch_request rq = { .path = "/proc/self/fd", .choice = WATCHER_AUTO };
 	struct err err = ERR_INIT;
 	struct watcher_set *ws = watcher_set_new(NULL, &s, &cb, &err);
 	struct watched_info info;
 	struct watched *w;
 
 	(void)state;
-	unrelated = 0;
 	rq.root_fd = open(rq.path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	unwatched = 1;
 	w = watcher_add(ws, &rq, NULL, &err);
-	assert_non_null(w);
-	unrelated = 100000;
-	timer(timer_ctx);
-	assert_ptr_equal(w->backend, &watch_fanotify); /* configured */
-	w->rq.choice = WATCHER_AUTO;
-	timer(timer_ctx);
-	assert_ptr_equal(w->backend, &watch_fanotify); /* quiet again */
-	unrelated += 100000;
-	w->events += 50000;
-	timer(timer_ctx);
-	assert_ptr_equal(w->backend, &watch_fanotify); /* much of it is ours */
-	unrelated += 100000;
-	timer(timer_ctx);
-	assert_ptr_equal(w->backend, &watch_inotify);
-	assert_ptr_equal(added, &watch_inotify);
-	assert_ptr_equal(removed, &watch_fanotify);
 	watched_info(w, &info);
-	assert_non_null(strstr(info.reason, "file system"));
-	assert_int_equal(kind, CHANGE_NONE);
-	timer(timer_ctx);
-	assert_ptr_equal(w->backend, &watch_inotify);
-	watch_set_state(w, WATCHED_PARTIAL, "no watch left");
-	timer(timer_ctx);
-	assert_ptr_equal(w->backend, &watch_fanotify);
-	assert_ptr_equal(removed, &watch_inotify);
-	assert_int_equal(kind, CHANGE_RECONCILE);
-	assert_int_equal(watched_state(w), WATCHED_OK);
-	unrelated += 100000;
-	timer(timer_ctx);
-	assert_ptr_equal(w->backend, &watch_fanotify); /* not to and fro */
+	assert_string_equal(info.backend, "fanotify");
+	assert_non_null(strstr(info.reason, "cannot watch all"));
+	watcher_remove(ws, w);
 	watcher_set_free(ws);
-	assert_null(timer);
+	ws = watcher_set_new(NULL, &s, &cb, &err);
+	refuse = true;
+	w = watcher_add(ws, &rq, NULL, &err);
+	watched_info(w, &info);
+	assert_string_equal(info.backend, "inotify");
+	watch_set_state(w, WATCHED_PARTIAL, "no watch left");
+	refuse = false;
+	look(500);
+	watched_info(w, &info);
+	assert_string_equal(info.backend, "inotify"); /* refused for good */
+	unwatched = 0;
+	watcher_set_free(ws);
 	(void)close(rq.root_fd);
 }
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(choices), cmocka_unit_test(changeover) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(choices), cmocka_unit_test(changeover),
+					    cmocka_unit_test(gaps_at_start) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

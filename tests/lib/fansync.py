@@ -196,7 +196,7 @@ def free_port():
 class Sshd:
     """An sshd for the user who runs the test, with keys made for it."""
 
-    def __init__(self, place, prefix=(), address="127.0.0.1", port=None, key=None):
+    def __init__(self, place, prefix=(), address="127.0.0.1", port=None, key=None, config=""):
         self.place = place
         self.prefix = list(prefix)
         self.address = address
@@ -215,7 +215,7 @@ class Sshd:
         with open(os.path.join(place, "sshd_config"), "w") as f:
             f.write("Port %d\nListenAddress %s\nHostKey %s\nPidFile none\nAuthorizedKeysFile %s/authorized_keys\n"
                     "StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nMaxStartups 100\n"
-                    "MaxSessions 100\n" % (self.port, self.address, self.host_key, place))
+                    "MaxSessions 100\n%s" % (self.port, self.address, self.host_key, place, config))
 
     def start(self):
         if os.geteuid() == 0:

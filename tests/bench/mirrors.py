@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""fansyncd beside lsyncd, a loop of inotifywait and rsync, and plain rsync, in one run. Prints figures, asserts none.
+
+usage: tests/bench/mirrors.py [--quick] [--row NAME]... [--fs tmpfs|ext4]... [--repeat N] [--images DIR] [--json FILE]
+
+Needs root (it mounts file systems in a namespace of its own). Without --row all rows, without --fs both kinds. --images: where the
+ext4 image files are made; by default in memory (/dev/shm), so that no disk is measured. --quick: smaller trees.
+"""
+import argparse
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("FANSYNCD", os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../build/fansyncd"))
+from lib import contenders, places, report, rows  # noqa: E402
+
+
+def arguments():
+    a = argparse.ArgumentParser(description="fansyncd beside lsyncd, an inotifywait loop and plain rsync")
+    a.add_argument("--quick", action="store_true")
+    a.add_argument("--row", action="append", choices=sorted(rows.ROWS), help="only this row")
+    a.add_argument("--fs", action="append", choices=places.KINDS, help="only this file system")
+    a.add_argument("--only", action="append", help="only contenders of this name (plain rsync always)")
+    a.add_argument("--repeat", type=int, help="repetitions (3; 2 with --quick)")
+    a.add_argument("--images", default="/dev/shm", help="where the ext4 images are made")
+    a.add_argument("--json", help="the raw figures")
+    return a.parse_args()
+
+
+def first_line(*argv):
+    try:
+        return subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False).stdout.decode(
+            errors="replace").split("\n")[0].strip()
+    except FileNotFoundError:
+        return argv[0] + ": not installed"
+
+
+def header(size):
+    with open("/proc/meminfo") as f:
+        memory = int(f.readline().split()[1]) / (1 << 20)
+    print("Linux %s, %d CPUs, %.0f GiB of memory; %s; %s; %s; %s; %d repetitions, interleaved; %s" % (
+        platform.release().split("-")[0], os.cpu_count(), memory, first_line(contenders.BINARY, "--version"),
+        "lsyncd " + first_line("lsyncd", "--version").replace("Version: ", ""), first_line("rsync", "--version"),
+        first_line("inotifywait", "--help"), size.repetitions, time.strftime("%Y-%m-%d")))
+    print("Load at the start: %.1f" % os.getloadavg()[0], flush=True)
+
+
+def stop(signo, _frame):
+    raise SystemExit(128 + signo)
+
+
+def main():
+    options = arguments()
+    for signo in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signo, stop)
+    places.own_namespace()
+    contenders.ONLY = options.only
+    size = rows.Size(options.quick, options.repeat)
+    header(size)
+    tables, goals, begun = [], [], time.time()
+    try:
+        for kind in options.fs or places.KINDS:
+            place = places.Place(kind, options.images, 2048 if options.quick else 4096)
+            try:
+                for name, row in rows.ROWS.items():
+                    if (options.row and name not in options.row) or (kind != "tmpfs" and name in rows.TMPFS_ONLY):
+                        continue
+                    result = report.Report(kind)
+                    row(place, size, result)
+                    more = result.show(sys.stdout)
+                    tables += more[0]
+                    goals += more[1]
+            finally:
+                place.close()
+    finally:
+        if options.json:
+            report.save(options.json, tables, goals)
+    print("\n%.0f s in all." % (time.time() - begun))
+
+
+main()

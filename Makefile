@@ -157,10 +157,16 @@ $(BUILD)/tests.mk: scripts/test-rules.sh $(TEST_SRC) $(FUZZ_SRC)
 test: deps
 	@tests/run
 
-soak bench: all
+soak: all
 	@set -e; found=0; for f in tests/$@/*; do if [ -f "$$f" ] && [ -x "$$f" ]; then found=1; echo "== $$f"; \
 		FANSYNCD=$(abspath $(BUILD))/fansyncd "$$f"; fi; done; \
 		if [ $$found = 0 ]; then echo "tests/$@ holds no programs" >&2; exit 1; fi
+
+# Side by side with others, as root; BENCH='--quick --row burst' and the like (tests/bench/mirrors.py --help).
+bench: all
+	@scripts/deps.sh bench
+	@FANSYNCD=$(abspath $(BUILD))/fansyncd tests/bench/mirrors.py $(BENCH)
+	@tests/bench/changeset.sh
 
 # Coverage-guided fuzzing; `make test` only replays the corpora and mutates them a little.
 fuzz:

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what is missing (Debian, as root), or says what to install: deps.sh build|all
-# build: what `make` and `make run` need; all: what `make test` and the checks need as well.
+# Installs what is missing (Debian, as root), or says what to install: deps.sh build|all|bench
+# build: what `make` and `make run` need; all: what `make test` and the checks need as well; bench: what `make bench`
+# compares with.
 set -eu
 build='gcc libc6-dev make pkg-config libconfig-dev libsqlite3-dev libxxhash-dev rsync openssh-client'
 tests='acl attr bash binutils btrfs-progs busybox clang clang-format clang-tidy cppcheck e2fsprogs git iproute2 libcap2-bin
@@ -9,9 +10,10 @@ tests='acl attr bash binutils btrfs-progs busybox clang clang-format clang-tidy 
 
 case ${1:-all} in
 build) wanted=$build ;;
+bench) wanted="$build e2fsprogs inotify-tools lsyncd mount openssh-server python3" ;;
 all) wanted="$build $tests" ;;
 *)
-	echo 'usage: deps.sh build|all' >&2
+	echo 'usage: deps.sh build|all|bench' >&2
 	exit 2
 	;;
 esac

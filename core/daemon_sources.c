@@ -297,8 +297,8 @@ static void run_member(struct member *m)
 	sync_source_found(m->sync, m->source->root_fd);
 	if (m->started)
 		sync_reconcile(m->sync, "the source is back", false, false, d->generation);
-	else if (opt->init || d->options->once)
-		sync_reconcile(m->sync, NULL, true, d->options->once && d->options->allow_delete, d->generation);
+	else if (opt->init || d->options->once) /* what is recorded from now on is not of the start */
+		sync_reconcile(m->sync, NULL, true, d->options->once && d->options->allow_delete, d->generation++);
 	m->started = true;
 	d->poll_all = true;
 }

@@ -59,6 +59,7 @@ struct sync {
 	bool has_urge;
 	uint64_t urge_generation;
 	bool has_start;
+	bool start_over;	   /* the first reconcile is over, and stays so */
 	uint64_t start_generation; /* of the first reconcile */
 	uint64_t generation;	   /* latest seen: for marks of our own making */
 };
@@ -182,6 +183,7 @@ void sync_reconcile(struct sync *s, const char *cause, bool start, bool allow_de
 	count_cause(s, r.change.cause);
 	if (start) {
 		s->has_start = true;
+		s->start_over = false;
 		s->start_generation = generation;
 	}
 	if (allow_delete)
@@ -202,11 +204,15 @@ void sync_retry_now(struct sync *s)
 	s->down_until_ns = 0;
 }
 
+/* Whether the first reconcile is still to end. */
+static bool starting(const struct sync *s)
+{
+	return s->has_start && !s->start_over && !changeset_served(s->changes, s->start_generation);
+}
+
 bool sync_served(const struct sync *s, uint64_t generation)
 {
-	if (s->has_start && !changeset_served(s->changes, s->start_generation))
-		return false;
-	return changeset_served(s->changes, generation);
+	return !starting(s) && changeset_served(s->changes, generation);
 }
 
 /* ---- what the worker says ---- */
@@ -343,7 +349,7 @@ static void on_found(void *ctx, const struct wire_found *f)
 static void on_batch_done(void *ctx, uint64_t batch_id)
 {
 	struct sync *s = ctx;
-	bool was_first = s->has_start && !changeset_served(s->changes, s->start_generation);
+	bool was_first = starting(s);
 
 	if (s->batch == NULL || s->batch->id != batch_id)
 		return;
@@ -356,7 +362,8 @@ static void on_batch_done(void *ctx, uint64_t batch_id)
 	s->down_tries = 0;
 	s->last_done_real_ns = clock_real_ns();
 	end_batch(s);
-	if (was_first && changeset_served(s->changes, s->start_generation))
+	s->start_over = s->start_over || !starting(s);
+	if (was_first && s->start_over)
 		log_normal("%s: first comparison finished, %zu failures", s->opt->name, s->failures.n);
 }
 
@@ -551,7 +558,7 @@ static bool is_due(const struct sync *s, int64_t now, int64_t *next)
 		return true;
 	if (have && s->has_urge && !changeset_served(s->changes, s->urge_generation))
 		return true;
-	if (have && s->has_start && !changeset_served(s->changes, s->start_generation))
+	if (have && starting(s))
 		return true;
 	*next = have ? oldest + s->opt->delay_ns : INT64_MAX;
 	if (hold < *next)
@@ -783,7 +790,7 @@ void sync_snapshot(const struct sync *s, struct sync_snapshot *out)
 	*out = (struct sync_snapshot){
 		.opt = s->opt,
 		.state = state_of(s),
-		.first_done = !s->has_start || changeset_served(s->changes, s->start_generation),
+		.first_done = !starting(s),
 		.pending = changeset_pending(s->changes),
 		.pending_renames = changeset_pending_renames(s->changes),
 		.in_flight = changeset_in_flight(s->changes),

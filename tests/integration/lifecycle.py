@@ -67,6 +67,53 @@ def worker_ends_after_the_target_was_down(place):
         d.stop()
 
 
+def the_start_ends(place):
+    """When the first comparison is over, `delay` holds and a target may go away, whether or not anybody has asked anything."""
+    a, ta = dirs(place, "a", "ta")
+    d = Daemon(place, "")
+    d.write_config("sync = ( %s );" % sync("one", a, ta).replace("delay = 0.05", "delay = 900.0"), "insist = false")
+    d.start(wait=False)
+    try:
+        await_fact(lambda: d.sync("one")["first_reconcile_done"], 20, "the first comparison")
+        put(a + "/f")
+        await_fact(lambda: d.sync("one")["counters"]["records"] > 0, 20, "the record")
+        one = d.sync("one")
+        expect(one["state"] == "waiting" and one["pending"] > 0 and one["in_flight"] == 0, "the delay does not hold: %s" % one)
+        expect(one["first_reconcile_done"], "the first comparison began anew")
+        os.rename(ta, ta + ".away")
+        put(ta)
+        done = d.client("--sync-now", check=False)
+        expect(done.returncode == 1, "exit %d" % done.returncode)
+        expect(d.process.poll() is None, "the daemon ended: " + d.tail())
+        os.unlink(ta)
+        os.rename(ta + ".away", ta)
+        d.wait()
+        expect_equal(a, ta)
+        expect(d.log().count("first comparison finished") == 1, d.tail())
+    finally:
+        d.stop()
+
+
+def a_target_that_goes_before_anybody_asked(place):
+    a, ta = dirs(place, "a", "ta")
+    d = Daemon(place, "")
+    d.write_config("sync = ( %s );" % sync("one", a, ta), "insist = false")
+    d.start(wait=False)
+    try:
+        await_fact(lambda: d.sync("one")["first_reconcile_done"], 20, "the first comparison")
+        os.rename(ta, ta + ".away")
+        put(ta)
+        put(a + "/f")
+        await_fact(lambda: d.process.poll() is not None or d.sync("one")["state"] == "down", 20, "the failure")
+        expect(d.process.poll() is None, "the daemon ended: " + d.tail())
+        os.unlink(ta)
+        os.rename(ta + ".away", ta)
+        d.wait()
+        expect_equal(a, ta)
+    finally:
+        d.stop()
+
+
 def killed_rsync_is_named(place):
     """The log says which signal it was, and of the root it says "."."""
     a, ta = dirs(place, "a", "ta")
@@ -229,7 +276,8 @@ def refused_deletions_stay_named(place):
         d.stop()
 
 
-main([worker_ends_after_the_target_was_down, killed_rsync_is_named, a_lock_holds_up_one_sync_only, reload_with_another_state_directory,
+main([worker_ends_after_the_target_was_down, the_start_ends, a_target_that_goes_before_anybody_asked,
+      killed_rsync_is_named, a_lock_holds_up_one_sync_only, reload_with_another_state_directory,
       idle_worker_ends, a_busy_sync_leaves_slots_to_others,
       reload_adds_a_sync_that_fails, a_lock_that_cannot_be_made, own_files_are_no_work,
       refused_deletions_stay_named])

@@ -19,6 +19,7 @@ struct fan_fs {
 	uint64_t mask; /* what is marked */
 	uint64_t heard, unrelated;
 	bool wanted, want_modify;
+	bool subvolumes; /* a btrfs */
 };
 
 struct fan_view {
@@ -109,6 +110,9 @@ enum fan_found fan_resolve(struct fan *b, struct fan_view *v, const struct fan_k
 bool fan_key_of_fd(int fd, struct fan_key *k, int *mnt_id);
 /* Put the sources' roots that lost their place back below the directories that hold them. */
 void fan_place_roots(struct fan *b);
+/* Whether a directory that appeared in that one may have brought content along, as a btrfs snapshot does; also when
+ * that can't be found out. */
+bool fan_came_filled(struct fan *b, uint32_t view, const struct fan_key *dir, const char *name);
 /* A directory of the mount, to open others through: *temporary says that it is to be closed. -1: not reachable. */
 int fan_view_open(struct fan_view *v, bool *temporary);
 

@@ -298,8 +298,11 @@ static void emit_name(struct fan *b, struct fan_source *s, struct event *e, cons
 		emit_kind(b, s, e, CHANGE_DELETE);
 	if (e->mask & FAN_MOVED_TO)
 		emit_moved_in(b, s, e);
-	if (e->mask & FAN_CREATE)
+	if (e->mask & FAN_CREATE) {
 		emit_kind(b, s, e, CHANGE_CREATE);
+		if (e->is_dir && e->fs->subvolumes && fan_came_filled(b, e->at.dir.view, &e->at.dir, e->at.name))
+			fan_reconcile(b, s, buf_str(&b->path), b->path.len, "subvolume");
+	}
 	if (e->mask & (FAN_CLOSE_WRITE | FAN_ATTRIB))
 		emit_kind(b, s, e, CHANGE_TOUCH);
 	else if ((e->mask & FAN_MODIFY) && s->w->rq.want_modify)

@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,6 +123,7 @@ static struct fan_fs *new_fs(struct look *l, const struct mount *m, int fd)
 	memcpy(f->fsid, &sf.f_fsid, sizeof(f->fsid));
 	f->major = m->major;
 	f->minor = m->minor;
+	f->subvolumes = sf.f_type == BTRFS_SUPER_MAGIC;
 	for (const struct fan_fs *o = l->b->filesystems; o != NULL; o = o->next) {
 		if (memcmp(o->fsid, f->fsid, sizeof(f->fsid)) != 0)
 			continue;

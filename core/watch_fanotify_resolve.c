@@ -20,6 +20,8 @@
 #define TRIES 16
 #define STEPS_MAX ((size_t)PATH_BYTES_MAX / 2)
 #define HERE (O_PATH | O_DIRECTORY)
+/* Of the root of every btrfs subvolume, and of nothing else there. */
+#define SUBVOLUME_INO 256
 
 union handle {
 	struct file_handle h;
@@ -115,6 +117,12 @@ static bool push(struct steps *s, const struct fan_key *k)
 	return true;
 }
 
+/* A bind mount shows a part of its file system; handles open the rest too, but from there no way leads up. */
+static bool is_cut_off(int errnum)
+{
+	return errnum == ENOENT;
+}
+
 /* Follow `fd` (taken over) upwards from the step in hand. False: could not. */
 static bool climb(struct fan *b, int fd, const struct fan_key *k, struct steps *s)
 {
@@ -127,8 +135,11 @@ static bool climb(struct fan *b, int fd, const struct fan_key *k, struct steps *
 	s->denied = false;
 	while (push(s, &cur)) {
 		parent = openat(fd, "..", HERE | O_CLOEXEC);
+		s->denied = parent < 0 && is_cut_off(errno);
 		(void)close(fd);
 		fd = parent;
+		if (s->denied)
+			return true;
 		if (fd < 0 || !fan_key_of_fd(fd, &up, &mnt_id))
 			break;
 		v = view_of_mount(b, mnt_id);
@@ -231,11 +242,12 @@ static enum fan_found look(struct fan *b, int fd, const struct fan_key *k, struc
 /* The next directory up in place of `*fd`, for one whose path is too long. */
 static bool step_up(struct fan *b, int *fd, struct fan_key *k)
 {
-	int up = openat(*fd, "..", HERE | O_CLOEXEC), mnt_id;
+	int up = openat(*fd, "..", HERE | O_CLOEXEC), mnt_id, e = errno;
 	struct fan_view *v;
 
 	(void)close(*fd);
 	*fd = up;
+	errno = e;
 	if (up < 0 || !fan_key_of_fd(up, k, &mnt_id))
 		return false;
 	v = view_of_mount(b, mnt_id);
@@ -252,7 +264,7 @@ static bool is_denied_above(struct fan *b, int fd, const struct fan_key *k)
 	struct fan_key parent;
 
 	if (up < 0)
-		return false;
+		return is_cut_off(errno) && fan_cache_deny(b->cache, k);
 	if (fan_key_of_fd(up, &parent, &mnt_id) && (v = view_of_mount(b, mnt_id)) != NULL) {
 		parent.view = v->id;
 		n = fan_cache_find(b->cache, &parent);
@@ -275,8 +287,11 @@ static enum fan_found find_out(struct fan *b, int fd, const struct fan_key *key,
 
 			above = true;
 			r = FAN_UNSURE;
-			if (!step_up(b, &fd, &k))
+			if (!step_up(b, &fd, &k)) {
+				if (fd < 0 && is_cut_off(errno))
+					r = FAN_NOT_OURS;
 				break;
+			}
 			n = fan_cache_find(b->cache, &k);
 			*node = n;
 			r = n != NULL ? (fan_node_denied(n) ? FAN_NOT_OURS : FAN_OURS) : look(b, fd, &k, &s, node);
@@ -306,6 +321,23 @@ enum fan_found fan_resolve(struct fan *b, struct fan_view *v, const struct fan_k
 		return FAN_NOT_OURS;
 	}
 	return find_out(b, fd, k, node);
+}
+
+bool fan_came_filled(struct fan *b, uint32_t view, const struct fan_key *dir, const char *name)
+{
+	struct fan_view *v = b->views;
+	struct stat st;
+	int fd;
+	bool filled;
+
+	while (v != NULL && v->id != view)
+		v = v->next;
+	fd = v == NULL ? -1 : open_handle(b, v, dir);
+	if (fd < 0)
+		return true;
+	filled = fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 || st.st_ino == SUBVOLUME_INO;
+	(void)close(fd);
+	return filled;
 }
 
 void fan_place_roots(struct fan *b)

@@ -2,6 +2,7 @@
 """fanotify on real file systems: ext4, xfs, btrfs (top level and subvolume), tmpfs, a bind mount; overlayfs falls back;
 mounts that come and go below a source; roots that go away."""
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -98,20 +99,30 @@ def has(records, kind, path, old="", flags=""):
     return any(r[0] == kind and r[1] == path and (not old or r[2] == old) and flags in r[3] for r in records)
 
 
-def exercise(name, src, outside):
-    """The same on each of them."""
+def exercise(name, src, outside, backend="fanotify", paired=True):
+    """The same on each of them. `paired`: the kernel tells both names of a rename at once."""
     os.makedirs(os.path.join(src, "d/e"))
-    os.makedirs(os.path.join(outside, "o/p"), exist_ok=True)
+    os.makedirs(os.path.join(outside, "o/p/q"), exist_ok=True)
     write(os.path.join(outside, "o/p/f"))
-    with Watch("fanotify", src) as w:
-        check(name + " backend", w.start[0][1:3] == ("INFO", "fanotify"), w.start)
+    with Watch(backend, *([] if paired else ["-r"]), src) as w:
+        check(name + " backend", w.start[0][1:3] == ("INFO", backend), w.start)
         write(os.path.join(src, "d/e/f"))
         r = w.drain()
         check(name + " create", has(r, "CREATE", "d/e/f") and has(r, "TOUCH", "d/e/f"), r)
-        write(os.path.join(outside, "o/noise"))
+        # What is busy outside, known to be nobody's, and comes in later.
+        for _ in range(3):
+            for path in ("o/noise", "o/p/f", "o/p/q/f"):
+                write(os.path.join(outside, path))
+            r = w.drain()
+            check(name + " outside", r == [], r)
+        os.rename(os.path.join(outside, "o/p"), os.path.join(outside, "o/moved"))
+        write(os.path.join(outside, "o/moved/q/f"))
+        os.rename(os.path.join(outside, "o/moved"), os.path.join(outside, "o/p"))
+        check(name + " moved outside", w.drain() == [])
         os.rename(os.path.join(src, "d"), os.path.join(src, "g"))
         r = w.drain()
-        check(name + " rename", has(r, "RENAME", "g", "d", "exact") and len(r) == 1, r)
+        check(name + " rename", has(r, "RENAME", "g", "d", "exact") and len(r) == 1 if paired else
+              has(r, "DELETE", "d", flags="dir") and has(r, "RECONCILE", "g") and len(r) == 2, r)
         os.chmod(os.path.join(src, "g/e"), 0o700)
         write(os.path.join(src, "g/e/f"), "y")
         r = w.drain()
@@ -120,8 +131,10 @@ def exercise(name, src, outside):
         r = w.drain()
         check(name + " moved in", has(r, "RECONCILE", "g/o"), r)
         write(os.path.join(src, "g/o/p/f"), "y")
+        write(os.path.join(src, "g/o/p/q/f"), "y")
         r = w.drain()
-        check(name + " below what moved in", has(r, "TOUCH", "g/o/p/f"), r)
+        check(name + " below what moved in", has(r, "TOUCH", "g/o/p/f") and has(r, "TOUCH", "g/o/p/q/f") and
+              not has(r, "RECONCILE", ""), r)
         os.rename(os.path.join(src, "g/o"), os.path.join(outside, "o"))
         write(os.path.join(outside, "o/p/f"), "z")
         r = w.drain()
@@ -137,6 +150,46 @@ def exercise(name, src, outside):
               all(has(r, "DELETE", "many/%d" % i) for i in range(300)), r[:5])
         shutil.rmtree(os.path.join(src, "g"))
         w.drain()
+    shutil.rmtree(os.path.join(outside, "o"))
+
+
+def modify(src):
+    """FAN_MODIFY costs every writer of the file system: only while somebody wants it."""
+    for flags, wanted in (([], False), (["-m"], True)):
+        with Watch("fanotify", *flags, src) as w:
+            masks = []
+            for fd in os.listdir("/proc/%d/fdinfo" % w.p.pid):
+                with open("/proc/%d/fdinfo/%s" % (w.p.pid, fd), encoding="ascii") as f:
+                    masks += re.findall(r"^fanotify sdev.* mask:([0-9a-f]+)", f.read(), re.M)
+            check("FAN_MODIFY %s" % wanted, len(masks) == 1 and bool(int(masks[0], 16) & 2) == wanted, masks)
+            with open(os.path.join(src, "open"), "w", encoding="ascii") as f:
+                w.drain()
+                f.write("x")
+                f.flush()
+                r = w.drain()
+                check("MODIFY %s" % wanted, has(r, "MODIFY", "open") == wanted, r)
+    os.unlink(os.path.join(src, "open"))
+
+
+def alias(top, point):
+    """`point` shows top/bound: what has the same name further up is another file."""
+    write(point + "/same")
+    with Watch("fanotify", point) as w:
+        write(top + "/same")
+        os.makedirs(top + "/dir")
+        write(top + "/dir/f")
+        r = w.drain()
+        check("bind mount: above it", r == [], r)
+        write(top + "/bound/same", "y")
+        r = w.drain()
+        check("bind mount: by the other way", [x[:2] for x in r] == [("TOUCH", "same")], r)
+        os.rename(top + "/dir", top + "/bound/dir")
+        r = w.drain()
+        check("bind mount: moved in", has(r, "RECONCILE", "dir") and len(r) == 1, r)
+        write(top + "/bound/dir/f", "y")
+        r = w.drain()
+        check("bind mount: below what moved in", has(r, "TOUCH", "dir/f"), r)
+    shutil.rmtree(point + "/dir")
 
 
 def mounts_below(src):
@@ -212,16 +265,51 @@ def overlay(base):
     umount(src)
 
 
+def subvolumes(src, backend):
+    """Subvolumes below the source: one that is there, one that is made, a snapshot with its content, and their end."""
+    run("btrfs", "subvolume", "create", src + "/old")
+    os.mkdir(src + "/old/d")
+    with Watch(backend, src) as w:
+        write(src + "/old/d/f")
+        r = w.drain()
+        check(backend + " in a subvolume", has(r, "TOUCH", "old/d/f") and not has(r, "RECONCILE", ""), r)
+        run("btrfs", "subvolume", "create", src + "/new")
+        write(src + "/new/f")
+        r = w.drain()
+        check(backend + " in a new subvolume", has(r, "TOUCH", "new/f") or has(r, "RECONCILE", "new"), r)
+        write(src + "/new/f", "y")
+        r = w.drain()
+        check(backend + " again in it", has(r, "TOUCH", "new/f"), r)
+        run("btrfs", "subvolume", "snapshot", src + "/old", src + "/snap")
+        r = w.drain()
+        check(backend + " snapshot", has(r, "RECONCILE", "snap") or has(r, "CREATE", "snap/d/f"), r)
+        write(src + "/snap/d/f", "y")
+        r = w.drain()
+        check(backend + " in the snapshot", has(r, "TOUCH", "snap/d/f"), r)
+        os.rename(src + "/snap", src + "/snap2")
+        write(src + "/snap2/d/f", "z")
+        r = w.drain()
+        check(backend + " snapshot renamed", has(r, "RENAME", "snap2", "snap") and has(r, "TOUCH", "snap2/d/f"), r)
+        for name in ("old", "new", "snap2"):
+            run("btrfs", "subvolume", "delete", src + "/" + name)
+        r = w.drain()
+        check(backend + " subvolumes deleted", all(has(r, "DELETE", n) for n in ("old", "new", "snap2")), r)
+
+
 def btrfs():
     top = image("btrfs", 256)
     os.mkdir(top + "/src")
     exercise("btrfs", top + "/src", top)
+    exercise("btrfs by inotify", top + "/src", top, "inotify")
+    subvolumes(top + "/src", "fanotify")
+    subvolumes(top + "/src", "inotify")
     shutil.rmtree(top + "/src")
     run("btrfs", "subvolume", "create", top + "/sub")
     device = run("losetup", "-j", os.path.join(DIR, "btrfs.img"), "-O", "NAME", "-n").stdout.split()[0]
     sub = mount(os.path.join(DIR, "sub"), "-o", "subvol=sub", device)
     os.mkdir(sub + "/src")
     exercise("btrfs subvolume", sub + "/src", sub)
+    subvolumes(sub + "/src", "fanotify")
     umount(sub)
 
 
@@ -229,6 +317,9 @@ def main():
     shm = mount(os.path.join(DIR, "tmpfs"), "-t", "tmpfs", "none")
     os.mkdir(shm + "/src")
     exercise("tmpfs", shm + "/src", shm)
+    exercise("tmpfs without FAN_RENAME", shm + "/src", shm, paired=False)
+    exercise("tmpfs by inotify", shm + "/src", shm, "inotify")
+    modify(shm + "/src")
     mounts_below(shm + "/src")
     roots(shm)
     overlay(shm)
@@ -241,6 +332,7 @@ def main():
             point = mount(os.path.join(DIR, "bind"), "--bind", top + "/bound")
             os.mkdir(point + "/src")
             exercise("bind mount", point + "/src", point)
+            alias(top, point)
     btrfs()
 
 

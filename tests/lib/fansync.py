@@ -23,6 +23,10 @@ class Failure(Exception):
     pass
 
 
+class Skipped(Exception):
+    """Of one case: why it can't be tried here."""
+
+
 def skip(why):
     print("skip: " + why)
     sys.exit(77)
@@ -296,6 +300,8 @@ def main(cases):
         try:
             case(place)
             print("ok %s" % name, flush=True)
+        except Skipped as e:
+            print("skip %s %s" % (name, e), flush=True)
         except Exception as e:
             failed = 1
             print("not ok %s" % name)

@@ -1,5 +1,6 @@
 /*
- * watch_tool.c - a watcher by hand, for tests: watch_tool auto|fanotify|inotify [-x] [-m] SOURCE...
+ * watch_tool.c - a watcher by hand, for tests: watch_tool auto|fanotify|inotify [-x] [-m] [-r] SOURCE...
+ * -x: one file system, -m: MODIFY, -r: without FAN_RENAME
  *
  * Prints what each source is watched with, then obeys lines on standard input: `drain` prints the records of all that
  * has happened, one a line, tab-separated, and ends with `done`; `info` prints the sources again;
@@ -39,8 +40,8 @@ static void info(struct watched *const *w, int n)
 		struct watched_info in;
 
 		watched_info(w[i], &in);
-		printf("%s\tINFO\t%s\t%s\t%llu\n", (const char *)watched_owner(w[i]), in.backend, in.reason,
-		       (unsigned long long)in.watches);
+		printf("%s\tINFO\t%s\t%s\t%llu\t%llu\t%llu\n", (const char *)watched_owner(w[i]), in.backend, in.reason,
+		       (unsigned long long)in.watches, (unsigned long long)in.heard, (unsigned long long)in.unrelated);
 	}
 	printf("done\n");
 	fflush(stdout);
@@ -76,8 +77,11 @@ int main(int argc, char **argv)
 	int fds[SOURCES_MAX], n = 0, rc;
 	struct err err = ERR_INIT;
 	struct loop *loop = loop_new(&err);
-	struct watcher_set *ws = watcher_set_new(loop, &settings, &cb, &err);
+	struct watcher_set *ws;
 
+	for (int i = 2; i < argc; i++)
+		settings.hide_fan_rename = settings.hide_fan_rename || strcmp(argv[i], "-r") == 0;
+	ws = watcher_set_new(loop, &settings, &cb, &err);
 	if (argc > 1 && strcmp(argv[1], "fanotify") == 0)
 		rq.choice = WATCHER_FANOTIFY;
 	else if (argc > 1 && strcmp(argv[1], "inotify") == 0)
@@ -87,6 +91,8 @@ int main(int argc, char **argv)
 			rq.one_file_system = true;
 			continue;
 		}
+		if (strcmp(argv[i], "-r") == 0)
+			continue;
 		if (strcmp(argv[i], "-m") == 0) {
 			rq.want_modify = true;
 			continue;

@@ -202,7 +202,7 @@ static const struct config_key table[] = {
 	RSYFLAG(omit_dir_times, "no times of directories (-O)"),
 	RSYFLAG(omit_link_times, "no times of symlinks (-J)"),
 	RSYFLAG(one_file_system, "do not cross file systems (-x)"),
-	RSYFLAG(prune_empty_dirs, "no directories that would be empty (-m)"),
+	RSYFLAG(prune_empty_dirs, "no directories that would be empty (-m); one that becomes empty is removed by the next comparison"),
 	RSYFLAG(whole_file, "no deltas (-W)"),
 	RSYPROG(ipv4, "false", "IPv4 only (-4)"),
 	RSYPROG(ipv6, "false", "IPv6 only (-6)"),

@@ -380,7 +380,7 @@ static void reload(struct daemon *d)
 	for (struct source *s = d->sources; s != NULL; s = s->next)
 		s->retry_ns = 0;
 	d->poll_all = true;
-	log_normal("reload: done, %zu syncs", d->n_members);
+	log_normal("reload: done, %zu sync%s", d->n_members, d->n_members == 1 ? "" : "s");
 	(void)notify_ready(&d->notify, NULL, NULL);
 }
 
@@ -637,7 +637,7 @@ static int announce(struct daemon *d, struct err *err)
 	on_status(d);
 	if (notify_watchdog_interval_ns(&d->notify) > 0)
 		on_watchdog(d);
-	log_normal("fansyncd %s: %zu syncs", FANSYNCD_VERSION, d->n_members);
+	log_normal("fansyncd %s: %zu sync%s", FANSYNCD_VERSION, d->n_members, d->n_members == 1 ? "" : "s");
 	return 0;
 }
 

@@ -349,8 +349,8 @@ void status_line(struct daemon *d, char *out, size_t size)
 		failures += s.failures->n;
 		in_trouble += s.state == SYNC_DOWN || s.state == SYNC_NO_SOURCE ? 1 : 0;
 	}
-	(void)snprintf(out, size, "%zu syncs, %zu changes pending, %zu failures, %zu targets or sources out of reach",
-		       d->n_members, pending, failures, in_trouble);
+	(void)snprintf(out, size, "%zu sync%s, %zu changes pending, %zu failures, %zu targets or sources out of reach",
+		       d->n_members, d->n_members == 1 ? "" : "s", pending, failures, in_trouble);
 }
 
 void status_sample_rates(struct daemon *d)

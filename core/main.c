@@ -247,6 +247,25 @@ static struct config *dep_load(void *ctx)
 	return c;
 }
 
+static void complain_warn(const char *text)
+{
+	log_warn("%s", text);
+}
+
+/* lsyncd takes any capitalised word for a category; so do we, but not in silence. */
+static void warn_categories(const struct settings *s, void (*complain)(const char *text))
+{
+	for (size_t i = 0; i < s->log.n; i++) {
+		bool known;
+		char text[256];
+
+		if (log_enable_word(s->log.v[i], &known) < 0 || known)
+			continue;
+		(void)snprintf(text, sizeof(text), "log: there is no category \"%.100s\"", s->log.v[i]);
+		complain(text);
+	}
+}
+
 static int dep_open_log(void *ctx, const struct settings *s, struct err *err)
 {
 	const struct app *app = ctx;
@@ -260,12 +279,13 @@ static int dep_open_log(void *ctx, const struct settings *s, struct err *err)
 
 	log_set_mask(app->default_log_mask);
 	for (size_t i = 0; i < s->log.n; i++) {
-		bool known;
-
-		if (log_enable_word(s->log.v[i], &known) < 0)
+		if (log_enable_word(s->log.v[i], NULL) < 0)
 			return err_set(err, ERR_CONFIG, "log: \"%s\" is no category", s->log.v[i]);
 	}
-	return log_open(&ls, err);
+	if (log_open(&ls, err) < 0)
+		return -1;
+	warn_categories(s, complain_warn);
+	return 0;
 }
 
 /* ---- the daemon ---- */
@@ -450,6 +470,7 @@ static int run_check(struct app *app)
 		return EXIT_BAD;
 	for (size_t i = 0; i < c->warnings.n; i++)
 		complain_stderr(c->warnings.v[i]);
+	warn_categories(&c->settings, complain_stderr);
 	buf_init(&text, 64u * 1024 * 1024);
 	if (config_dump(c, &text) == 0 && fwrite(text.data, 1, text.len, stdout) == text.len && fflush(stdout) == 0)
 		code = 0;

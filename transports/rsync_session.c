@@ -434,6 +434,12 @@ static bool shield_root(struct rsync_session *s, struct pass *p)
 	return s->reconcile || p->n != 1 || !has_root(s, p) || p->rules.n > 0 || add_rule_text(p, strdup("-s /*"));
 }
 
+/* rsync drops such a line as a comment, from a list separated by NULs, too. */
+static bool like_comment(const struct transport_item *item)
+{
+	return item->len > 0 && (item->path[0] == '#' || item->path[0] == ';');
+}
+
 /* A leading "./" adds the root as the directory that it is, without what it holds. */
 static bool list_items(struct rsync_session *s, const struct pass *p, struct buf *list)
 {
@@ -442,7 +448,7 @@ static bool list_items(struct rsync_session *s, const struct pass *p, struct buf
 	for (size_t i = implied ? 1 : 0; i < p->n; i++) {
 		const struct transport_item *item = &s->work->items[p->items[i]];
 
-		if (implied && i == 1)
+		if ((implied && i == 1) || like_comment(item))
 			(void)buf_add_str(list, "./");
 		(void)buf_add(list, item->len == 0 ? "." : item->path, item->len == 0 ? 1 : item->len);
 		(void)buf_add_byte(list, '\0');

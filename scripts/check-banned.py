@@ -52,7 +52,7 @@ def arguments(text, at):
 
 def is_declaration(text, start):
     """Whether what stands before the name makes it a declaration or a member: `int (*open)(...)`, `int socket(...)`."""
-    before = text[:start].rstrip(" \t")
+    before = text[max(0, start - 200):start].rstrip(" \t")
     word = re.search(r"(\w+)[\s*]*$", before)
     return bool(word) and word.group(1) not in ("return", "else", "do", "case") and not before.endswith(
         (";", "{", "}", "(", ")", "=", ",", "&", "|", "!", "?", ":", "<", ">", "+", "-"))

@@ -4,6 +4,7 @@
 event, what it says, and what each of them does without or with few privileges."""
 import glob
 import os
+import select
 import re
 import shutil
 import subprocess
@@ -114,6 +115,10 @@ def change_over_and_back(place):
         if first["backend"] != "fanotify" or "large" not in first["reason"]:
             raise Failure("a tree of 600 directories: %s" % first)
 
+        def pace():
+            """Slow enough for both watchers to follow."""
+            select.poll().poll(2)
+
         def until(backend, pause):
             end = time.monotonic() + 60
             while watcher_of(d)["backend"] != backend:
@@ -123,14 +128,14 @@ def change_over_and_back(place):
             churn.run(1)
 
         with Noise(place + "/noise"):
-            until("inotify", lambda: time.sleep(0.002))
+            until("inotify", pace)
         second = watcher_of(d)
         if "file system" not in second["reason"] or second["changeovers"] != 1:
             raise Failure("after the noise: %s" % second)
         d.wait(120)
         expect_equal(place + "/source", place + "/target", "fanotify to inotify")
         directories(place + "/source/more", 8300)
-        until("fanotify", lambda: time.sleep(0.002))
+        until("fanotify", pace)
         third = watcher_of(d)
         if "grown" not in third["reason"] or third["changeovers"] != 2:
             raise Failure("after it has grown: %s" % third)

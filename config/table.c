@@ -233,7 +233,7 @@ static const struct config_key table[] = {
 	SSH(TYPE_LIST, "options", options, .flags = KEY_MAP, .help = "\"Key=Value\" each, or a group { Key = \"Value\"; } (-o)"),
 	SSH(TYPE_INT, "port", port, .def = "0", .min = 0, .max = 65535, .help = "TCP port (-p); 0: ssh's default"),
 	SSH(TYPE_LIST, "extra", extra, .help = "further arguments, one each (lsyncd: _extra)"),
-	SSH(TYPE_LIST, "remotePrefix", remote_prefix, .flags = KEY_WORDS, .help = "words put before commands on the target, as [ \"sudo\" ]"),
+	SSH(TYPE_LIST, "remotePrefix", remote_prefix, .flags = KEY_WORDS, .help = "words put before the shell and rsync on the target, as [ \"sudo\", \"-n\" ]"),
 	SSH(TYPE_TIME, "timeout", timeout_ns, .def = "30", .min = 1, .max = CONFIG_TIME_MAX_S,
 	    .help = "a connection without an answer for so long is dead"),
 };

@@ -80,6 +80,7 @@ struct transport_env {
 	const char *runtime_dir;  /* mode 0700, private to this worker, short; removed by the core at its end */
 	const char *archive_path; /* where the archive of a bidirectional sync is; NULL: it is not one */
 	struct transport_counters *counters; /* the session adds to it */
+	unsigned *memory; /* bits of the transport's own, kept from one session to the next; 0 at first */
 	void *ctx;
 	/* `why` may be NULL for DONE and GONE. Index into work->items / work->renames. */
 	void (*settle)(void *ctx, size_t index, enum verdict v, const struct err *why);

@@ -41,7 +41,8 @@ struct worker {
 	const struct transport *transport;
 	struct transport_env env;
 	struct transport_counters counters, told;
-	void *session; /* NULL until the first batch, and after a `down` */
+	unsigned memory; /* of the transport, over its sessions */
+	void *session;	 /* NULL until the first batch, and after a `down` */
 	char *runtime_dir, *archive_path;
 	uint64_t source_dev, source_ino;
 	struct looker looker;
@@ -439,6 +440,7 @@ static int take_config(struct worker *w, const char *payload, size_t len, struct
 		.runtime_dir = w->runtime_dir,
 		.archive_path = w->archive_path[0] == '\0' ? NULL : w->archive_path,
 		.counters = &w->counters,
+		.memory = &w->memory,
 		.ctx = w,
 		.settle = on_settle,
 		.settle_rename = on_settle_rename,

@@ -4,9 +4,9 @@
 # compares with.
 set -eu
 build='gcc libc6-dev make pkg-config libconfig-dev libsqlite3-dev libxxhash-dev rsync openssh-client'
-tests='acl attr bash binutils btrfs-progs busybox clang clang-format clang-tidy cppcheck e2fsprogs git iproute2 libcap2-bin
-	libclang-rt-dev libcmocka-dev man-db mount openssh-server procps python3 shellcheck strace util-linux valgrind
-	xfsprogs'
+tests='acl attr bash binutils btrfs-progs busybox clang clang-format clang-tidy cppcheck e2fsprogs fish git iproute2 libcap2-bin
+	libclang-rt-dev libcmocka-dev man-db mount openssh-server procps python3 shellcheck strace sudo tcsh util-linux
+	valgrind xfsprogs'
 
 case ${1:-all} in
 build) wanted=$build ;;

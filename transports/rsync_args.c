@@ -161,7 +161,8 @@ static void add_connection(struct arglist *a, const struct rsync_job *job, const
 {
 	if (job->kind == RSYNC_LOCAL)
 		return;
-	(void)arglist_add(a, "-s"); /* --protect-args, since 3.2.6 --secluded-args: every version has the letter */
+	if (!job->bare) /* --protect-args, since 3.2.6 --secluded-args: every version has the letter */
+		(void)arglist_add(a, "-s");
 	if (job->kind == RSYNC_DAEMON) {
 		(void)arglist_add(a, "--no-motd");
 		(void)arglist_printf(a, "--contimeout=%lld", (long long)(r->timeout > 0 ? r->timeout : 30));
@@ -230,6 +231,30 @@ static void add_job(struct arglist *a, const struct rsync_job *job, const struct
 		(void)arglist_add(a, "--debug=NSTR");
 }
 
+/* HOST:DIR, or a directory. The host is ours to check, the directory may hold anything. */
+static void add_dest(struct arglist *a, const struct rsync_job *job)
+{
+	const char *dir = strchr(job->dest, ':');
+	struct buf text;
+
+	if (!job->bare || !job->escape || dir == NULL) {
+		(void)arglist_add(a, job->dest);
+		return;
+	}
+	if (job->dest[strcspn(job->dest, ":[")] == '[') /* an IPv6 address */
+		dir = strstr(job->dest, "]:") == NULL ? dir : strstr(job->dest, "]:") + 1;
+	buf_init(&text, 4 * PATH_BYTES_MAX);
+	(void)buf_add(&text, job->dest, (size_t)(dir + 1 - job->dest));
+	for (const char *p = dir + 1; *p != '\0'; p++) {
+		if (strchr(" \t\"'\\`$&|;<>()*?[]{}!#~", *p) != NULL)
+			(void)buf_add_byte(&text, '\\');
+		(void)buf_add_byte(&text, (unsigned char)*p);
+	}
+	if (text.failed || !arglist_add(a, buf_str(&text)))
+		a->failed = true;
+	buf_done(&text);
+}
+
 bool rsync_args_build(struct arglist *a, const struct rsync_job *job, const struct sync_options *o)
 {
 	*a = (struct arglist){ 0 };
@@ -248,7 +273,7 @@ bool rsync_args_build(struct arglist *a, const struct rsync_job *job, const stru
 	(void)arglist_add(a, "--files-from=-");
 	(void)arglist_add(a, "--");
 	(void)arglist_add(a, ".");
-	(void)arglist_add(a, job->dest);
+	add_dest(a, job);
 	return !a->failed;
 }
 

@@ -39,6 +39,8 @@ struct rsync_job {
 	bool fine_times;	/* both ends compare times to the nanosecond */
 	bool count;		/* a dry run that counts */
 	bool probe;		/* an empty list, to see who answers */
+	bool bare;		/* RSYNC_SHELL: no -s, which rrsync refuses */
+	bool escape;		/* then: a local rsync before 3.2.4 leaves the remote shell's characters as they are */
 	enum rsync_missing missing;	   /* what a path that is missing here means; without recurse */
 	int64_t max_delete;		   /* -1: no limit */
 	const char *filter_file;	   /* rules in a file instead of arguments; NULL: as arguments */

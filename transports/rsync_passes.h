@@ -61,6 +61,7 @@ struct rsync_session {
 	/* Facts about both ends. */
 	unsigned local_version, peer_version;
 	bool negotiated, peer_asked;
+	bool bare; /* rrsync is at the other end: no -s, no fine times */
 	bool filter_file_made;
 	char filter_file[256];
 	/* The work under way. */

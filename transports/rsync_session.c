@@ -18,6 +18,7 @@
 #define VERSION_MIN 30100u
 #define VERSION_FINE 30103u
 #define VERSION_ASKS 30200u
+#define VERSION_ESCAPES 30204u
 
 static void on_event(void *ctx, const struct rsync_event *ev);
 static void on_ended(void *ctx, int status);
@@ -119,7 +120,7 @@ void rsync_session_endpoint(struct rsync_session *s, const struct rsync_endpoint
 
 bool session_fine_times(const struct rsync_session *s)
 {
-	if (s->local_version < VERSION_FINE)
+	if (s->local_version < VERSION_FINE || s->bare)
 		return false;
 	return s->to.kind == RSYNC_LOCAL || s->negotiated || s->peer_version >= VERSION_FINE;
 }
@@ -384,6 +385,8 @@ static void ask_peer(struct rsync_session *s)
 				       .rsh = s->to.rsh,
 				       .rsync_path = s->to.rsync_path,
 				       .probe = true,
+				       .bare = s->bare,
+				       .escape = s->local_version < VERSION_ESCAPES,
 				       .max_delete = -1 };
 	struct buf list;
 
@@ -468,6 +471,8 @@ static void run_pass(struct rsync_session *s, struct pass *p)
 				 .checksum = (p->flags & PASS_CHECKSUM) != 0,
 				 .count = (p->flags & PASS_COUNT) != 0,
 				 .fine_times = session_fine_times(s),
+				 .bare = s->bare,
+				 .escape = s->local_version < VERSION_ESCAPES,
 				 .first_rules = &p->rules,
 				 .max_delete = (p->flags & PASS_COUNT) != 0 ? -1 : p->max_delete };
 	struct buf list;
@@ -600,6 +605,25 @@ static void on_event(void *ctx, const struct rsync_event *ev)
 	}
 }
 
+/* rrsync has to see the arguments that it judges ("option -s has been disabled on this server"), and takes no negative
+ * --modify-window. The run did nothing, and is made again without. */
+static bool again_bare(struct rsync_session *s, struct pass *p)
+{
+	if (s->bare || s->to.kind != RSYNC_SHELL || strstr(buf_str(&s->said), "-s has been disabled") == NULL)
+		return false;
+	log_info("rrsync at the target: times are compared in whole seconds");
+	s->bare = true;
+	if (p == NULL) {
+		s->peer_asked = false;
+		rsync_session_go_on(s);
+		return true;
+	}
+	p->next = s->passes;
+	s->passes = p;
+	session_next(s);
+	return true;
+}
+
 static void on_ended(void *ctx, int status)
 {
 	struct rsync_session *s = ctx;
@@ -609,6 +633,8 @@ static void on_ended(void *ctx, int status)
 	if (s->work == NULL)
 		return;
 	s->running = NULL;
+	if (rsync_outcome(status)->fate == RSYNC_DOWN && again_bare(s, p))
+		return;
 	if (p != NULL) {
 		session_judge(s, p, status);
 		return;

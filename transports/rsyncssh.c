@@ -27,6 +27,9 @@
 /* A socket's path, less what ssh appends while it makes it. */
 #define CONTROL_MAX 88
 
+/* In the memory of all sessions: the log has been told that there is no shell. */
+#define NO_SHELL_TOLD 1u
+
 /* How the renames travel, and rsync with them. */
 enum way {
 	WAY_SHELL = 0,
@@ -499,7 +502,9 @@ static void on_ready(void *ctx)
 /* No shell: what is left is rsync, which connects for itself. */
 static void without_shell(struct ssh_target *t, const char *why)
 {
-	log_warn("%.400s: renames can't be carried, moved files are sent again", why);
+	if ((*t->env->memory & NO_SHELL_TOLD) == 0)
+		log_warn("%.400s: renames can't be carried, moved files are sent again", why);
+	*t->env->memory |= NO_SHELL_TOLD;
 	t->way = WAY_OWN;
 	use_endpoint(t);
 	if (t->work != NULL) {

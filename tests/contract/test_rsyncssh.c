@@ -263,6 +263,7 @@ static int server_down(void **state)
 struct bench {
 	struct loop *loop;
 	struct transport_counters counters;
+	unsigned memory;
 	struct transport_env env;
 	struct sync_options opt;
 	char *words[8];
@@ -394,6 +395,7 @@ static void bench_start(struct bench *b, const char *name)
 					 .source_fd = open(b->src, O_RDONLY | O_DIRECTORY | O_CLOEXEC),
 					 .runtime_dir = b->runtime,
 					 .counters = &b->counters,
+					 .memory = &b->memory,
 					 .ctx = b,
 					 .settle = on_settle,
 					 .settle_rename = on_settle_rename,

@@ -307,6 +307,19 @@ static void on_verdict(void *ctx, uint64_t batch_id, const struct wire_verdict *
 	}
 }
 
+/* What the source does not have failed to be deleted. */
+static bool is_absent(const struct sync *s, const char *path, size_t len)
+{
+	struct stat st;
+	char text[4096];
+
+	if (s->root_fd < 0 || len == 0 || len >= sizeof(text))
+		return false;
+	memcpy(text, path, len);
+	text[len] = '\0';
+	return fstatat(s->root_fd, text, &st, AT_SYMLINK_NOFOLLOW) < 0 && (errno == ENOENT || errno == ENOTDIR);
+}
+
 /* A path inside a reconciled directory, or a parent: it becomes a mark of its own. */
 static void on_found(void *ctx, const struct wire_found *f)
 {
@@ -332,8 +345,9 @@ static void on_found(void *ctx, const struct wire_found *f)
 		s->counters.retries++;
 		tries = failures_note(&s->failures, f->path, f->len, why, false, clock_real_ns());
 		log_failure(s, f->path, f->len, why, tries, false);
-		/* Of a directory that could not be read all below was left out. */
-		if (strstr(why, "opendir") != NULL || strstr(why, "readdir") != NULL) {
+		/* Of a directory that could not be read all below was left out; a mere look would find nothing to
+		 * delete. */
+		if (strstr(why, "opendir") != NULL || strstr(why, "readdir") != NULL || is_absent(s, f->path, f->len)) {
 			r.change.kind = CHANGE_RECONCILE;
 			r.change.cause = "failed before";
 		}

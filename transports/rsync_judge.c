@@ -3,9 +3,11 @@
  * confirms all, after a partial failure its messages name paths, and what they don't name is run once more on its own.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "core/log.h"
@@ -59,16 +61,65 @@ static bool keep_note(struct rsync_session *s, const struct rsync_event *ev, siz
 	return true;
 }
 
+static bool is_item(void *ctx, const char *path, size_t len)
+{
+	struct rsync_session *s = ctx;
+	char *owner;
+	size_t n;
+	bool found = rsync_item_find(s->work, path, len) != SIZE_MAX;
+
+	if (found || len == 0)
+		return found;
+	owner = malloc(len);
+	found = owner != NULL && rsync_temp_owner(path, len, owner, &n) &&
+		rsync_item_find(s->work, owner, n) != SIZE_MAX;
+	free(owner);
+	return found;
+}
+
+static bool in_source(void *ctx, const char *path, size_t len)
+{
+	struct rsync_session *s = ctx;
+	struct stat st;
+	char text[4096];
+
+	if (len >= sizeof(text))
+		return false;
+	memcpy(text, path, len);
+	text[len] = '\0';
+	return fstatat(s->env->source_fd, text, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* The path relative to the source that a message names. */
+static bool path_of(struct rsync_session *s, const struct rsync_event *ev, size_t *off, size_t *n)
+{
+	bool known;
+	size_t more;
+
+	if (ev->kind != RSYNC_FAILED && ev->kind != RSYNC_VANISHED && ev->kind != RSYNC_BLOCKED)
+		return false;
+	if (!rsync_name_cut(&s->names, ev->name, ev->len, off, n, &known))
+		return false;
+	if (known)
+		return true;
+	more = rsync_name_end(ev->name + *off, *n, is_item, s);
+	if (more == 0)
+		more = rsync_name_end(ev->name + *off, *n, in_source, s);
+	*off += more;
+	*n -= more;
+	return true;
+}
+
 void session_note(struct rsync_session *s, const struct rsync_event *ev)
 {
 	size_t off, n;
 
 	if (ev->kind == RSYNC_DELETION_OFF)
 		s->deletion_off = true;
-	if (ev->code == ENOSPC || ev->code == EDQUOT)
+	/* An attribute may be too large for a file system with any amount of room. */
+	if ((ev->code == ENOSPC || ev->code == EDQUOT) && !ev->attribute)
 		s->no_space = true;
-	if ((ev->kind == RSYNC_FAILED || ev->kind == RSYNC_VANISHED || ev->kind == RSYNC_BLOCKED) &&
-	    rsync_name_cut(&s->names, ev->name, ev->len, &off, &n)) {
+	if (s->work != NULL && path_of(s, ev, &off, &n)) {
 		if (!keep_note(s, ev, off, n))
 			s->notes_lost = true;
 		return;
@@ -111,13 +162,36 @@ static bool again_push(struct rsync_session *s, const struct again *a, struct pa
 	return session_push(s, a->items, a->n, &like);
 }
 
+/* Before 3.2 rsync did not say which side speaks: these words are the sender's alone. */
+static bool of_sender(const char *text)
+{
+	static const char *const words[] = { "rsync: [sender]", "rsync: link_stat ", "rsync: readlink_stat(",
+					     "rsync: send_files failed to open " };
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (strncmp(text, words[i], strlen(words[i])) == 0)
+			return true;
+	return false;
+}
+
 /* The source is another one than it was when the batch was looked at: the events that say so are on their way. */
 static bool changed_meanwhile(const struct note *note)
 {
 	bool gone = note->err.code == ENOENT || note->err.code == ENOTDIR || note->err.code == EISDIR ||
 		    note->err.code == ELOOP;
 
-	return note->kind == RSYNC_VANISHED || (gone && strstr(note->err.text, "[sender]") != NULL);
+	return note->kind == RSYNC_VANISHED || (gone && of_sender(note->err.text));
+}
+
+/* What can't be made at the target takes with it all that was to go into it. */
+static void settle_below(struct rsync_session *s, const struct note *note)
+{
+	if (note->kind != RSYNC_FAILED || strstr(note->err.text, "mkdir ") == NULL)
+		return;
+	for (size_t i = 0; i < s->work->n_items; i++)
+		if (s->marks[i] == ITEM_OPEN &&
+		    path_below(s->work->items[i].path, s->work->items[i].len, note->path, note->len))
+			session_settle(s, i, VERDICT_RETRY, &note->err);
 }
 
 /* A directory stands where something must go, or be made, and holds something. */
@@ -146,6 +220,7 @@ static void apply_note(struct rsync_session *s, const struct pass *p, const stru
 {
 	size_t item = rsync_item_for(s->work, note->path, note->len);
 
+	settle_below(s, note);
 	if (item == SIZE_MAX) {
 		/* An implied parent, or a path below one of ours: the rest of the batch is run again all the same. */
 		remember_text(s, note->err.text, strlen(note->err.text));

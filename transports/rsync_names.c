@@ -8,10 +8,24 @@
 
 #include "core/path.h"
 
-bool rsync_name_cut(const struct rsync_names *names, const char *name, size_t len, size_t *off, size_t *n)
+/* rrsync hands rsync the target as a descriptor. */
+static size_t descriptor_root(const char *name, size_t len)
 {
-	size_t start = 0;
+	static const char head[] = "/proc/self/fd/";
+	size_t n = sizeof(head) - 1;
 
+	if (len <= n || memcmp(name, head, n) != 0 || name[n] < '0' || name[n] > '9')
+		return 0;
+	while (n < len && name[n] >= '0' && name[n] <= '9')
+		n++;
+	return n == len || name[n] == '/' ? n : 0;
+}
+
+bool rsync_name_cut(const struct rsync_names *names, const char *name, size_t len, size_t *off, size_t *n, bool *known)
+{
+	size_t start = descriptor_root(name, len);
+
+	*known = start > 0 || len == 0 || name[0] != '/';
 	for (size_t i = 0; i < RSYNC_ROOTS && len > 0 && name[0] == '/'; i++) {
 		size_t root = names->roots[i] == NULL ? 0 : strlen(names->roots[i]);
 
@@ -19,6 +33,7 @@ bool rsync_name_cut(const struct rsync_names *names, const char *name, size_t le
 			continue;
 		if (len == root || name[root] == '/') {
 			start = root;
+			*known = true;
 			break;
 		}
 	}
@@ -33,6 +48,14 @@ bool rsync_name_cut(const struct rsync_names *names, const char *name, size_t le
 	*off = start;
 	*n = len - start;
 	return path_valid(name + start, len - start);
+}
+
+size_t rsync_name_end(const char *path, size_t len, bool (*there)(void *ctx, const char *path, size_t len), void *ctx)
+{
+	for (size_t at = 0; at < len; at++)
+		if ((at == 0 || path[at - 1] == '/') && there(ctx, path + at, len - at))
+			return at;
+	return 0;
 }
 
 size_t rsync_item_find(const struct transport_work *work, const char *path, size_t len)

@@ -20,8 +20,14 @@ struct rsync_names {
 	const char *roots[RSYNC_ROOTS];
 };
 
-/* Cut the root off: the path relative to the source, in name[*off..*off + *n). false: it lies nowhere in our trees. */
-bool rsync_name_cut(const struct rsync_names *names, const char *name, size_t len, size_t *off, size_t *n);
+/* Cut the root off: the path relative to the source, in name[*off..*off + *n). false: it lies nowhere in our trees.
+ * *known: one of the roots stood before it, or none; otherwise it is the whole name below an unknown root, which
+ * rsync_name_end may cut further. */
+bool rsync_name_cut(const struct rsync_names *names, const char *name, size_t len, size_t *off, size_t *n, bool *known);
+
+/* Where the root is not known (a module's directory, one that rrsync gave): the longest end of the path that `there`
+ * knows. Returns how many bytes stand before it; 0: none. */
+size_t rsync_name_end(const char *path, size_t len, bool (*there)(void *ctx, const char *path, size_t len), void *ctx);
 
 /* The item of exactly this path, or SIZE_MAX. Items in path_compare order. */
 size_t rsync_item_find(const struct transport_work *work, const char *path, size_t len);

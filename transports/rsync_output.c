@@ -150,84 +150,174 @@ static int trailing_code(const char *s, size_t len)
 	return i > 0 && s[i - 1] == '(' ? value : 0;
 }
 
-static const char *last_quote(const char *from, const char *end)
+/* ---- which name a message is about ---- */
+
+struct span {
+	const char *at;
+	size_t len;
+};
+
+static bool ends_with(const char *s, size_t len, const char *word)
 {
-	return end > from ? memrchr(from, '"', (size_t)(end - from)) : NULL;
+	size_t n = strlen(word);
+
+	return len >= n && memcmp(s + len - n, word, n) == 0;
 }
 
-/* What stands between the first and the last quote; of two quoted names (link or rename) the first. */
-static bool quoted_name(const char *s, size_t len, const char **name, size_t *name_len)
+static const char *find_last(const char *s, size_t len, const char *word)
 {
-	const char *end = s + len, *first = memchr(s, '"', len), *last, *arrow;
+	size_t n = strlen(word);
+
+	for (size_t i = len < n ? 0 : len - n + 1; i-- > 0;)
+		if (memcmp(s + i, word, n) == 0)
+			return s + i;
+	return NULL;
+}
+
+/* Quotes in names are not escaped: what stands between the first and the last one. The words before tell of messages
+ * with two names, and of those with an attribute's name behind the file's. */
+static bool quoted_name(const char *s, size_t len, struct span *out)
+{
+	static const char *const pairs[] = { "symlink ", "rename ", "copy ", "link ", "keep_backup failed: " };
+	const char *end = s + len, *first = memchr(s, '"', len), *last, *other = NULL;
+	size_t before;
 
 	if (first == NULL)
 		return false;
+	before = (size_t)(first - s);
 	first++;
-	arrow = memmem(first, (size_t)(end - first), "\" -> ", 5);
-	last = arrow != NULL ? arrow : last_quote(first, end);
+	last = memrchr(first, '"', (size_t)(end - first));
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]) && other == NULL; i++)
+		if (ends_with(s, before, pairs[i]))
+			other = memmem(first, (size_t)(end - first), "\" -> ", 5);
+	if (other == NULL && ends_with(s, before, "xattr(") && last != NULL)
+		other = find_last(first, (size_t)(last - first), "\",\"");
+	last = other != NULL ? other : last;
 	if (last == NULL)
 		return false;
-	*name = first;
-	*name_len = (size_t)(last - first);
+	*out = (struct span){ first, (size_t)(last - first) };
 	return true;
 }
 
-/* "delete_file: unlink(NAME) failed: ...": no quotes there. */
-static bool bracket_name(const char *s, size_t len, const char **name, size_t *name_len)
+/* Behind "rsync: " and the role in brackets, which versions before 3.2 don't have. */
+static size_t after_role(const char *s, size_t len)
 {
-	static const char *const heads[] = { "delete_file: unlink(", "delete_file: rmdir(" };
+	size_t at = strlen("rsync: ");
+	const char *close = len > at && s[at] == '[' ? memmem(s + at, len - at, "] ", 2) : NULL;
 
-	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
-		const char *at = memmem(s, len, heads[i], strlen(heads[i])), *tail;
+	return close == NULL ? at : (size_t)(close + 2 - s);
+}
 
-		if (at == NULL)
+/* "delete_file: unlink(NAME) failed: ...", "set_acl: sys_acl_set_file(NAME, ACL_TYPE_ACCESS): ...": no quotes there. */
+static bool bracket_name(const char *s, size_t len, struct span *out)
+{
+	static const struct {
+		const char *head, *from;
+		const char *tails[2];
+	} rules[] = {
+		{ "delete_file: ", "(", { ") failed", NULL } },
+		{ "set_acl: refusing ", " on ", { " (no held fd)", NULL } },
+		{ "set_acl: ", "(", { ", ACL_TYPE_", "): " } },
+		{ "get_acl: ", "(", { ", ACL_TYPE_", "): " } },
+	};
+	size_t role = after_role(s, len);
+	const char *end = s + len;
+
+	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
+		const char *at = s + role, *tail = NULL;
+
+		if (!starts(at, len - role, rules[i].head))
 			continue;
-		at += strlen(heads[i]);
-		tail = memmem(at, (size_t)(s + len - at), ") failed", 8);
+		at = memmem(at, (size_t)(end - at), rules[i].from, strlen(rules[i].from));
+		if (at == NULL)
+			return false;
+		at += strlen(rules[i].from);
+		for (size_t t = 0; t < 2 && rules[i].tails[t] != NULL && tail == NULL; t++)
+			tail = find_last(at, (size_t)(end - at), rules[i].tails[t]);
 		if (tail == NULL)
 			return false;
-		*name = at;
-		*name_len = (size_t)(tail - at);
+		*out = (struct span){ at, (size_t)(tail - at) };
 		return true;
 	}
 	return false;
 }
 
+enum word_name {
+	NAME_NONE = 0,
+	NAME_REST,   /* all that follows */
+	NAME_QUOTED, /* in quotes */
+	NAME_COLON,  /* what follows the next ": " */
+	NAME_UP_TO,  /* up to the rule's tail */
+};
+
 struct word_rule {
 	const char *head;
 	enum rsync_event_kind kind;
-	bool quoted;
+	enum word_name name;
+	const char *tail;
 };
+
+/* Messages that don't begin with "rsync: ". */
+static const struct word_rule word_rules[] = {
+	{ "cannot delete non-empty directory: ", RSYNC_BLOCKED, NAME_REST, NULL },
+	{ "could not make way for ", RSYNC_BLOCKED, NAME_COLON, NULL }, /* "new regular file: NAME" */
+	{ "file has vanished: ", RSYNC_VANISHED, NAME_QUOTED, NULL },
+	{ "directory has vanished: ", RSYNC_VANISHED, NAME_QUOTED, NULL },
+	{ "IO error encountered -- skipping file deletion", RSYNC_DELETION_OFF, NAME_NONE, NULL },
+	{ "Client negotiated checksum: ", RSYNC_NEGOTIATED, NAME_REST, NULL },
+	{ "ERROR: daemon refused to receive ", RSYNC_FAILED, NAME_QUOTED, NULL },
+	{ "ERROR: ", RSYNC_FAILED, NAME_UP_TO, " failed verification -- update discarded" },
+	{ "skipping overly long name: ", RSYNC_FAILED, NAME_REST, NULL },
+	{ "filename overflows max-path len by ", RSYNC_FAILED, NAME_COLON, NULL },
+	{ "temporary filename too long: ", RSYNC_FAILED, NAME_REST, NULL },
+	{ "symlink has no referent: ", RSYNC_FAILED, NAME_QUOTED, NULL },
+	{ "skipping symlink with 0-length value: ", RSYNC_FAILED, NAME_QUOTED, NULL },
+	{ "recv_files: ", RSYNC_FAILED, NAME_QUOTED, NULL },
+	{ "Time value of ", RSYNC_FAILED, NAME_UP_TO, " truncated on receiver." },
+	{ "[sender] cannot convert filename: ", RSYNC_FAILED, NAME_UP_TO, " (" },
+	{ "[generator] cannot convert filename: ", RSYNC_FAILED, NAME_UP_TO, " (" },
+	{ "[receiver] cannot convert filename: ", RSYNC_FAILED, NAME_UP_TO, " (" },
+};
+
+static bool name_by_rule(const struct word_rule *rule, const char *s, size_t len, struct span *out)
+{
+	size_t head = strlen(rule->head);
+	const char *rest = s + head, *at;
+	size_t n = len - head;
+
+	switch (rule->name) {
+	case NAME_QUOTED:
+		return quoted_name(rest, n, out);
+	case NAME_COLON:
+		at = memmem(rest, n, ": ", 2);
+		if (at == NULL)
+			return false;
+		*out = (struct span){ at + 2, (size_t)(s + len - at - 2) };
+		return true;
+	case NAME_UP_TO:
+		at = find_last(rest, n, rule->tail);
+		if (at == NULL)
+			return false;
+		*out = (struct span){ rest, (size_t)(at - rest) };
+		return true;
+	case NAME_NONE:
+	case NAME_REST:
+		break;
+	}
+	*out = (struct span){ rest, rule->name == NAME_NONE ? 0 : n };
+	return true;
+}
 
 static bool parse_words(struct rsync_output *o, struct rsync_event *ev, const char *s, size_t len)
 {
-	static const struct word_rule rules[] = {
-		{ "cannot delete non-empty directory: ", RSYNC_BLOCKED, false },
-		{ "could not make way for ", RSYNC_BLOCKED, false },
-		{ "file has vanished: ", RSYNC_VANISHED, true },
-		{ "IO error encountered -- skipping file deletion", RSYNC_DELETION_OFF, false },
-		{ "Client negotiated checksum: ", RSYNC_NEGOTIATED, false },
-	};
+	for (size_t i = 0; i < sizeof(word_rules) / sizeof(word_rules[0]); i++) {
+		const struct word_rule *rule = &word_rules[i];
+		struct span name;
 
-	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++) {
-		const char *name = s + strlen(rules[i].head), *colon;
-		size_t n;
-
-		if (!starts(s, len, rules[i].head))
+		if (!starts(s, len, rule->head) || !name_by_rule(rule, s, len, &name))
 			continue;
-		n = len - strlen(rules[i].head);
-		ev->kind = rules[i].kind;
-		if (rules[i].quoted && !quoted_name(s, len, &name, &n))
-			return false;
-		/* "new regular file: NAME" */
-		if (starts(s, len, "could not")) {
-			colon = memmem(name, n, ": ", 2);
-			if (colon == NULL)
-				return false;
-			n -= (size_t)(colon + 2 - name);
-			name = colon + 2;
-		}
-		emit_name(o, ev, name, n);
+		ev->kind = rule->kind;
+		emit_name(o, ev, name.at, name.len);
 		return true;
 	}
 	return false;
@@ -262,26 +352,33 @@ static bool parse_facts(struct rsync_output *o, struct rsync_event *ev, const ch
 	return true;
 }
 
+static bool is_attribute(const char *s, size_t len)
+{
+	static const char *const heads[] = {
+		"set_acl",   "get_acl",	  "change_sacl_perms",	   "rsync_xal_",	  "copy_xattrs",
+		"get_xattr", "set_xattr", "failed to write xattr", "failed to read xattr"
+	};
+	size_t role = after_role(s, len);
+
+	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
+		if (starts(s + role, len - role, heads[i]))
+			return true;
+	return false;
+}
+
+/* "rsync: [receiver] mkstemp "NAME" failed: Permission denied (13)"; before 3.2 without the role in brackets. */
 static bool parse_failure(struct rsync_output *o, struct rsync_event *ev, const char *s, size_t len)
 {
-	static const char verify[] = " failed verification -- update discarded";
-	const char *name, *tail;
-	size_t n;
+	struct span name;
 
-	ev->kind = RSYNC_FAILED;
-	if (starts(s, len, "ERROR: ")) {
-		tail = memmem(s, len, verify, sizeof(verify) - 1);
-		if (tail == NULL)
-			return false;
-		emit_name(o, ev, s + 7, (size_t)(tail - s - 7));
-		return true;
-	}
 	if (!starts(s, len, "rsync: ") || starts(s, len, "rsync: warning"))
 		return false;
-	if (!bracket_name(s, len, &name, &n) && !quoted_name(s, len, &name, &n))
+	if (!bracket_name(s, len, &name) && !quoted_name(s, len, &name))
 		return false;
+	ev->kind = RSYNC_FAILED;
 	ev->code = trailing_code(s, len);
-	emit_name(o, ev, name, n);
+	ev->attribute = is_attribute(s, len);
+	emit_name(o, ev, name.at, name.len);
 	return true;
 }
 

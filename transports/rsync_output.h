@@ -44,6 +44,7 @@ struct rsync_event {
 	uint64_t bytes;
 	uint64_t done, left;
 	int code;
+	bool attribute;	  /* FAILED: an ACL or an extended attribute could not be read or set */
 	unsigned version; /* major * 10000 + minor * 100 + patch */
 };
 

@@ -34,7 +34,6 @@ struct note {
 	enum rsync_event_kind kind;
 	char *path; /* relative to the source */
 	size_t len;
-	bool attributes; /* only owner, mode or times could not be set */
 	struct err err;
 };
 

@@ -14,6 +14,8 @@
 #include "core/path.h"
 #include "transports/rsync_passes.h"
 
+/* rsync cuts longer names, and then says nothing of them. */
+#define RSYNC_PATH_MAX 4090u
 #define LIST_MAX (256u * 1024 * 1024)
 #define VERSION_MIN 30100u
 #define VERSION_FINE 30103u
@@ -241,6 +243,16 @@ bool session_push(struct rsync_session *s, const size_t *items, size_t n, const 
 	return true;
 }
 
+static void reject_long(struct rsync_session *s)
+{
+	struct err why = ERR_INIT;
+
+	err_set(&why, ERR_LIMIT, "the path is longer than rsync can take (%u bytes)", RSYNC_PATH_MAX);
+	for (size_t i = 0; i < s->work->n_items; i++)
+		if (s->work->items[i].len > RSYNC_PATH_MAX)
+			session_settle(s, i, VERDICT_REJECT, &why);
+}
+
 /* Which pass an item belongs into: 0 plain, 1 checksum, 2 force. */
 static unsigned lane_of(struct rsync_session *s, const struct transport_item *item)
 {
@@ -261,6 +273,8 @@ static unsigned plain_goes_with(struct rsync_session *s)
 		unsigned lane = lane_of(s, &w->items[i]);
 		enum look look = w->items[i].look;
 
+		if (s->marks[i] != ITEM_OPEN)
+			continue;
 		n_lane[lane]++;
 		files += lane == 0 && look == LOOK_FILE ? 1 : 0;
 		others += lane == 0 && look != LOOK_DIR && look != LOOK_ABSENT ? 1 : 0;
@@ -286,7 +300,7 @@ static bool plan_apply(struct rsync_session *s)
 		for (size_t i = 0; i < w->n_items; i++) {
 			unsigned of = lane_of(s, &w->items[i]);
 
-			if ((of == 0 ? plain : of) == lane)
+			if (s->marks[i] == ITEM_OPEN && (of == 0 ? plain : of) == lane)
 				idx[n++] = i;
 		}
 		ok = session_push(s, idx, n, &like);
@@ -301,10 +315,12 @@ static bool plan_reconcile(struct rsync_session *s)
 	size_t *idx = calloc(w->n_items, sizeof(*idx));
 	struct pass like = { .max_delete = w->max_delete >= 0 ? w->max_delete : 1000 };
 	bool ok = idx != NULL;
+	size_t n = 0;
 
 	for (size_t i = 0; ok && i < w->n_items; i++)
-		idx[i] = i;
-	ok = ok && session_push(s, idx, w->n_items, &like);
+		if (s->marks[i] == ITEM_OPEN)
+			idx[n++] = i;
+	ok = ok && session_push(s, idx, n, &like);
 	free(idx);
 	return ok;
 }
@@ -526,6 +542,7 @@ void rsync_session_go_on(struct rsync_session *s)
 		ask_peer(s);
 		return;
 	}
+	reject_long(s);
 	if (s->work->n_items == 0) {
 		session_finish(s, NULL);
 	} else if (!(s->reconcile ? plan_reconcile(s) : plan_apply(s))) {

@@ -519,7 +519,8 @@ static void odd_names(void **state)
 	static const char *const names[] = { "plain",	       "with space",   "it's",		"\"$HOME\" `id`",
 					     "a\nb\n",	       "-rf",	       "--help",	"\xff\xfe",
 					     "$(touch pwned)", "*?[x]",	       "back\\slash\\", "~root",
-					     " lead trail ",   "semi;colon|&", "\x01\x1b[31m" };
+					     " lead trail ",   "semi;colon|&", "\x01\x1b[31m",	"#no comment",
+					     ";nor this" };
 	enum { N = sizeof(names) / sizeof(names[0]) };
 	struct bench b;
 	struct batch_rename r[2 * N];

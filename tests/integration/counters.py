@@ -103,8 +103,11 @@ def burst(c):
             for name in ("top%d" % i, "new%d/f%d" % (i % 7, i)):
                 with open(c.path(name), "w") as f:
                     f.write("line %d\n" % i)
+        for name in ("#no comment", ";nor this"):  # rsync would take them for one
+            with open(c.path(name), "w") as f:
+                f.write("x")
         os.symlink("log", c.path("link"))
-    expect("a burst", c.step(write), files=600, deletions=0, batches=1, processes=1, handshakes=0)
+    expect("a burst", c.step(write), files=602, deletions=0, batches=1, processes=1, handshakes=0)
 
 
 def connection_lost(c):

@@ -110,6 +110,16 @@ def expect_equal(source, target, what=""):
         raise Failure("%s: not equal:\n  %s" % (what, "\n  ".join(found)))
 
 
+def answers(path):
+    """Whether somebody listens at a socket; its name is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as s:
+        try:
+            s.connect(path)
+            return True
+        except OSError:
+            return False
+
+
 class Daemon:
     """A fansyncd in the foreground, with everything it keeps below `place`."""
 
@@ -135,7 +145,7 @@ class Daemon:
         self.output = open(os.path.join(self.place, "output"), "ab")
         self.process = subprocess.Popen(self.prefix + [BINARY, self.config_path], stdin=subprocess.DEVNULL,
                                         stdout=self.output, stderr=self.output, env=self.env)
-        await_fact(lambda: self.process.poll() is not None or os.path.exists(os.path.join(self.place, "ctl")), 30,
+        await_fact(lambda: self.process.poll() is not None or answers(os.path.join(self.place, "ctl")), 30,
                    "the control socket")
         if self.process.poll() is not None:
             raise Failure("the daemon ended at once:\n" + self.tail())

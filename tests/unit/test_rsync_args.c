@@ -174,13 +174,42 @@ static void kinds(void **state)
 	expect_part("", &shell, "|--from0|--files-from=-|--|.|h:/dst/|", true);
 }
 
+/* rrsync has to see the directory: it is a word for the remote shell then, by us where rsync does not escape it. */
+static void bare_arguments(void **state)
+{
+	static const struct {
+		const char *dest;
+		bool bare, escape;
+		const char *wanted; /* what the line ends with */
+	} cases[] = {
+		{ "u@h:/it's a $dir/", false, true, "|--|.|u@h:/it's a $dir/|" },
+		{ "u@h:/it's a $dir/", true, false, "|--|.|u@h:/it's a $dir/|" },
+		{ "u@h:/it's a $dir/", true, true, "|--|.|u@h:/it\\'s\\ a\\ \\$dir/|" },
+		{ "u@[fe80::1]:./a:b(c)/", true, true, "|--|.|u@[fe80::1]:./a:b\\(c\\)/|" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct rsync_job job = shell;
+		char *line, *end;
+
+		job.dest = cases[i].dest;
+		job.bare = cases[i].bare;
+		job.escape = cases[i].escape;
+		line = line_of("", &job);
+		assert_int_equal(strstr(line, "|-s|") == NULL, cases[i].bare);
+		end = strstr(line, "|--|.|");
+		assert_non_null(end);
+		assert_string_equal(end, cases[i].wanted);
+		free(line);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(flags),
-		cmocka_unit_test(values),
-		cmocka_unit_test(archive),
-		cmocka_unit_test(kinds),
+		cmocka_unit_test(bare_arguments), cmocka_unit_test(flags), cmocka_unit_test(values),
+		cmocka_unit_test(archive),	  cmocka_unit_test(kinds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

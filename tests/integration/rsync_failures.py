@@ -1,0 +1,330 @@
+#!/usr/bin/env python3
+# TIMEOUT: 300
+"""rsync's exit 23 and 24, path by path: what can't be sent or deleted is named in the status with its reason and has a backoff
+of its own; everything else of its batch arrives; later batches are one rsync each; and once the cause is gone, so is the
+failure. Against the real rsync, at either side, with names of odd bytes."""
+import os
+import shutil
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from fansync import Daemon, Failure, await_fact, expect_equal, main, run, skip
+
+NOBODY = 65534
+ODD = ["plain", "new\nline", 'quo"te', 'a","b', 'x" -> "y', "\udcff\udcfe", "\\#012", "f (13)", "delete_file: (x) failed", "#x"]
+
+
+class Place:
+    """A daemon without the right to everything (where the tests are root's), and a batch that is given in one piece."""
+
+    def __init__(self, place, more="retryMax = 300.0;", rsync="", target=None, user=True):
+        self.place, self.source, self.target = place, place + "/source", target or place + "/target"
+        self.user = user
+        for path in (place, self.source, self.target):
+            os.makedirs(path, exist_ok=True)
+            if self.user:
+                os.chown(path, NOBODY, NOBODY)
+        if self.user:
+            os.chmod(os.path.dirname(place), 0o755)
+        self.daemon = Daemon(place, "", prefix=["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups",
+                                                "--"] if self.user else [])
+        self.daemon.write_config('sync = ( { name = "s"; transport = "rsync"; source = "%s"; target = "%s"; delay = 60.0; '
+                                 'watcher = "inotify"; retryMin = 0.3; rsync = { archive = true; %s }; '
+                                 '%s } );\n' % (self.source, self.target, rsync, more))
+
+    def put(self, name, text="x"):
+        path = os.path.join(self.source, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", errors="surrogateescape") as f:
+            f.write(text)
+        if self.user:
+            self.own(path)
+        return path
+
+    def own(self, path):
+        while path != self.source:
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+            path = os.path.dirname(path)
+
+    def closed(self, name):
+        """Another's at the target: of its own directory, rsync makes it writable for as long as it needs."""
+        os.chown(os.path.join(self.target, name), 0, 0)
+
+    def opened(self, name):
+        os.chown(os.path.join(self.target, name), NOBODY, NOBODY)
+
+    def failures(self):
+        return {os.fsencode(f["path"]) if not isinstance(f["path"], bytes) else f["path"]: f["reason"]
+                for f in self.daemon.sync("s")["failures"]}
+
+    def counters(self):
+        return self.daemon.sync("s")["counters"]
+
+    def stuck(self, what, paths, reason):
+        """The wait ends with 1, exactly these paths are named with that reason, and later batches don't mind."""
+        done = self.daemon.wait(60, check=False)
+        if done.returncode != 1:
+            raise Failure("%s: --wait said %d: %s" % (what, done.returncode, done.stderr))
+        found = self.failures()
+        if len(found) != len(paths) or any(reason not in why for why in found.values()):
+            raise Failure("%s: failures %s" % (what, found))
+        if not any("\\" in p or b"\\" in os.fsencode(p) for p in paths) and set(found) != {os.fsencode(p) for p in paths}:
+            raise Failure("%s: failures of %s, not %s" % (what, sorted(found), sorted(paths)))
+        for i in range(8):  # until one comes between two attempts at what failed, whose pauses double
+            before = self.daemon.sync("s")
+            name = "later %s %d" % (what, i)
+            self.put(name)
+            self.daemon.wait(60, check=False)
+            after = self.daemon.sync("s")
+            if not os.path.exists(os.path.join(self.target, name)):
+                raise Failure("%s: a later file did not arrive" % what)
+            if len(after["failures"]) != len(paths):
+                raise Failure("%s: forgotten: %s" % (what, after["failures"]))
+            if before["counters"]["retries"] == after["counters"]["retries"]:
+                used = after["counters"]["processes"] - before["counters"]["processes"]
+                if used != 1:
+                    raise Failure("%s: a later batch took %d processes" % (what, used))
+                return
+        raise Failure("%s: tried again without a pause" % what)
+
+    def healed(self, what):
+        # A batch of before may be on its way still.
+        await_fact(lambda: self.daemon.client("--sync-now", "--quiet", check=False).returncode == 0, 60, what + ": equal")
+        if self.failures():
+            raise Failure("%s: failures %s" % (what, self.failures()))
+        expect_equal(self.source, self.target, what)
+
+
+def case(place, body, **how):
+    p = Place(place, **how)
+    try:
+        body(p)
+    except Failure as e:
+        raise Failure("%s\n%s" % (e, p.daemon.tail(40))) from e
+    finally:
+        p.daemon.stop()
+
+
+def unreadable_files(place):
+    def body(p):
+        p.put("good", "1")
+        p.daemon.start()
+        bad = [p.put("dir/" + name) for name in ODD] + [p.put("#top")]
+        for path in bad:
+            os.chmod(path, 0)
+        good = [p.put("dir/good %d" % i, str(i)) for i in range(20)]
+        p.stuck("unreadable", ["dir/" + name for name in ODD] + ["#top"], "ermission denied")
+        missing = [g for g in good if not os.path.exists(g.replace(p.source, p.target))]
+        if missing:
+            raise Failure("held up: %s" % missing)
+        for path in bad:
+            os.chmod(path, 0o644)
+        p.healed("unreadable files")
+    case(place, body)
+
+
+def unreadable_directory(place):
+    """At start, and later: what is below it stays at the target, what is elsewhere is deleted all the same."""
+    def body(p):
+        p.put("closed/a")
+        p.put("open/a")
+        for name in ("closed/left", "open/left"):
+            path = os.path.join(p.target, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            open(path, "w").close()
+            if p.user:
+                os.chown(os.path.dirname(path), NOBODY, NOBODY)
+        os.chmod(p.source + "/closed", 0)
+        p.daemon.start(wait=False)
+        p.stuck("closed", ["closed"], "ermission denied")
+        if not os.path.exists(p.target + "/closed/left") or os.path.exists(p.target + "/open/left"):
+            raise Failure("deletions: %s %s" % (os.listdir(p.target + "/closed"), os.listdir(p.target + "/open")))
+        os.chmod(p.source + "/closed", 0o755)
+        p.healed("unreadable directory")
+    case(place, body)
+
+
+def read_only_directory_at_the_target(place):
+    """Neither what is to go into it nor what is to go from it can be had; also when that is found by a comparison."""
+    def body(p):
+        for i in range(3):
+            p.put("ro/old%d" % i)
+        p.put("rw/old")
+        p.daemon.start()
+        p.closed("ro")
+        p.put("ro/old0", "changed")
+        p.put("ro/new", "new")
+        p.put("ro/deep/er/file")
+        for i in range(30):
+            p.put("ro/deep/many%d" % i)
+        os.unlink(p.source + "/ro/old1")
+        p.put("rw/new")
+        os.unlink(p.source + "/rw/old")
+        before = p.counters()
+        p.daemon.wait(60, check=False)
+        used, batches = p.counters()["processes"] - before["processes"], p.counters()["batches"] - before["batches"]
+        if used > 3 * batches:
+            raise Failure("%d processes for %d batches" % (used, batches))
+        if sorted(os.listdir(p.target + "/rw")) != ["new"]:
+            raise Failure("held up: %s" % os.listdir(p.target + "/rw"))
+        found = p.failures()
+        for path in (b"ro/old0", b"ro/new", b"ro/old1", b"ro/deep/er/file", b"ro/deep/many7"):
+            if path not in found or "ermission denied" not in found[path]:
+                raise Failure("not named: %s; %s" % (path, found))
+        if sorted(os.listdir(p.target + "/ro")) != ["old0", "old1", "old2"]:
+            raise Failure("in the read-only directory: %s" % os.listdir(p.target + "/ro"))
+        p.daemon.client("--sync-now", "--quiet", check=False)
+        found = p.failures()
+        if not any(path.startswith(b"ro/") for path in found) or b"ro/old1" not in found:
+            raise Failure("forgotten by the comparison: %s" % found)
+        p.opened("ro")
+        p.healed("read-only directory")
+    case(place, body)
+
+
+def undeletable_at_start(place):
+    """A deletion that a comparison could not do is not forgotten with it."""
+    def body(p):
+        p.put("ro/a")
+        os.makedirs(p.target + "/ro/extra dir")
+        open(p.target + "/ro/extra", "w").close()
+        for path in ("/ro", "/ro/extra dir"):
+            if p.user:
+                os.chown(p.target + path, NOBODY, NOBODY)
+        shutil.copy2(p.source + "/ro/a", p.target + "/ro/a")
+        if p.user:
+            os.chown(p.target + "/ro/a", NOBODY, NOBODY)
+        p.put("fine")
+        p.closed("ro")
+        p.daemon.start(wait=False)
+        p.daemon.wait(60, check=False)
+        found = p.failures()
+        if b"ro/extra" not in found or b"ro/extra dir" not in found:
+            raise Failure("not named: %s" % found)
+        if not os.path.exists(p.target + "/fine"):
+            raise Failure("held up")
+        p.opened("ro")
+        await_fact(lambda: not p.failures(), 60, "another attempt: %s" % p.failures())
+        expect_equal(p.source, p.target, "undeletable")
+        p.healed("undeletable")
+    case(place, body, more="retryMax = 1.0;")
+
+
+def too_long_a_path(place):
+    """Longer than rsync can take: given up, and said so; rsync itself would cut the name and say nothing."""
+    def body(p):
+        p.daemon.start()
+        os.chdir(p.source)
+        try:
+            for _ in range(20):
+                os.mkdir("n" * 220)
+                if p.user:
+                    os.chown("n" * 220, NOBODY, NOBODY)
+                os.chdir("n" * 220)
+            with open("f", "w") as f:
+                f.write("deep")
+        finally:
+            os.chdir(place)
+        p.put("short")
+        done = p.daemon.wait(60, check=False)
+        found = p.failures()
+        if done.returncode != 1 or not found or not any("long" in why for why in found.values()):
+            raise Failure("%d %s" % (done.returncode, found))
+        if not os.path.exists(p.target + "/short"):
+            raise Failure("held up")
+        run("rm", "-rf", p.source + "/" + "n" * 220)
+        p.healed("too long a path")
+    case(place, body)
+
+
+def other_disk(place, kind, body, **how):
+    """The target is a file system of its own: a small one, or one without attributes."""
+    target = place + "/target"
+    os.makedirs(target)
+    if kind == "ext2":
+        image = place + "/image"
+        with open(image, "wb") as f:
+            f.truncate(8 << 20)
+        run("mkfs.ext2", "-q", "-b", "1024", image)
+        run("mount", "-o", "loop", image, target)
+        os.rmdir(target + "/lost+found")
+    else:
+        run("mount", "-t", kind, "none", target)
+    try:
+        case(place, body, user=False, **how)
+    finally:
+        run("umount", target)
+
+
+def attributes_too_large(place):
+    """An attribute for which the target has no room says nothing of the room for files."""
+    def body(p):
+        p.put("good")
+        p.daemon.start()
+        for name in ODD[:6]:
+            os.setxattr(p.put("dir/" + name), "user.big", b"x" * 3000)
+        os.setxattr(p.put("small"), "user.small", b"x")
+        p.stuck("attributes", ["dir/" + name for name in ODD[:6]], "xattr")
+        if os.getxattr(p.target + "/small", "user.small") != b"x":
+            raise Failure("held up")
+        for name in ODD[:6]:
+            os.removexattr(os.path.join(p.source, "dir", name), "user.big")
+        p.healed("attributes")
+    other_disk(place, "ext2", body, rsync="xattrs = true;")
+
+
+def no_acls_at_the_target(place):
+    def body(p):
+        p.put("good")
+        p.daemon.start()
+        for name in ODD[:6]:
+            run("setfacl", "-m", "u:12345:r", p.put("dir/" + name))
+        p.stuck("acls", ["dir/" + name for name in ODD[:6]], "acl")
+        for name in ODD[:6]:
+            run("setfacl", "-b", os.path.join(p.source, "dir", name))
+        p.healed("acls")
+    other_disk(place, "ramfs", body, rsync="acls = true;")
+
+
+def disk_full(place):
+    """The target as a whole waits: no path is to blame."""
+    def body(p):
+        p.put("small")
+        p.daemon.start()
+        big = p.put("big", "x" * (9 << 20))
+        p.put("another")
+        done = p.daemon.wait(5, check=False)
+        s = p.daemon.sync("s")
+        if done.returncode != 2 or s["state"] != "down" or "full" not in s["reason"] + s["last_error"]:
+            raise Failure("%d %s %s %s" % (done.returncode, s["state"], s["reason"], s["failures"]))
+        os.unlink(big)
+        p.healed("disk full")
+    other_disk(place, "ext2", body)
+
+
+def vanishes_before_it_is_sent(place):
+    """An rsync that finds less than what was looked at: its events are on their way, nothing failed."""
+    binary = place + "/rsync"
+    os.makedirs(place, exist_ok=True)
+    with open(binary, "w") as f:
+        f.write('#!/bin/sh\ncase "$*" in *--files-from*) rm -rf "%s/source/gone" "%s/source/gone dir" ;; esac\nexec rsync "$@"\n'
+                % (place, place))
+    os.chmod(binary, 0o755)
+
+    def body(p):
+        p.put("good")
+        p.daemon.start()
+        p.put("gone")
+        p.put("gone dir/x")
+        p.put("stays")
+        p.daemon.wait(60)
+        if p.failures():
+            raise Failure("failures: %s" % p.failures())
+        p.healed("vanished")
+    case(place, body, rsync='binary = "%s";' % binary)
+
+
+if os.geteuid() != 0:
+    skip("needs root, to be another user")
+main([unreadable_files, unreadable_directory, read_only_directory_at_the_target, undeletable_at_start, too_long_a_path,
+      vanishes_before_it_is_sent, attributes_too_large, no_acls_at_the_target, disk_full])

@@ -1,9 +1,9 @@
 /*
  * watch_backend.h - what watcher.c and its two backends share. Included by them alone.
  *
- * A backend is one const descriptor in its own file, everything else there static. It owns one kernel group (a
- * descriptor in the loop) for all of its sources. It delivers records through watch_emit, from its loop callback or
- * from drain, in the order of the kernel's queue.
+ * A backend is one const descriptor in its own file, everything else there static. Each time it is opened it makes a
+ * kernel group (a descriptor in the loop); watcher.c opens one for the sources of each file system. It delivers records
+ * through watch_emit, from its loop callback or from drain, in the order of the kernel's queue.
  */
 #ifndef FANSYNCD_CORE_WATCH_BACKEND_H
 #define FANSYNCD_CORE_WATCH_BACKEND_H
@@ -11,6 +11,7 @@
 #include "core/watcher.h"
 
 struct watch_backend;
+struct watch_group;
 
 struct watched {
 	struct watcher_set *set;
@@ -20,7 +21,8 @@ struct watched {
 	size_t path_len;
 	uint64_t root_dev, root_ino;
 	void *owner;
-	void *priv; /* the backend's part */
+	void *priv;		      /* the backend's part */
+	struct watch_group *group[2]; /* watcher.c: the queue that it is in, one a backend */
 	char reason[192];
 	enum watched_state state;
 	uint64_t events, overflows;

@@ -33,15 +33,23 @@
 extern const struct watch_backend watch_fanotify __attribute__((weak));
 extern const struct watch_backend watch_inotify __attribute__((weak));
 
-enum { BACKEND_FANOTIFY, BACKEND_INOTIFY, BACKENDS };
+enum { BACKEND_FANOTIFY, BACKEND_INOTIFY };
+
+/* A kernel queue, for the sources of one file system: when it overflows, only they have to be compared. */
+struct watch_group {
+	struct watch_group *next;
+	unsigned backend;
+	uint64_t dev;
+	void *priv; /* the backend's */
+};
 
 struct watcher_set {
 	struct loop *loop;
 	struct watcher_settings settings;
 	struct watcher_callbacks cb;
 	struct watched *sources;
-	void *group[BACKENDS];	 /* opened when first needed */
-	struct loop_timer *look; /* whether another backend suits better */
+	struct watch_group *groups; /* opened when first needed */
+	struct loop_timer *look;    /* whether another backend suits better */
 };
 
 static const struct watch_backend *backend_of(unsigned i)
@@ -52,6 +60,15 @@ static const struct watch_backend *backend_of(unsigned i)
 static unsigned index_of(const struct watched *w)
 {
 	return w->backend == &watch_fanotify ? BACKEND_FANOTIFY : BACKEND_INOTIFY;
+}
+
+static void close_group(struct watch_group **at)
+{
+	struct watch_group *g = *at;
+
+	*at = g->next;
+	backend_of(g->backend)->close(g->priv);
+	free(g);
 }
 
 static void on_look(void *ctx);
@@ -88,12 +105,52 @@ void watcher_set_free(struct watcher_set *ws)
 		return;
 	while (ws->sources != NULL)
 		watcher_remove(ws, ws->sources);
-	for (unsigned i = 0; i < BACKENDS; i++)
-		if (ws->group[i] != NULL)
-			backend_of(i)->close(ws->group[i]);
+	while (ws->groups != NULL)
+		close_group(&ws->groups);
 	if (ws->look != NULL)
 		loop_timer_remove(ws->look);
 	free(ws);
+}
+
+static bool is_used(const struct watcher_set *ws, const struct watch_group *g)
+{
+	for (const struct watched *w = ws->sources; w != NULL; w = w->next)
+		if (w->group[index_of(w)] == g)
+			return true;
+	return false;
+}
+
+/* The group of the source's file system, and while there is none, a new one; where the kernel gives no more, another's.
+ */
+static struct watch_group *group_for(struct watcher_set *ws, const struct watched *w, unsigned i, struct err *err)
+{
+	struct watch_group *g, *other = NULL;
+
+	for (g = ws->groups; g != NULL; g = g->next) {
+		if (g->backend != i)
+			continue;
+		if (g->dev == w->root_dev)
+			return g;
+		other = g;
+	}
+	g = calloc(1, sizeof(*g));
+	if (g == NULL) {
+		err_set(err, ERR_NOMEM, "out of memory for a watcher");
+		return other;
+	}
+	*g = (struct watch_group){ .next = ws->groups, .backend = i, .dev = w->root_dev };
+	if (backend_of(i)->open(ws, ws->loop, &ws->settings, &g->priv, err) < 0) {
+		free(g);
+		return other;
+	}
+	ws->groups = g;
+	/* File systems that are not mounted any more left theirs. */
+	for (struct watch_group **at = &g->next; *at != NULL;)
+		if ((*at)->backend == i && !is_used(ws, *at))
+			close_group(at);
+		else
+			at = &(*at)->next;
+	return g;
 }
 
 static int start(struct watcher_set *ws, struct watched *w, unsigned i, struct err *err)
@@ -102,23 +159,22 @@ static int start(struct watcher_set *ws, struct watched *w, unsigned i, struct e
 
 	if (b == NULL)
 		return err_set(err, ERR_CONFIG, "this build has no such watcher");
-	if (ws->group[i] == NULL && b->open(ws, ws->loop, &ws->settings, &ws->group[i], err) < 0) {
-		ws->group[i] = NULL;
+	w->group[i] = group_for(ws, w, i, err);
+	if (w->group[i] == NULL)
 		return -1;
-	}
 	w->backend = b;
-	return b->add(ws->group[i], w, err);
+	return b->add(w->group[i]->priv, w, err);
 }
 
 /* End the watch that another backend has taken over. */
-static void swap_out(struct watcher_set *ws, struct watched *w, unsigned from, void *priv)
+static void swap_out(struct watched *w, unsigned from, void *priv)
 {
 	const struct watch_backend *new = w->backend;
 	void *kept = w->priv;
 
 	w->priv = priv;
 	w->backend = backend_of(from);
-	w->backend->remove(ws->group[from], w);
+	w->backend->remove(w->group[from]->priv, w);
 	w->priv = kept;
 	w->backend = new;
 }
@@ -174,7 +230,7 @@ static int small_tree(struct watcher_set *ws, struct watched *w, unsigned dirs, 
 		w->backend = &watch_inotify;
 		return 0;
 	}
-	swap_out(ws, w, BACKEND_INOTIFY, inotify);
+	swap_out(w, BACKEND_INOTIFY, inotify);
 	(void)snprintf(w->reason, sizeof(w->reason), "a small tree, but inotify cannot watch all of it");
 	return 0;
 }
@@ -235,7 +291,7 @@ int watch_change_over(struct watched *w, struct err *err)
 	w->priv = NULL;
 	rc = start(ws, w, to, err);
 	if (rc == 0 && to == BACKEND_INOTIFY && unwatched(w) > 0) {
-		backend_of(to)->remove(ws->group[to], w);
+		backend_of(to)->remove(w->group[to]->priv, w);
 		rc = err_set(err, ERR_LIMIT, "inotify cannot watch all of it");
 	} else if (rc < 0 && to == BACKEND_FANOTIFY) {
 		note_refusal(w, err);
@@ -245,17 +301,17 @@ int watch_change_over(struct watched *w, struct err *err)
 	w->backend = backend_of(from);
 	if (rc < 0)
 		return -1;
-	lost = backend_of(from)->drain(ws->group[from], &drained) < 0;
+	lost = backend_of(from)->drain(w->group[from]->priv, &drained) < 0;
 	w->priv = new;
 	w->backend = backend_of(to);
-	swap_out(ws, w, from, old);
+	swap_out(w, from, old);
 	w->changeovers++;
 	(void)is_noisy(w); /* what was heard before is no news */
 	/* What the old one could not watch, the new one says anew if it cannot either. */
 	if (w->state == WATCHED_PARTIAL)
 		watch_set_state(w, WATCHED_OK, "another watcher took over");
 	w->overlap = true;
-	(void)backend_of(to)->drain(ws->group[to], &drained);
+	(void)backend_of(to)->drain(w->group[to]->priv, &drained);
 	w->overlap = false;
 	all.time_ns = clock_mono_ns();
 	if (lost)
@@ -389,7 +445,7 @@ void watcher_remove(struct watcher_set *ws, struct watched *w)
 		at = &(*at)->next;
 	if (*at == w)
 		*at = w->next;
-	w->backend->remove(ws->group[index_of(w)], w);
+	w->backend->remove(w->group[index_of(w)]->priv, w);
 	memcpy(&path, &w->rq.path, sizeof(path));
 	free(path);
 	free(w);
@@ -414,13 +470,13 @@ void watched_info(const struct watched *w, struct watched_info *out)
 		.overflows = w->overflows,
 		.changeovers = w->changeovers,
 	};
-	w->backend->info(w->set->group[index_of(w)], w, out);
+	w->backend->info(w->group[index_of(w)]->priv, w, out);
 }
 
 int watcher_drain(struct watcher_set *ws, struct err *err)
 {
-	for (unsigned i = 0; i < BACKENDS; i++)
-		if (ws->group[i] != NULL && backend_of(i)->drain(ws->group[i], err) < 0)
+	for (const struct watch_group *g = ws->groups; g != NULL; g = g->next)
+		if (backend_of(g->backend)->drain(g->priv, err) < 0)
 			return -1;
 	return 0;
 }

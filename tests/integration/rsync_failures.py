@@ -81,9 +81,9 @@ class Place:
             if len(after["failures"]) != len(paths):
                 raise Failure("%s: forgotten: %s" % (what, after["failures"]))
             if before["counters"]["retries"] == after["counters"]["retries"]:
-                used = after["counters"]["processes"] - before["counters"]["processes"]
-                if used != 1:
-                    raise Failure("%s: a later batch took %d processes" % (what, used))
+                used, batches = [after["counters"][c] - before["counters"][c] for c in ("processes", "batches")]
+                if used != batches:
+                    raise Failure("%s: %d later batches took %d processes" % (what, batches, used))
                 return
         raise Failure("%s: tried again without a pause" % what)
 

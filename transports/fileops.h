@@ -61,15 +61,14 @@ enum fileops_result {
 
 /* Facts about an end, constant while a work is under way. */
 enum fileops_cap {
-	FILEOPS_NANOSECONDS = 1u << 0, /* keeps mtimes to the nanosecond; without it: whole seconds, rounded down */
-	FILEOPS_CTIME = 1u << 1,       /* st_ctim is there, by the clock that the source's ctimes are by */
-	FILEOPS_INODES = 1u << 2,      /* st_dev, st_ino and st_nlink are there */
-	FILEOPS_LINKS = 1u << 3,       /* link() may work */
-	FILEOPS_NODES = 1u << 4,       /* node() may work */
-	FILEOPS_XATTRS = 1u << 5,      /* xattrs and ACLs can be read and set */
-	FILEOPS_LINK_ATTRS = 1u << 6,  /* a symlink's own owner and times can be set */
-	FILEOPS_OWNERS = 1u << 7,      /* st_uid and st_gid of looks and listings mean something and may be set */
-	FILEOPS_RESUME = 1u << 8,      /* what a cut connection left of a file is worth going on with */
+	FILEOPS_CTIME = 1u << 0,      /* st_ctim is there, by the clock that the source's ctimes are by */
+	FILEOPS_INODES = 1u << 1,     /* st_dev, st_ino and st_nlink are there */
+	FILEOPS_LINKS = 1u << 2,      /* link() may work */
+	FILEOPS_NODES = 1u << 3,      /* node() may work */
+	FILEOPS_XATTRS = 1u << 4,     /* xattrs and ACLs can be read and set */
+	FILEOPS_LINK_ATTRS = 1u << 5, /* a symlink's own owner and times can be set */
+	FILEOPS_OWNERS = 1u << 6,     /* st_uid and st_gid of looks and listings mean something and may be set */
+	FILEOPS_RESUME = 1u << 7,     /* what a cut connection left of a file is worth going on with */
 };
 
 /* An open file. Filled in by open or create; the engine keeps it by value and looks at nothing but fd. */
@@ -232,7 +231,8 @@ struct fileops {
 struct fileops_end {
 	const struct fileops *ops;
 	void *ctx;
-	unsigned caps; /* enum fileops_cap; set before a work is started */
+	unsigned caps;	 /* enum fileops_cap; set before a work is started */
+	int64_t tick_ns; /* resolution at which it keeps mtimes, rounded down: 1, or 1000000000 for whole seconds */
 };
 
 #endif

@@ -39,7 +39,7 @@ int mirror_validate(struct sync_options *opt, unsigned lacks, struct err *err);
 
 struct mirror_setup {
 	const struct transport_env *env;   /* outlives the engine */
-	struct fileops_end source, target; /* copied; `caps` may be set later by mirror_caps */
+	struct fileops_end source, target; /* copied; what they can do may be set later by mirror_ends */
 	unsigned width;	     /* items under way at once: 1 for ends that answer at once, some hundreds over a network */
 	unsigned width_dirs; /* directories that a reconcile reads ahead at once: 1, or some tens */
 	uint32_t tag;	     /* temp_name.h */
@@ -47,8 +47,8 @@ struct mirror_setup {
 
 /* NULL when out of memory. */
 struct mirror *mirror_new(const struct mirror_setup *setup, struct err *err);
-/* Once a connection is there and says what it can do. Not while a work is under way. */
-void mirror_caps(struct mirror *m, unsigned source_caps, unsigned target_caps);
+/* Once a connection is there and says what it can do: the ends anew. Not while a work is under way. */
+void mirror_ends(struct mirror *m, const struct fileops_end *source, const struct fileops_end *target);
 /* Carry a work; env->finished (or down) follows, from the loop. At most one at a time. -1: not taken. */
 int mirror_start(struct mirror *m, const struct transport_work *work, bool reconcile, struct err *err);
 /* The target end is lost. Everything under way is forgotten: no operation of it may call back any more. env->down is

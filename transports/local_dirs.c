@@ -1,0 +1,216 @@
+#include "transports/local_dirs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "core/path.h"
+
+void local_dirs_init(struct local_dirs *d, int root_fd)
+{
+	memset(d, 0, sizeof(*d));
+	d->root_fd = root_fd;
+	d->root = (struct local_dir){ .fd = root_fd, .gid = -1, .readable = true };
+}
+
+static uint16_t *bucket_of(struct local_dirs *d, uint64_t hash)
+{
+	return &d->buckets[hash % LOCAL_DIRS_MAX];
+}
+
+static void drop(struct local_dirs *d, struct local_dir *s)
+{
+	uint16_t self = (uint16_t)(s - d->slots + 1), *at = bucket_of(d, s->hash);
+
+	while (*at != self)
+		at = &d->slots[*at - 1].next;
+	*at = s->next;
+	(void)close(s->fd);
+	free(s->path);
+	*s = (struct local_dir){ 0 };
+	if (d->last == self)
+		d->last = 0;
+}
+
+void local_dirs_forget_all(struct local_dirs *d)
+{
+	for (size_t i = 0; i < LOCAL_DIRS_MAX; i++)
+		if (d->slots[i].path != NULL)
+			drop(d, &d->slots[i]);
+}
+
+void local_dirs_done(struct local_dirs *d)
+{
+	local_dirs_forget_all(d);
+	if (d->root_fd >= 0)
+		(void)close(d->root_fd);
+	d->root_fd = -1;
+}
+
+void local_dirs_forget(struct local_dirs *d, const char *path, size_t len)
+{
+	for (size_t i = 0; i < LOCAL_DIRS_MAX; i++) {
+		struct local_dir *s = &d->slots[i];
+
+		if (s->path != NULL && s->len >= len && path_within(s->path, s->len, path, len))
+			drop(d, s);
+	}
+}
+
+static struct local_dir *find(struct local_dirs *d, const char *path, size_t len, uint64_t hash)
+{
+	for (uint16_t i = *bucket_of(d, hash); i != 0; i = d->slots[i - 1].next) {
+		struct local_dir *s = &d->slots[i - 1];
+
+		if (s->hash == hash && s->len == len && memcmp(s->path, path, len) == 0)
+			return s;
+	}
+	return NULL;
+}
+
+/* The nearest directory above that is open; *rest: what is left of the path below it. */
+static int nearest(struct local_dirs *d, const char *path, size_t len, size_t *rest)
+{
+	for (size_t n = path_parent_len(path, len); n > 0; n = path_parent_len(path, n)) {
+		struct local_dir *s = find(d, path, n, XXH3_64bits(path, n));
+
+		if (s != NULL) {
+			*rest = n + 1;
+			s->used = ++d->clock;
+			return s->fd;
+		}
+	}
+	*rest = 0;
+	return d->root_fd;
+}
+
+static int open_name(int base, const char *name, size_t len, int flags)
+{
+	char text[NAME_BYTES_MAX + 1];
+
+	if (len > NAME_BYTES_MAX) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(text, name, len);
+	text[len] = '\0';
+	return openat(base, text, flags | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+static int open_by_steps(int base, const char *path, size_t len, int flags)
+{
+	int at = base;
+
+	for (;;) {
+		const char *slash = memchr(path, '/', len);
+		size_t n = slash == NULL ? len : (size_t)(slash - path);
+		int next = open_name(at, path, n, slash == NULL ? flags : O_PATH), code = errno;
+
+		if (at != base)
+			(void)close(at);
+		errno = code;
+		if (next < 0 || slash == NULL)
+			return next;
+		at = next;
+		path += n + 1;
+		len -= n + 1;
+	}
+}
+
+static int open_below(int base, const char *path, size_t len, int flags)
+{
+	struct open_how how = {
+		.flags = (unsigned)(flags | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+	char text[4096];
+	long fd;
+
+	if (memchr(path, '/', len) == NULL)
+		return open_name(base, path, len, flags);
+	if (len >= sizeof(text))
+		return open_by_steps(base, path, len, flags);
+	memcpy(text, path, len);
+	text[len] = '\0';
+	do
+		fd = syscall(SYS_openat2, base, text, &how, sizeof(how));
+	while (fd < 0 && errno == EAGAIN); /* a rename raced with the walk, openat2(2) */
+	if (fd < 0 && (errno == ENOSYS || errno == EPERM))
+		return open_by_steps(base, path, len, flags);
+	return (int)fd;
+}
+
+static struct local_dir *free_slot(struct local_dirs *d)
+{
+	struct local_dir *oldest = &d->slots[0];
+
+	for (size_t i = 0; i < LOCAL_DIRS_MAX; i++) {
+		if (d->slots[i].path == NULL)
+			return &d->slots[i];
+		if (d->slots[i].used < oldest->used)
+			oldest = &d->slots[i];
+	}
+	drop(d, oldest);
+	return oldest;
+}
+
+static struct local_dir *keep(struct local_dirs *d, const char *path, size_t len, uint64_t hash, int fd, bool readable)
+{
+	struct local_dir *s = free_slot(d);
+	char *copy = malloc(len);
+
+	if (copy == NULL) {
+		(void)close(fd);
+		errno = ENOMEM;
+		return NULL;
+	}
+	memcpy(copy, path, len);
+	*s = (struct local_dir){ .path = copy,
+				 .len = len,
+				 .hash = hash,
+				 .fd = fd,
+				 .gid = -1,
+				 .readable = readable,
+				 .next = *bucket_of(d, hash) };
+	*bucket_of(d, hash) = (uint16_t)(s - d->slots + 1);
+	return s;
+}
+
+static struct local_dir *use(struct local_dirs *d, struct local_dir *s)
+{
+	s->used = ++d->clock;
+	d->last = (uint16_t)(s - d->slots + 1);
+	return s;
+}
+
+struct local_dir *local_dirs_get(struct local_dirs *d, const char *path, size_t len, bool read)
+{
+	struct local_dir *s = d->last == 0 ? NULL : &d->slots[d->last - 1];
+	uint64_t hash;
+	size_t rest;
+	int fd;
+
+	if (len == 0)
+		return &d->root;
+	if (s != NULL && s->len == len && memcmp(s->path, path, len) == 0 && (s->readable || !read))
+		return use(d, s);
+	hash = XXH3_64bits(path, len);
+	s = find(d, path, len, hash);
+	if (s != NULL && (s->readable || !read))
+		return use(d, s);
+	if (s != NULL)
+		drop(d, s);
+	fd = nearest(d, path, len, &rest);
+	fd = open_below(fd, path + rest, len - rest, read ? O_RDONLY : O_PATH);
+	if (fd < 0)
+		return NULL;
+	s = keep(d, path, len, hash, fd, read);
+	return s == NULL ? NULL : use(d, s);
+}

@@ -1,0 +1,27 @@
+/*
+ * local_files.h - the file operations (fileops.h) on a local directory tree: both ends of `direct`, the source of every
+ * native transport, the target of a receiver.
+ *
+ * Nothing is ever read or written through a symlink, nor outside the root. Calls answer at once, except store and
+ * digest of large files, which are carried bit by bit from the loop. Needs /proc for extended attributes.
+ */
+#ifndef FANSYNCD_TRANSPORTS_LOCAL_FILES_H
+#define FANSYNCD_TRANSPORTS_LOCAL_FILES_H
+
+#include "core/err.h"
+#include "core/loop.h"
+#include "transports/fileops.h"
+
+struct local_tree;
+
+extern const struct fileops local_fileops;
+
+/* `root_fd` (a directory, O_RDONLY) is the tree's from now on, also on failure. */
+struct local_tree *local_tree_new(struct loop *loop, int root_fd, struct err *err);
+/* What is pending is dropped without callbacks. NULL is fine. */
+void local_tree_free(struct local_tree *t);
+/* What local_fileops can do there: caps and tick, the latter found out by trying on a file in the root (in a source
+ * `writable` is false, and the tick 1). */
+struct fileops_end local_tree_end(struct local_tree *t, bool writable);
+
+#endif

@@ -521,6 +521,11 @@ void local_tree_free(struct local_tree *t)
 	free(t);
 }
 
+int local_tree_root(const struct local_tree *t, struct stat *st)
+{
+	return fstat(t->dirs.root_fd, st);
+}
+
 /* FAT keeps two seconds, exFAT ten milliseconds, some network file systems 100 ns: only trying tells. */
 static int64_t find_tick(int root_fd)
 {

@@ -12,8 +12,9 @@
  * mirror_start. Blocks as the ends do.
  *
  * How a transport uses it: in `open` it makes its ends (it may connect later) and mirror_new; in apply and reconcile it
- * calls mirror_start once the ends are usable; when the target end breaks it calls mirror_down from the loop; in
- * `close` it releases its ends (which drops pending operations without callbacks), then calls mirror_free.
+ * calls mirror_start once the ends are usable; when the target end breaks it forgets all pending operations and calls
+ * mirror_down, from the loop; in `close` it calls mirror_free, then releases its ends, which from then on touch no
+ * operation any more.
  */
 #ifndef FANSYNCD_TRANSPORTS_MIRROR_H
 #define FANSYNCD_TRANSPORTS_MIRROR_H

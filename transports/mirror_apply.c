@@ -1,0 +1,241 @@
+/* mirror_apply.c - the items of a work, phase by phase; see mirror_private.h. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "transports/mirror_private.h"
+
+/* ---- renames ---- */
+
+static enum fileops_result settle_rename(struct entry *e, enum verdict v)
+{
+	struct mirror *m = e->m;
+	size_t i = e->rename;
+
+	e->step = NULL;
+	if (v == VERDICT_DONE)
+		m->env->counters->renames_carried++;
+	if (!m->renames_settled[i])
+		m->env->settle_rename(m->env->ctx, i, v, v == VERDICT_DONE ? NULL : &e->why);
+	m->renames_settled[i] = true;
+	m->renaming = false;
+	return FILEOPS_OK;
+}
+
+void apply_rename_failed(struct entry *e, const struct err *why)
+{
+	if (why != NULL && why != &e->why)
+		e->why = *why;
+	(void)settle_rename(e, VERDICT_RECONCILE);
+}
+
+static enum fileops_result degrade(struct entry *e, const char *why)
+{
+	err_set(&e->why, ERR_CONFIG, "not renamed at the target: %s", why);
+	return settle_rename(e, VERDICT_RECONCILE);
+}
+
+static entry_step do_rename;
+
+static enum fileops_result rename_done(struct entry *e)
+{
+	enum fileops_result out;
+
+	if (e->r == FILEOPS_OK)
+		return settle_rename(e, VERDICT_DONE);
+	/* The old name may be what is missing: then making directories does not help, and is not tried twice. */
+	if (entry_make_way(e, do_rename, &out))
+		return out;
+	return degrade(e, e->op.err.text);
+}
+
+static enum fileops_result do_rename(struct entry *e)
+{
+	struct mirror *m = e->m;
+	const struct batch_rename *r = &m->work->renames[e->rename];
+
+	e->step = rename_done;
+	return m->target.ops->rename(m->target.ctx, &e->op, r->from, r->from_len, e->path, e->len,
+				     !m->work->may_delete || m->rules.update);
+}
+
+static enum fileops_result old_name_looked(struct entry *e)
+{
+	bool is_dir = e->r == FILEOPS_OK && S_ISDIR(e->op.st.st_mode);
+
+	if (e->r != FILEOPS_OK)
+		return degrade(e, "it is not there");
+	if (is_dir != e->m->work->renames[e->rename].is_dir)
+		return degrade(e, "it is of another type there");
+	return do_rename(e);
+}
+
+/* One after the other: what one moves the next may move on. */
+static bool next_rename(struct mirror *m)
+{
+	const struct batch_rename *r;
+	struct entry *e;
+
+	if (m->renaming || m->next >= m->work->n_renames)
+		return false;
+	r = &m->work->renames[m->next++];
+	e = entry_new(m, r->to, r->to_len, NULL, 0);
+	if (e == NULL)
+		return true; /* unsettled: it becomes a reconcile */
+	e->rename = m->next - 1;
+	e->renames = true;
+	m->renaming = true;
+	if (m->rules.dry_run || m->rules.existing) {
+		(void)degrade(e, "nothing is to be made there");
+		entry_go_on(e, FILEOPS_OK);
+		return true;
+	}
+	e->step = old_name_looked;
+	entry_go_on(e, m->target.ops->look(m->target.ctx, &e->op, r->from, r->from_len));
+	return true;
+}
+
+/* ---- items ---- */
+
+static struct entry *entry_of(struct mirror *m, size_t i)
+{
+	const struct transport_item *item = &m->work->items[i];
+	struct entry *e = entry_new(m, item->path, item->len, NULL, 0);
+
+	if (e == NULL)
+		return NULL;
+	e->item = i;
+	e->harder = (item->flags & MARK_FAILED) != 0 || item->tries > 0;
+	if (item->look != LOOK_ABSENT)
+		e->src = item->st;
+	return e;
+}
+
+/* Whether the target certainly lacks it: then looking for it is a round trip for nothing. */
+static bool surely_new(const struct mirror *m, const struct transport_item *item)
+{
+	return (item->flags & MARK_BORN) != 0 && (item->flags & MARK_FAILED) == 0 && item->tries == 0 &&
+	       !m->rules.bidirectional && !m->rules.update && !m->rules.existing &&
+	       !(m->rules.hard_links && item->st.st_nlink > 1);
+}
+
+static void start_item(struct mirror *m, size_t i)
+{
+	const struct transport_item *item = &m->work->items[i];
+	struct entry *e = entry_of(m, i);
+
+	if (e == NULL)
+		return;
+	if (item->look == LOOK_ABSENT) {
+		entry_start(e, entry_delete);
+		return;
+	}
+	e->dst_known = !m->reconcile && surely_new(m, item);
+	entry_start(e, entry_sync);
+}
+
+void apply_entered(struct mirror *m, size_t item)
+{
+	m->items[item].entered = true;
+}
+
+static size_t depth_of(const struct transport_item *item)
+{
+	size_t n = item->len > 0;
+
+	for (size_t i = 0; i < item->len; i++)
+		n += item->path[i] == '/';
+	return n;
+}
+
+/* Directories of one depth, then, when all of these are there, of the next. */
+static bool next_dir(struct mirror *m)
+{
+	const struct transport_work *w = m->work;
+
+	while (m->depth <= m->max_depth) {
+		while (m->next < w->n_items) {
+			size_t i = m->next++;
+
+			if (w->items[i].look == LOOK_DIR && depth_of(&w->items[i]) == m->depth) {
+				start_item(m, i);
+				return true;
+			}
+		}
+		if (m->n_active > 0 || m->n_dirs > 0)
+			return false;
+		m->depth++;
+		m->next = 0;
+	}
+	return false;
+}
+
+static bool next_item(struct mirror *m, bool absent)
+{
+	const struct transport_work *w = m->work;
+
+	while (m->next < w->n_items) {
+		size_t i = m->next++;
+
+		if (!m->reconcile && (w->items[i].look == LOOK_DIR || (w->items[i].look == LOOK_ABSENT) != absent))
+			continue;
+		start_item(m, i);
+		return true;
+	}
+	return false;
+}
+
+/* Children before parents. */
+static bool next_times(struct mirror *m)
+{
+	const struct transport_work *w = m->work;
+
+	while (m->next < w->n_items) {
+		size_t i = w->n_items - ++m->next;
+		struct entry *e;
+
+		if (w->items[i].look != LOOK_DIR || !m->items[i].entered)
+			continue;
+		e = entry_of(m, i);
+		if (e != NULL)
+			entry_start(e, entry_dir_attrs);
+		return true;
+	}
+	return false;
+}
+
+static bool next_restore(struct mirror *m)
+{
+	struct unlocked_dir *u = m->unlocked;
+	struct entry *e;
+
+	if (u == NULL)
+		return false;
+	m->unlocked = u->next;
+	e = entry_new(m, u->path, u->len, NULL, 0);
+	if (e != NULL) {
+		e->attrs = (struct fileops_attrs){ .mask = FILEOPS_MODE, .type = S_IFDIR, .mode = u->mode };
+		entry_start(e, entry_restore_mode);
+	}
+	free(u);
+	return true;
+}
+
+bool apply_next(struct mirror *m)
+{
+	switch (m->phase) {
+	case PHASE_RENAMES:
+		return next_rename(m);
+	case PHASE_DIRS:
+		return next_dir(m);
+	case PHASE_DELETE:
+		return next_item(m, true);
+	case PHASE_FILES:
+		return next_item(m, false);
+	case PHASE_TIMES:
+		return !m->reconcile && next_times(m);
+	case PHASE_RESTORE:
+		return next_restore(m);
+	default:
+		return false;
+	}
+}

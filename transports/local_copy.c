@@ -336,7 +336,7 @@ enum fileops_result local_store(void *end, struct fileop *op, struct fileops_fil
 		.in = what->from->fd,
 		.out = file->fd,
 		.what = what,
-		.ours = file->impl == local_ours,
+		.ours = file->impl == LOCAL_OURS,
 		.pos = what->offset,
 		.size = what->size,
 	};

@@ -57,17 +57,19 @@ enum fileops_result local_at(struct local_tree *t, struct fileop *op, const char
 			     struct local_name *out, const char *what)
 {
 	size_t base = path_base(path, len), n = len - base;
+	struct local_dir *dir;
 
+	out->dir = &t->dirs.root;
 	if (len == 0) {
-		out->dir = &t->dirs.root;
 		memcpy(out->name, ".", 2);
 		return FILEOPS_OK;
 	}
 	if (n > NAME_BYTES_MAX)
 		return local_failed(op, ENAMETOOLONG, what);
-	out->dir = local_dirs_get(&t->dirs, path, base == 0 ? 0 : base - 1, false);
-	if (out->dir == NULL)
+	dir = local_dirs_get(&t->dirs, path, base == 0 ? 0 : base - 1, false);
+	if (dir == NULL)
 		return local_failed(op, errno == ELOOP ? ENOTDIR : errno, what);
+	out->dir = dir;
 	memcpy(out->name, path + base, n);
 	out->name[n] = '\0';
 	return FILEOPS_OK;
@@ -337,8 +339,6 @@ static enum fileops_result do_attrs(void *end, struct fileop *op, const char *pa
 
 /* ---- making, renaming, removing ---- */
 
-char local_ours[1];
-
 /* Some file systems give new files the directory's group. */
 static void *ids_given(struct local_tree *t, struct local_dir *dir)
 {
@@ -346,7 +346,7 @@ static void *ids_given(struct local_tree *t, struct local_dir *dir)
 
 	if (dir->gid < 0 && fstat(dir->fd, &st) == 0)
 		dir->gid = (int)st.st_gid;
-	return dir->gid == (int)t->egid ? local_ours : NULL;
+	return dir->gid == (int)t->egid ? LOCAL_OURS : NULL;
 }
 
 static enum fileops_result do_create(void *end, struct fileop *op, const char *path, size_t len, bool resume)

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "core/loop.h"
@@ -22,7 +23,7 @@ struct local_tree {
 	uid_t euid;
 	gid_t egid;
 	bool no_clone, no_copy_range; /* found not to work in this work */
-	char buffer[LOCAL_BUFFER];
+	_Alignas(16) char buffer[LOCAL_BUFFER];
 };
 
 /* The last component as a C string, and the directory that it stands in. */
@@ -47,7 +48,7 @@ struct local_target {
 enum fileops_result local_set_attrs(struct local_tree *t, struct fileop *op, const struct local_target *of,
 				    const struct fileops_attrs *a);
 /* Of a file that create gave: file.impl, when it has our ids without a word. */
-extern char local_ours[1];
+#define LOCAL_OURS ((void *)(uintptr_t)1)
 
 /* local_xattrs.c: an open file, or (fd -1) a path, the last component of which is not followed. */
 struct local_inode {

@@ -25,8 +25,9 @@ def churn(place, watcher, transport):
         sshd = Sshd(here + "/sshd").start() if transport == "rsyncssh" else None
         where = ('host = "127.0.0.1"; targetdir = "%s"; %s' % (target, sshd.section()) if sshd
                  else 'target = "%s";' % target)
-        daemon = Daemon(here, 'sync = ( { name = "churn"; transport = "%s"; source = "%s"; %s delay = 0.1; watcher = "%s"; '
-                              'rsync = { archive = true; }; } );\n' % (transport, source, where, watcher))
+        daemon = Daemon(here, 'sync = ( { name = "churn"; transport = "%s"; source = "%s"; %s delay = %s; watcher = "%s"; '
+                              'rsync = { archive = true; }; } );\n' % (transport, source, where,
+                                                                       "0.0" if transport == "direct" else "0.1", watcher))
         try:
             daemon.start()
             done = Churn(source, here + "/outside", seed).run(SECONDS)
@@ -61,4 +62,12 @@ def inotify_rsyncssh(place):
     churn(place, "inotify", "rsyncssh")
 
 
-main([fanotify_rsync, inotify_rsync, fanotify_rsyncssh, inotify_rsyncssh])
+def fanotify_direct(place):
+    churn(place, "fanotify", "direct")
+
+
+def inotify_direct(place):
+    churn(place, "inotify", "direct")
+
+
+main([fanotify_direct, inotify_direct, fanotify_rsync, inotify_rsync, fanotify_rsyncssh, inotify_rsyncssh])

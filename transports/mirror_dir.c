@@ -438,9 +438,9 @@ static void merge(struct dir *d)
 		}
 		d->i += order <= 0;
 		d->j += order >= 0;
-		if (order > 0)
+		if (dst != NULL && order > 0)
 			extra(d, dst);
-		else
+		else if (src != NULL)
 			pair(d, src, order == 0 ? dst : NULL);
 	}
 	merged(d);

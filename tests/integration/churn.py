@@ -30,7 +30,7 @@ def churn(place, watcher, transport):
                                                                        "0.0" if transport == "direct" else "0.1", watcher))
         try:
             daemon.start()
-            done = Churn(source, here + "/outside", seed).run(SECONDS)
+            done = Churn(source, here + "/outside", seed).run(SECONDS / 2 if transport == "direct" else SECONDS)
             daemon.wait(120)
             try:
                 expect_equal(source, target, "seed %d, %d operations" % (seed, done))

@@ -107,6 +107,19 @@ static void test_local(void **state)
 	config_free(c);
 }
 
+static void test_direct(void **state)
+{
+	struct config *c = example("direct.conf");
+
+	(void)state;
+	assert_int_equal(c->n_syncs, 2);
+	assert_int_equal(c->syncs[0].delay_ns, 0);
+	assert_true(c->syncs[0].rsync.archive && c->syncs[0].rsync.owner && c->syncs[0].rsync.xattrs);
+	assert_int_equal(c->syncs[1].delete_mode, DELETE_NEVER);
+	assert_string_equal(c->syncs[1].rsync.max_size, "50M");
+	config_free(c);
+}
+
 static void test_rsyncd(void **state)
 {
 	struct config *c = example("rsyncd.conf");
@@ -247,6 +260,7 @@ int main(void)
 		cmocka_unit_test(test_maxscale),
 		cmocka_unit_test(test_maxscale_comment),
 		cmocka_unit_test(test_local),
+		cmocka_unit_test(test_direct),
 		cmocka_unit_test(test_rsyncd),
 		cmocka_unit_test(test_rsyncssh),
 		cmocka_unit_test(test_table_of_the_page),

@@ -63,23 +63,14 @@ static bool keep_note(struct rsync_session *s, const struct rsync_event *ev, siz
 
 static bool is_item(void *ctx, const char *path, size_t len)
 {
-	struct rsync_session *s = ctx;
-	char *owner;
-	size_t n;
-	bool found = rsync_item_find(s->work, path, len) != SIZE_MAX;
+	const struct rsync_session *s = ctx;
 
-	if (found || len == 0)
-		return found;
-	owner = malloc(len);
-	found = owner != NULL && rsync_temp_owner(path, len, owner, &n) &&
-		rsync_item_find(s->work, owner, n) != SIZE_MAX;
-	free(owner);
-	return found;
+	return rsync_item_find(s->work, path, len) != SIZE_MAX;
 }
 
 static bool in_source(void *ctx, const char *path, size_t len)
 {
-	struct rsync_session *s = ctx;
+	const struct rsync_session *s = ctx;
 	struct stat st;
 	char text[4096];
 
@@ -88,6 +79,20 @@ static bool in_source(void *ctx, const char *path, size_t len)
 	memcpy(text, path, len);
 	text[len] = '\0';
 	return fstatat(s->env->source_fd, text, &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/* How much of a path below an unknown root stands before ours. A temp file is its owner's; the root is the same. */
+static size_t unknown_root(struct rsync_session *s, const char *path, size_t len)
+{
+	char *owner = malloc(len + 1);
+	size_t owner_len, at = rsync_name_end(path, len, is_item, s);
+
+	if (owner != NULL && at == 0 && rsync_temp_owner(path, len, owner, &owner_len)) {
+		at = rsync_name_end(owner, owner_len, is_item, s);
+		at = at > 0 ? at : rsync_name_end(owner, owner_len, in_source, s);
+	}
+	free(owner);
+	return at > 0 ? at : rsync_name_end(path, len, in_source, s);
 }
 
 /* The path relative to the source that a message names. */
@@ -102,9 +107,7 @@ static bool path_of(struct rsync_session *s, const struct rsync_event *ev, size_
 		return false;
 	if (known)
 		return true;
-	more = rsync_name_end(ev->name + *off, *n, is_item, s);
-	if (more == 0)
-		more = rsync_name_end(ev->name + *off, *n, in_source, s);
+	more = unknown_root(s, ev->name + *off, *n);
 	*off += more;
 	*n -= more;
 	return true;

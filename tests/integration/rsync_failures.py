@@ -5,10 +5,12 @@ of its own; everything else of its batch arrives; later batches are one rsync ea
 failure. Against the real rsync, at either side, with names of odd bytes."""
 import os
 import shutil
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from fansync import Daemon, Failure, await_fact, expect_equal, main, run, skip
+from accounts import Remote
+from fansync import Daemon, Failure, await_fact, expect_equal, free_port, main, run, skip
 
 NOBODY = 65534
 ODD = ["plain", "new\nline", 'quo"te', 'a","b', 'x" -> "y', "\udcff\udcfe", "\\#012", "f (13)", "delete_file: (x) failed", "#x"]
@@ -20,7 +22,7 @@ class Place:
     def __init__(self, place, more="retryMax = 300.0;", rsync="", target=None, user=True):
         self.place, self.source, self.target = place, place + "/source", target or place + "/target"
         self.user = user
-        for path in (place, self.source, self.target):
+        for path in (place, self.source) + (() if "://" in self.target else (self.target,)):
             os.makedirs(path, exist_ok=True)
             if self.user:
                 os.chown(path, NOBODY, NOBODY)
@@ -324,7 +326,87 @@ def vanishes_before_it_is_sent(place):
     case(place, body, rsync='binary = "%s";' % binary)
 
 
+# ---- the other side of a connection, which names its own paths
+
+def named(daemon, closed, put, target):
+    """New files go into directories, one of which is closed: those are named, the others are there."""
+    for name in ODD:
+        put("%s/%s" % (closed, name), "x")
+        put("open/" + name, "x")
+    done = daemon.wait(60, check=False)
+    found = {os.fsencode(f["path"]): f["reason"] for f in daemon.sync("s")["failures"]}
+    if done.returncode != 1 or len(found) < len(ODD) or not any("mkstemp" in why for why in found.values()):
+        raise Failure("%d, failures %s" % (done.returncode, found))
+    if any(not path.startswith(closed.encode()) for path in found):
+        raise Failure("not of what was closed: %s" % sorted(found))
+    if sorted(os.listdir(os.fsencode(target + "/open"))) != sorted(os.fsencode(n) for n in ODD):
+        raise Failure("held up: %s" % os.listdir(target + "/open"))
+    # By a comparison as well, which finds them by itself.
+    daemon.client("--sync-now", "--quiet", check=False)
+    after = {os.fsencode(f["path"]) for f in daemon.sync("s")["failures"]}
+    if len(after) < len(ODD) or any(not path.startswith(closed.encode()) for path in after):
+        raise Failure("after a comparison: %s" % sorted(after))
+
+
+def over_ssh(place, force=None, **how):
+    r = Remote(place, **how)
+    if force:
+        r.force(force % r.target.replace("'", "'\\''").replace('"', '\\"'))
+    try:
+        for name in ("closed dir", "open"):
+            os.makedirs("%s/%s" % (r.source, name))
+        r.daemon.start()
+        os.chown(r.target + "/closed dir", 0, 0)
+        named(r.daemon, "closed dir", r.put, r.target)
+    except Failure as e:
+        raise Failure("%s\n%s" % (e, r.daemon.tail(40))) from e
+    finally:
+        r.stop()
+
+
+def another_account(place):
+    over_ssh(place)
+
+
+def below_a_link(place):
+    """The target is a symbolic link: rsync may name either."""
+    os.symlink("it's a \"$target\"", place + "/link")
+    over_ssh(place, targetdir=place + "/link")
+
+
+def another_root(place):
+    """rrsync's: what rsync names there begins with a directory that only rrsync knows."""
+    over_ssh(place, force="rrsync '%s'", targetdir="/")
+
+
+def a_module(place):
+    """An rsync daemon names paths from its module's directory, and the module."""
+    port, module = free_port(), place + "/module"
+    os.makedirs(module + "/sub")
+    with open(place + "/rsyncd.conf", "w") as f:
+        f.write("use chroot = no\nuid = %d\ngid = %d\n[mod]\npath = %s\nread only = no\n" % (NOBODY, NOBODY, module))
+    os.chown(module + "/sub", NOBODY, NOBODY)
+    server = subprocess.Popen(["rsync", "--daemon", "--no-detach", "--address=127.0.0.1", "--port=%d" % port,
+                               "--config=" + place + "/rsyncd.conf"], stdin=subprocess.DEVNULL)
+    p = Place(place, target="rsync://127.0.0.1:%d/mod/sub" % port, user=False)
+    p.target = module + "/sub"
+    try:
+        await_fact(lambda: run("rsync", "rsync://127.0.0.1:%d/mod/" % port, check=False).returncode == 0, 20, "an rsync daemon")
+        for name in ("closed dir", "open"):
+            os.makedirs("%s/%s" % (p.source, name))
+        p.daemon.start()
+        os.chown(p.target + "/closed dir", 0, 0)
+        named(p.daemon, "closed dir", p.put, p.target)
+    except Failure as e:
+        raise Failure("%s\n%s" % (e, p.daemon.tail(40))) from e
+    finally:
+        p.daemon.stop()
+        server.kill()
+        server.wait()
+
+
 if os.geteuid() != 0:
     skip("needs root, to be another user")
 main([unreadable_files, unreadable_directory, read_only_directory_at_the_target, undeletable_at_start, too_long_a_path,
-      vanishes_before_it_is_sent, attributes_too_large, no_acls_at_the_target, disk_full])
+      vanishes_before_it_is_sent, attributes_too_large, no_acls_at_the_target, disk_full, another_account, below_a_link,
+      another_root, a_module])

@@ -188,12 +188,29 @@ static void add_protection(struct arglist *a, const char *rule)
 	(void)arglist_printf(a, "--filter=%.*s%s%s", (int)kind, rule, receiver ? "" : "r", blank);
 }
 
+/* The rule as it is for the sender alone: it keeps a name out of what is listed, and nothing from being deleted. */
+static void add_selection(struct arglist *a, const char *rule)
+{
+	const char *blank = strchr(rule, ' ');
+	size_t kind = blank == NULL ? 0 : (size_t)(blank - rule);
+	bool sender = kind > 0 && memchr(rule, 's', kind) != NULL,
+	     receiver = kind > 0 && memchr(rule, 'r', kind) != NULL;
+
+	if (kind > 0 && (sender || !receiver))
+		(void)arglist_printf(a, "--filter=%.*s%s%s", (int)kind, rule, sender ? "" : "s", blank);
+}
+
 static void add_filters(struct arglist *a, const struct rsync_job *job, const struct sync_options *o)
 {
 	for (size_t i = 0; job->first_rules != NULL && i < job->first_rules->n; i++)
 		(void)arglist_printf(a, "--filter=%s", job->first_rules->v[i]);
 	for (size_t i = 0; !job->recurse && job->force && !o->rsync.delete_excluded && i < filter_count(o->filter); i++)
 		add_protection(a, filter_rule_text(o->filter, i));
+	if (job->whole) {
+		(void)arglist_add(a, "--filter=-s *" PATH_TEMP_SUFFIX);
+		for (size_t i = 0; i < filter_count(o->filter); i++)
+			add_selection(a, filter_rule_text(o->filter, i));
+	}
 	if (!job->recurse)
 		return; /* core/filter.c has decided each name already */
 	(void)arglist_add(a, "--filter=- *" PATH_TEMP_SUFFIX);
@@ -255,6 +272,19 @@ static void add_dest(struct arglist *a, const struct rsync_job *job)
 	buf_done(&text);
 }
 
+/* rsync writes each of its lines by itself, and we would be woken up for each: for thousands of small files that costs
+ * as much as sending them. */
+static void add_output(struct arglist *a, const struct rsync_job *job)
+{
+	if (job->sums) {
+		(void)arglist_add(a, "--stats");
+		return;
+	}
+	(void)arglist_add(a, "--out-format=" RSYNC_OUT_FORMAT);
+	if (!job->count)
+		(void)arglist_add(a, "--info=progress2");
+}
+
 bool rsync_args_build(struct arglist *a, const struct rsync_job *job, const struct sync_options *o)
 {
 	*a = (struct arglist){ 0 };
@@ -264,10 +294,8 @@ bool rsync_args_build(struct arglist *a, const struct rsync_job *job, const stru
 	add_connection(a, job, &o->rsync);
 	add_job(a, job, o);
 	add_filters(a, job, o);
-	(void)arglist_add(a, "--out-format=" RSYNC_OUT_FORMAT);
 	(void)arglist_add(a, "--outbuf=L");
-	if (!job->count)
-		(void)arglist_add(a, "--info=progress2");
+	add_output(a, job);
 	(void)arglist_add(a, "--no-8-bit-output");
 	(void)arglist_add(a, "--from0");
 	(void)arglist_add(a, "--files-from=-");

@@ -38,6 +38,8 @@ struct rsync_job {
 	bool checksum;		/* compare content where the size is equal */
 	bool fine_times;	/* both ends compare times to the nanosecond */
 	bool count;		/* a dry run that counts */
+	bool whole;		/* without recurse: some of the names stand for what is directly in them */
+	bool sums;		/* no line a file, only sums at the end */
 	bool probe;		/* an empty list, to see who answers */
 	bool bare;		/* RSYNC_SHELL: no -s, which rrsync refuses */
 	bool escape;		/* then: a local rsync before 3.2.4 leaves the remote shell's characters as they are */

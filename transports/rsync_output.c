@@ -323,30 +323,53 @@ static bool parse_words(struct rsync_output *o, struct rsync_event *ev, const ch
 	return false;
 }
 
-static bool parse_facts(struct rsync_output *o, struct rsync_event *ev, const char *s, size_t len)
+/* What --stats says at the end. */
+static bool parse_sum(struct rsync_output *o, struct rsync_event *ev, const char *s, size_t len)
 {
-	const char *p, *end = s + len;
+	static const struct {
+		const char *head;
+		enum rsync_event_kind kind;
+	} sums[] = {
+		{ "Number of files: ", RSYNC_FILES_TOTAL },
+		{ "Number of deleted files: ", RSYNC_FILES_DELETED },
+		{ "Number of regular files transferred: ", RSYNC_FILES_SENT },
+		{ "Literal data: ", RSYNC_BYTES_SENT },
+		{ "Number of created files: ", RSYNC_SUM },
+		{ "Total file size: ", RSYNC_SUM },
+		{ "Total transferred file size: ", RSYNC_SUM },
+		{ "Matched data: ", RSYNC_SUM },
+		{ "File list ", RSYNC_SUM },
+		{ "Total bytes ", RSYNC_SUM },
+		{ "sent ", RSYNC_SUM },
+		{ "total size is ", RSYNC_SUM },
+	};
 
-	if (starts(s, len, "rsync  version ")) {
-		p = s + strlen("rsync  version ");
-		ev->kind = RSYNC_VERSION;
-		for (int i = 0; i < 3; i++) {
-			uint64_t part = number(&p, end);
+	for (size_t i = 0; i < sizeof(sums) / sizeof(sums[0]); i++) {
+		const char *p = s + strlen(sums[i].head);
 
-			ev->version = ev->version * 100 + (unsigned)(part > 99 ? 99 : part);
-			if (p < end && *p == '.')
-				p++;
-		}
-	} else if (starts(s, len, "Number of files: ")) {
-		p = s + strlen("Number of files: ");
-		ev->kind = RSYNC_FILES_TOTAL;
-		ev->done = number(&p, end);
-	} else if (starts(s, len, "Number of deleted files: ")) {
-		p = s + strlen("Number of deleted files: ");
-		ev->kind = RSYNC_FILES_DELETED;
-		ev->done = number(&p, end);
-	} else {
+		if (!starts(s, len, sums[i].head))
+			continue;
+		ev->kind = sums[i].kind;
+		ev->done = number(&p, s + len);
+		o->event(o->ctx, ev);
+		return true;
+	}
+	return false;
+}
+
+static bool parse_version(struct rsync_output *o, struct rsync_event *ev, const char *s, size_t len)
+{
+	const char *p = s + strlen("rsync  version "), *end = s + len;
+
+	if (!starts(s, len, "rsync  version "))
 		return false;
+	ev->kind = RSYNC_VERSION;
+	for (int i = 0; i < 3; i++) {
+		uint64_t part = number(&p, end);
+
+		ev->version = ev->version * 100 + (unsigned)(part > 99 ? 99 : part);
+		if (p < end && *p == '.')
+			p++;
 	}
 	o->event(o->ctx, ev);
 	return true;
@@ -393,7 +416,7 @@ static void parse_line(struct rsync_output *o)
 	if (parse_item(o, &ev, s, len) || parse_words(o, &ev, s, len) || parse_progress(o, &ev, s, len))
 		return;
 	ev = (struct rsync_event){ .text = s, .text_len = len };
-	if (parse_facts(o, &ev, s, len) || parse_failure(o, &ev, s, len))
+	if (parse_version(o, &ev, s, len) || parse_sum(o, &ev, s, len) || parse_failure(o, &ev, s, len))
 		return;
 	ev = (struct rsync_event){ .kind = RSYNC_TEXT, .text = s, .text_len = len };
 	o->event(o->ctx, &ev);

@@ -28,10 +28,14 @@ enum rsync_event_kind {
 	RSYNC_BLOCKED,	     /* a non-empty directory is in the way, or to be deleted: name */
 	RSYNC_DELETION_OFF,  /* an I/O error: rsync skips its deletions */
 	RSYNC_PROGRESS,	     /* bytes, percent, files done, files left */
+	RSYNC_ALIVE,	     /* no words: it moves bytes (rsync_alive.h) */
 	RSYNC_VERSION,	     /* major, minor, patch */
 	RSYNC_NEGOTIATED,    /* the peer negotiated a checksum: it is 3.2 or newer */
 	RSYNC_FILES_TOTAL,   /* --stats: files in the list */
 	RSYNC_FILES_DELETED, /* --stats: deletions */
+	RSYNC_FILES_SENT,    /* --stats: files whose content was sent */
+	RSYNC_BYTES_SENT,    /* --stats: content of these that was sent as it is */
+	RSYNC_SUM,	     /* --stats: another sum */
 	RSYNC_TEXT	     /* anything else that is worth showing when it fails */
 };
 

@@ -22,6 +22,7 @@ struct pass {
 	size_t *items; /* indices of work->items, ascending */
 	size_t n;
 	unsigned flags;
+	bool sums;	/* its run said only sums */
 	unsigned round; /* how often its items were run again */
 	int64_t max_delete;
 	uint64_t deleted;     /* by the runs before, of the same reconcile */
@@ -78,7 +79,7 @@ struct rsync_session {
 	bool notes_lost; /* more messages than could be kept */
 	bool deletion_off, no_space;
 	uint64_t counted_files, counted_deletions, deleted_now;
-	uint64_t files_done, bytes_done;
+	uint64_t files_done, bytes_done, bytes_shown, files_left;
 	struct buf said;
 	struct sent *sent;
 };

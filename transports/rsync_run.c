@@ -111,8 +111,17 @@ static void on_err(void *ctx, int fd, unsigned events)
 	}
 }
 
+static void on_alive(void *ctx)
+{
+	struct rsync_run *r = ctx;
+	const struct rsync_event ev = { .kind = RSYNC_ALIVE };
+
+	r->event(r->ctx, &ev);
+}
+
 static void release(struct rsync_run *r)
 {
+	rsync_alive_stop(&r->alive);
 	close_in(r);
 	loop_fd_remove(r->out);
 	loop_fd_remove(r->err);
@@ -163,7 +172,8 @@ int rsync_run_start(struct rsync_run *r, char *const *argv, const char *cwd, str
 	r->in = loop_fd_add(r->loop, r->proc.in, LOOP_WRITE, on_in, r, err);
 	r->out = r->in == NULL ? NULL : loop_fd_add(r->loop, r->proc.out, LOOP_READ, on_out, r, err);
 	r->err = r->out == NULL ? NULL : loop_fd_add(r->loop, r->proc.err, LOOP_READ, on_err, r, err);
-	if (r->err == NULL || loop_child(r->loop, r->proc.pid, on_child, r, err) < 0) {
+	if (r->err == NULL || rsync_alive_start(&r->alive, r->loop, r->proc.pid, on_alive, r, err) < 0 ||
+	    loop_child(r->loop, r->proc.pid, on_child, r, err) < 0) {
 		(void)kill(-r->proc.pid, SIGKILL);
 		release(r);
 		return -1;

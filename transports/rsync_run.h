@@ -15,6 +15,7 @@
 #include "core/err.h"
 #include "core/loop.h"
 #include "core/proc.h"
+#include "transports/rsync_alive.h"
 #include "transports/rsync_output.h"
 
 struct rsync_run {
@@ -24,6 +25,7 @@ struct rsync_run {
 	struct buf list; /* to be written; `sent` bytes of it are */
 	size_t sent;
 	struct rsync_output parse_out, parse_err;
+	struct rsync_alive alive; /* RSYNC_ALIVE */
 	void (*event)(void *ctx, const struct rsync_event *ev);
 	/* The process is gone and all output was delivered. A new run may be started from here. */
 	void (*ended)(void *ctx, int status);

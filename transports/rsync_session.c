@@ -12,11 +12,15 @@
 
 #include "core/log.h"
 #include "core/path.h"
+#include "transports/rsync_list.h"
 #include "transports/rsync_passes.h"
 
 /* rsync cuts longer names, and then says nothing of them. */
 #define RSYNC_PATH_MAX 4090u
 #define LIST_MAX (256u * 1024 * 1024)
+/* From so many names on, and files so small on average, rsync says only sums. */
+#define SUMS_MIN 100u
+#define SUMS_BYTES (64u * 1024)
 #define VERSION_MIN 30100u
 #define VERSION_FINE 30103u
 #define VERSION_ASKS 30200u
@@ -340,7 +344,7 @@ int rsync_session_start(struct rsync_session *s, const struct transport_work *wo
 	s->work = work;
 	s->reconcile = reconcile;
 	s->runs = 0;
-	s->files_done = s->bytes_done = 0;
+	s->files_done = s->bytes_done = s->bytes_shown = s->files_left = 0;
 	loop_timer_after(s->timer, 0);
 	return 0;
 }
@@ -453,30 +457,44 @@ static bool shield_root(struct rsync_session *s, struct pass *p)
 	return s->reconcile || p->n != 1 || !has_root(s, p) || p->rules.n > 0 || add_rule_text(p, strdup("-s /*"));
 }
 
-/* rsync drops such a line as a comment, from a list separated by NULs, too. */
-static bool like_comment(const struct transport_item *item)
+/* What a directory that stands for its entries would show beyond them must be kept out by rules that rsync has. */
+static bool may_name_whole(const struct rsync_session *s, const struct pass *p)
 {
-	return item->len > 0 && (item->path[0] == '#' || item->path[0] == ';');
+	return !s->reconcile && (p->flags & (PASS_FORCE | PASS_CHECKSUM)) == 0 && p->rules.n == 0 &&
+	       rsync_filter_bytes(s->env->opt) <= RSYNC_FILTER_ARGS;
 }
 
-/* A leading "./" adds the root as the directory that it is, without what it holds. */
-static bool list_items(struct rsync_session *s, const struct pass *p, struct buf *list)
+static bool list_items(struct rsync_session *s, const struct pass *p, struct buf *list, bool *whole)
 {
-	bool implied = !s->reconcile && p->n > 1 && has_root(s, p);
+	const struct rsync_list l = { .items = s->work->items,
+				      .index = p->items,
+				      .n = p->n,
+				      .source_fd = may_name_whole(s, p) ? s->env->source_fd : -1 };
 
-	for (size_t i = implied ? 1 : 0; i < p->n; i++) {
+	return rsync_list_make(&l, list, whole);
+}
+
+/* Many small files: that each was sent is no news. Deletions are counted by their lines. */
+static bool only_sums(const struct rsync_session *s, const struct pass *p)
+{
+	const struct rsync_options *o = &s->env->opt->rsync;
+	uint64_t bytes = 0;
+
+	if (s->reconcile || p->flags != 0 || p->n < SUMS_MIN || o->verbose || o->dry_run)
+		return false;
+	for (size_t i = 0; i < p->n; i++) {
 		const struct transport_item *item = &s->work->items[p->items[i]];
 
-		if ((implied && i == 1) || like_comment(item))
-			(void)buf_add_str(list, "./");
-		(void)buf_add(list, item->len == 0 ? "." : item->path, item->len == 0 ? 1 : item->len);
-		(void)buf_add_byte(list, '\0');
+		if (item->look == LOOK_ABSENT)
+			return false;
+		bytes += item->look == LOOK_FILE ? (uint64_t)item->st.st_size : 0;
 	}
-	return !list->failed;
+	return bytes / p->n <= SUMS_BYTES;
 }
 
 static void run_pass(struct rsync_session *s, struct pass *p)
 {
+	const bool sums = only_sums(s, p);
 	struct rsync_job job = { .kind = s->to.kind,
 				 .dest = s->to.dest,
 				 .rsh = s->to.rsh,
@@ -489,6 +507,7 @@ static void run_pass(struct rsync_session *s, struct pass *p)
 				 .fine_times = session_fine_times(s),
 				 .bare = s->bare,
 				 .escape = s->local_version < VERSION_ESCAPES,
+				 .sums = sums,
 				 .first_rules = &p->rules,
 				 .max_delete = (p->flags & PASS_COUNT) != 0 ? -1 : p->max_delete };
 	struct buf list;
@@ -496,6 +515,7 @@ static void run_pass(struct rsync_session *s, struct pass *p)
 
 	buf_init(&list, LIST_MAX);
 	s->running = p;
+	p->sums = sums;
 	if (job.del)
 		job.missing = RSYNC_MISSING_DELETE;
 	if (s->reconcile && rsync_filter_bytes(s->env->opt) > RSYNC_FILTER_ARGS) {
@@ -505,7 +525,7 @@ static void run_pass(struct rsync_session *s, struct pass *p)
 		}
 		job.filter_file = s->filter_file;
 	}
-	if (!shield_root(s, p) || !list_items(s, p, &list)) {
+	if (!shield_root(s, p) || !list_items(s, p, &list, &job.whole)) {
 		buf_done(&list);
 		out_of_memory(s);
 		return;
@@ -558,13 +578,21 @@ static void show_progress(struct rsync_session *s, const struct rsync_event *ev)
 					.files = s->files_done,
 					.bytes = s->bytes_done };
 
-	if (ev->kind == RSYNC_PROGRESS) {
-		p.bytes = s->bytes_done > ev->bytes ? s->bytes_done : ev->bytes;
-		p.files_total = ev->left == 0 ? 0 : s->files_done + ev->left;
-	} else {
+	switch (ev->kind) {
+	case RSYNC_PROGRESS:
+		s->bytes_shown = ev->bytes;
+		s->files_left = ev->left;
+		break;
+	case RSYNC_ALIVE: /* what was shown, again */
+		break;
+	default:
+		s->bytes_shown = s->files_left = 0;
 		p.path = ev->name;
 		p.path_len = ev->len;
+		break;
 	}
+	p.bytes = s->bytes_done > s->bytes_shown ? s->bytes_done : s->bytes_shown;
+	p.files_total = s->files_left == 0 ? 0 : s->files_done + s->files_left;
 	s->env->progress(s->env->ctx, &p);
 }
 
@@ -592,6 +620,19 @@ static void count(struct rsync_session *s, const struct rsync_event *ev)
 	}
 }
 
+static void count_sum(struct rsync_session *s, const struct rsync_event *ev)
+{
+	if (s->running == NULL || !s->running->sums)
+		return; /* of a dry run, or counted by its lines */
+	if (ev->kind == RSYNC_FILES_SENT) {
+		s->env->counters->files_sent += ev->done;
+		s->files_done += ev->done;
+	} else if (ev->kind == RSYNC_BYTES_SENT) {
+		s->env->counters->bytes_sent += ev->done;
+		s->bytes_done += ev->done;
+	}
+}
+
 static void on_event(void *ctx, const struct rsync_event *ev)
 {
 	struct rsync_session *s = ctx;
@@ -601,6 +642,7 @@ static void on_event(void *ctx, const struct rsync_event *ev)
 	case RSYNC_DELETED:
 	case RSYNC_CHANGED:
 	case RSYNC_PROGRESS:
+	case RSYNC_ALIVE:
 		count(s, ev);
 		show_progress(s, ev);
 		break;
@@ -609,6 +651,11 @@ static void on_event(void *ctx, const struct rsync_event *ev)
 		break;
 	case RSYNC_NEGOTIATED:
 		s->negotiated = ev->len > 2 && memcmp(ev->name, "xxh", 3) == 0;
+		break;
+	case RSYNC_FILES_SENT:
+	case RSYNC_BYTES_SENT:
+	case RSYNC_SUM:
+		count_sum(s, ev);
 		break;
 	case RSYNC_FILES_TOTAL:
 		s->counted_files = ev->done;

@@ -1,0 +1,27 @@
+/*
+ * rsync_alive.h - whether a process that says nothing is at work: the kernel counts the bytes that it reads and writes.
+ */
+#ifndef FANSYNCD_TRANSPORTS_RSYNC_ALIVE_H
+#define FANSYNCD_TRANSPORTS_RSYNC_ALIVE_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "core/err.h"
+#include "core/loop.h"
+
+struct rsync_alive {
+	struct loop_timer *timer; /* NULL: not started */
+	pid_t pid;
+	uint64_t moved; /* when it was looked at last */
+	void (*sign)(void *ctx);
+	void *ctx;
+};
+
+/* `sign` is called from the loop, once a second at most, when the process has moved bytes since the time before. */
+int rsync_alive_start(struct rsync_alive *a, struct loop *loop, pid_t pid, void (*sign)(void *ctx), void *ctx,
+		      struct err *err);
+/* Nothing is called any more. Also of one that was not started. */
+void rsync_alive_stop(struct rsync_alive *a);
+
+#endif

@@ -1,7 +1,8 @@
 /* LINK: transports/rsyncssh.c transports/remote_shell.c transports/rsync_session.c transports/rsync_judge.c
- * transports/rsync_run.c transports/rsync_alive.c transports/rsync_list.c transports/rsync_output.c transports/rsync_names.c transports/rsync_exit.c
- * transports/rsync_args.c core/buf.c core/err.c core/loop.c core/clock.c core/proc.c core/log.c core/utf8.c core/path.c
- * core/filter.c core/filter_args.c core/batch.c core/fsutil.c */
+ * transports/rsync_run.c transports/rsync_alive.c transports/rsync_list.c transports/rsync_output.c
+ * transports/rsync_names.c transports/rsync_exit.c transports/rsync_args.c core/buf.c core/err.c core/loop.c
+ * core/clock.c core/proc.c core/log.c core/utf8.c core/path.c core/filter.c core/filter_args.c core/batch.c
+ * core/fsutil.c */
 /* The transport rsyncssh against an ssh server of its own on 127.0.0.1. */
 #include <arpa/inet.h>
 #include <dirent.h>

@@ -29,6 +29,7 @@ struct watched {
 	/* For WATCHER_AUTO (watcher.c). */
 	uint64_t seen_heard, seen_unrelated; /* of watched_info, at the last look */
 	unsigned changeovers;
+	unsigned noisy;	       /* looks in a row that found it so */
 	unsigned tries, rest;  /* change-overs tried; looks until the next may be tried */
 	bool fanotify_refused; /* for good */
 	bool leaves;	       /* scratch: is to change over in this look */

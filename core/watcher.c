@@ -21,6 +21,8 @@
 /* A file system where so much happens beside the source is left to inotify, when the source has few directories. */
 #define NOISE_RATE 1000u /* events a second */
 #define NOISE_PERCENT 90u
+#define NOISE_LOOKS                                                                                                    \
+	3u /* so often in a row: a burst, such as our own first comparison with a target there, is no reason */
 #define NOISE_TREE 4096u
 #define NOISE_NS (200 * NS_PER_MS)
 /* A tree that has so many by now is left to fanotify: well above NOISE_TREE, so that none goes to and fro. */
@@ -261,7 +263,7 @@ static int choose(struct watcher_set *ws, struct watched *w, struct err *err)
 /* ---- changing over ---- */
 
 /* Whether fanotify's events since the last look were nearly all about nothing that is watched. */
-static bool is_noisy(struct watched *w)
+static bool heard_noise(struct watched *w)
 {
 	struct watched_info info;
 	uint64_t heard, unrelated, seconds = (uint64_t)((interval(w->set) + NS_PER_S - 1) / NS_PER_S);
@@ -273,6 +275,12 @@ static bool is_noisy(struct watched *w)
 	w->seen_heard = info.heard;
 	w->seen_unrelated = info.unrelated;
 	return unrelated > NOISE_RATE * seconds && unrelated >= heard / 100 * NOISE_PERCENT;
+}
+
+static bool is_noisy(struct watched *w)
+{
+	w->noisy = heard_noise(w) ? w->noisy + 1 : 0;
+	return w->noisy >= NOISE_LOOKS;
 }
 
 /* The new one watches before the old one stops, and the old one's queue is read to its end before it goes: nothing
@@ -306,7 +314,8 @@ int watch_change_over(struct watched *w, struct err *err)
 	w->backend = backend_of(to);
 	swap_out(w, from, old);
 	w->changeovers++;
-	(void)is_noisy(w); /* what was heard before is no news */
+	(void)heard_noise(w); /* what was heard before is no news */
+	w->noisy = 0;
 	/* What the old one could not watch, the new one says anew if it cannot either. */
 	if (w->state == WATCHED_PARTIAL)
 		watch_set_state(w, WATCHED_OK, "another watcher took over");
@@ -344,33 +353,45 @@ static bool may_change(const struct watched *w)
 	return w->rq.choice == WATCHER_AUTO && w->state != WATCHED_GONE && w->rest == 0;
 }
 
-static void leave_noise(struct watched *w)
+/* A change-over from where not all was watched: what was missed meanwhile is found by comparing. */
+static void leave_gaps(struct watched *w, const char *reason)
 {
+	struct change all = { .kind = CHANGE_RECONCILE, .path = "", .cause = "not all was watched" };
+
+	if (!try_change_over(w, reason))
+		return;
+	all.time_ns = clock_mono_ns();
+	watch_emit(w, &all);
+}
+
+/* As long as one source of a file system stays with fanotify, its events are read all the same. */
+static bool is_bound(const struct watched *w)
+{
+	for (const struct watched *o = w->set->sources; o != NULL; o = o->next)
+		if (o->root_dev == w->root_dev && index_of(o) == BACKEND_FANOTIFY && !o->leaves)
+			return true;
+	return false;
+}
+
+static void leave_fanotify(struct watched *w)
+{
+	bool gaps = w->state == WATCHED_PARTIAL;
 	struct watch_count n;
 	char reason[sizeof(w->reason)];
 
-	/* As long as one stays, the file system's events are read all the same. */
-	for (const struct watched *o = w->set->sources; o != NULL; o = o->next)
-		if (o->root_dev == w->root_dev && index_of(o) == BACKEND_FANOTIFY && !o->leaves)
-			return;
+	if (!gaps && is_bound(w))
+		return;
 	n = watch_count_dirs(&w->rq, NOISE_TREE, NOISE_NS);
 	if (n.more) {
 		rest(w);
 		return;
 	}
-	(void)snprintf(reason, sizeof(reason), "much else happens on its file system, and it has only %u directories",
-		       n.dirs);
-	(void)try_change_over(w, reason);
-}
-
-static void leave_gaps(struct watched *w)
-{
-	struct change all = { .kind = CHANGE_RECONCILE, .path = "", .cause = "not all was watched" };
-
-	if (!try_change_over(w, "inotify could not watch all of it"))
-		return;
-	all.time_ns = clock_mono_ns();
-	watch_emit(w, &all);
+	(void)snprintf(reason, sizeof(reason), "%s, and it has only %u directories",
+		       gaps ? "fanotify cannot watch all of it" : "much else happens on its file system", n.dirs);
+	if (gaps)
+		leave_gaps(w, reason);
+	else
+		(void)try_change_over(w, reason);
 }
 
 static void leave_inotify(struct watched *w)
@@ -380,7 +401,7 @@ static void leave_inotify(struct watched *w)
 
 	watched_info(w, &info);
 	if (w->state == WATCHED_PARTIAL) {
-		leave_gaps(w);
+		leave_gaps(w, "inotify could not watch all of it");
 	} else if (info.watches > GROWN_TREE) {
 		(void)snprintf(reason, sizeof(reason), "the tree has grown to %" PRIu64 " directories", info.watches);
 		(void)try_change_over(w, reason);
@@ -395,11 +416,12 @@ static void on_look(void *ctx)
 		bool noisy = index_of(w) == BACKEND_FANOTIFY && is_noisy(w);
 
 		w->rest -= w->rest > 0;
-		w->leaves = noisy && may_change(w);
+		w->leaves =
+			(noisy || (index_of(w) == BACKEND_FANOTIFY && w->state == WATCHED_PARTIAL)) && may_change(w);
 	}
 	for (struct watched *w = ws->sources; w != NULL; w = w->next) {
 		if (w->leaves)
-			leave_noise(w);
+			leave_fanotify(w);
 		else if (index_of(w) == BACKEND_INOTIFY && may_change(w) && !w->fanotify_refused)
 			leave_inotify(w);
 	}
@@ -423,7 +445,7 @@ struct watched *watcher_add(struct watcher_set *ws, const struct watch_request *
 		w->rq.path = path;
 		w->path_len = strlen(path);
 		if (choose(ws, w, err) == 0) {
-			(void)is_noisy(w);
+			(void)heard_noise(w);
 			w->next = ws->sources;
 			ws->sources = w;
 			return w;

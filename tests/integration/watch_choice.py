@@ -2,6 +2,7 @@
 # TIMEOUT: 300
 """The watcher's choice as an administrator sees it: by what it is made, how it changes at run time without losing an
 event, what it says, and what each of them does without or with few privileges."""
+import atexit
 import glob
 import os
 import select
@@ -61,6 +62,11 @@ def expect_causes(daemon, *allowed):
         raise Failure("compared for other reasons than %s: %s" % (allowed, extra))
 
 
+def settle(daemon):
+    """What vanished under rsync's hands is tried again."""
+    await_fact(lambda: daemon.wait(60, check=False).returncode == 0, 60, "all is sent")
+
+
 def write(path, text="x"):
     with open(path, "w", encoding="utf-8") as f:
         f.write(text)
@@ -97,15 +103,7 @@ class Noise:
 def changes_over(place):
     """fanotify leaves a noisy file system to inotify, inotify a tree that has grown to fanotify, in the midst of changes:
     none is missed, and nothing is compared because of it."""
-    need(os.geteuid() == 0 and run("mount", "-t", "tmpfs", "none", place, check=False).returncode == 0,
-         "needs a file system without other people's noise")
-    try:
-        change_over_and_back(place)
-    finally:
-        run("umount", "-l", place)
-
-
-def change_over_and_back(place):
+    need(alone, "needs a file system of its own")
     directories(place + "/source/dirs", 600)
     d = daemon_at(place, settings="watcherInterval = 1.0;")
     churn = Churn(place + "/source", place + "/outside", 1)
@@ -132,14 +130,14 @@ def change_over_and_back(place):
         second = watcher_of(d)
         if "file system" not in second["reason"] or second["changeovers"] != 1:
             raise Failure("after the noise: %s" % second)
-        d.wait(120)
+        settle(d)
         expect_equal(place + "/source", place + "/target", "fanotify to inotify")
         directories(place + "/source/more", 8300)
         until("fanotify", pace)
         third = watcher_of(d)
         if "grown" not in third["reason"] or third["changeovers"] != 2:
             raise Failure("after it has grown: %s" % third)
-        d.wait(120)
+        settle(d)
         expect_equal(place + "/source", place + "/target", "inotify to fanotify")
         seen = set(causes_of(d)) & set(WHOLE)
         if seen:
@@ -152,6 +150,68 @@ def change_over_and_back(place):
             raise Failure("not in the status:\n" + text)
     finally:
         d.stop()
+
+
+def overlay_below(place):
+    """Where fanotify cannot watch what is mounted below the source, inotify takes over."""
+    need(alone, "needs to mount")
+    below = place + "/source/below"
+    d = None
+    try:
+        directories(place + "/source/dirs", 600)
+        for p in (below, place + "/lower/d", place + "/upper", place + "/work"):
+            os.makedirs(p)
+        run("mount", "-t", "overlay", "overlay", "-o",
+            "lowerdir={0}/lower,upperdir={0}/upper,workdir={0}/work".format(place), below)
+        d = daemon_at(place, settings="watcherInterval = 1.0;")
+        d.start(wait=False)
+        await_fact(lambda: "from now on by inotify: fanotify cannot watch all of it" in d.log(), 30, "inotify")
+        if "below: the file system cannot find directories by handle" not in d.log():
+            raise Failure("the log does not say what was not watched")
+        d.wait()
+        w = watcher_of(d)
+        if (w["backend"], w["unwatched"], w["changeovers"]) != ("inotify", 0, 1) or d.sync("s")["source_problem"] is not None:
+            raise Failure((w, d.sync("s")["source_problem"]))
+        write(below + "/d/file")
+        d.wait()
+        expect_equal(place + "/source", place + "/target")
+        expect_causes(d, "start", "not all was watched")
+    finally:
+        if d is not None:
+            d.stop()
+        run("umount", "-l", below, check=False)
+
+
+def busy_elsewhere(place):
+    """What happens beside the source costs no system call an event: a directory is found out about once."""
+    need(alone and shutil.which("strace"), "needs a file system of its own, and strace")
+    d = daemon_at(place, "fanotify", env={"ASAN_OPTIONS": "detect_leaks=0"})
+    trace = place + "/trace"
+    d.prefix = ["strace", "-f", "-o", trace, "-e", "trace=open_by_handle_at,name_to_handle_at,readlink"]
+    d.start(wait=False)
+    d.prefix = []
+    try:
+        d.wait()
+        before = watcher_of(d)["unrelated"]
+        for i in range(10):
+            os.makedirs(place + "/noise/%d" % i)
+        for i in range(3000):
+            write(place + "/noise/%d/%d" % (i % 10, i))
+            if i % 300 == 0:
+                os.rename(place + "/noise/9", place + "/noise/moved")
+                os.rename(place + "/noise/moved", place + "/noise/9")
+        d.wait()
+        w = watcher_of(d)
+        if w["unrelated"] - before < 3000 or w["events"] != 0:
+            raise Failure(w)
+        expect_causes(d, "start")
+    finally:
+        os.kill(fansync.children(d.process.pid)[0], 15)
+        d.process.wait(60)
+        d.output.close()
+    opens = [c for c in calls_of_daemon(trace) if c.startswith("open_by_handle_at")]
+    if not 10 <= len(opens) < 300:
+        raise Failure("%d directories were looked up" % len(opens))
 
 
 def few_of_many(place):
@@ -332,7 +392,8 @@ def ancestor_renamed(place, watcher, mounted=False):
     at = up + "/mnt" if mounted else up
     os.makedirs(at)
     if mounted:
-        need(run("mount", "-t", "tmpfs", "none", at, check=False).returncode == 0, "needs to mount")
+        need(alone, "needs to mount")
+        run("mount", "-t", "tmpfs", "none", at)
     os.makedirs(at + "/source")
     os.makedirs(place + "/target")
     write(at + "/source/file")
@@ -341,9 +402,9 @@ def ancestor_renamed(place, watcher, mounted=False):
     try:
         d.start()
         os.rename(up, place + "/elsewhere")
-        if mounted:
+        if mounted or watcher == "inotify":
             # No event says so: it is found out before a barrier, and from time to time.
-            d.wait(check=False)
+            d.client("--wait", "--timeout", "0.5", check=False)
         await_fact(lambda: d.sync("s")["state"] == "no source", 30, "no source")
         write((place + "/elsewhere" + at[len(up):]) + "/source/file", "y")
         if os.listdir(place + "/target") != ["file"] or os.path.getsize(place + "/target/file") != 1:
@@ -383,7 +444,7 @@ def ancestor_on_another_inotify(place):
 
 def mounts(place, watcher):
     """The source's file system through another mount of it, and mounts that come below the source."""
-    need(os.geteuid() == 0 and run("mount", "-t", "tmpfs", "none", place, check=False).returncode == 0, "needs to mount")
+    need(alone, "needs to mount")
     d = None
     try:
         d = daemon_at(place, watcher)
@@ -419,7 +480,6 @@ def mounts(place, watcher):
     finally:
         if d is not None:
             d.stop()
-        run("umount", "-l", place)
 
 
 def mounts_fanotify(place):
@@ -430,5 +490,9 @@ def mounts_inotify(place):
     mounts(place, "inotify")
 
 
-main([changes_over, few_of_many, no_walk, two_capabilities, one_capability, no_capability, watches_run_out,
+# What others do on the same file system would be heard, too.
+alone = os.geteuid() == 0 and run("mount", "-t", "tmpfs", "none", fansync.TESTDIR, check=False).returncode == 0
+if alone:
+    atexit.register(run, "umount", "-l", fansync.TESTDIR)
+main([changes_over, overlay_below, few_of_many, busy_elsewhere, no_walk, two_capabilities, one_capability, no_capability, watches_run_out,
       ancestor_renamed_fanotify, ancestor_renamed_inotify, ancestor_on_another_fanotify, ancestor_on_another_inotify, mounts_fanotify, mounts_inotify])

@@ -186,9 +186,11 @@ static void look(unsigned times)
 
 static void noise(uint64_t others, uint64_t ours)
 {
-	unrelated += others;
-	heard += others + ours;
-	look(1);
+	for (int i = 0; i < 3; i++) {
+		unrelated += others;
+		heard += others + ours;
+		look(1);
+	}
 }
 
 /* Noise beside a source of few directories: inotify takes over, and fanotify where that cannot watch all, or when the
@@ -229,7 +231,7 @@ static void changeover(void **state)
 	unwatched = 0;
 	noise(100000, 0);
 	assert_ptr_equal(w->backend, &watch_fanotify); /* not again so soon */
-	look(5);
+	look(1);
 	tells = w;
 	noise(100000, 0);
 	tells = NULL;
@@ -253,7 +255,7 @@ static void changeover(void **state)
 	assert_int_equal(watched_state(w), WATCHED_OK);
 	noise(100000, 0);
 	assert_ptr_equal(w->backend, &watch_fanotify); /* not to and fro */
-	look(22);
+	look(19);
 	noise(100000, 0);
 	assert_ptr_equal(w->backend, &watch_inotify);
 	watches = 8192;
@@ -265,6 +267,15 @@ static void changeover(void **state)
 	watched_info(w, &info);
 	assert_non_null(strstr(info.reason, "8193"));
 	watches = 0;
+	kind = CHANGE_NONE;
+	watch_set_state(w, WATCHED_PARTIAL, "a FUSE below it");
+	look(95);
+	assert_ptr_equal(w->backend, &watch_fanotify);
+	look(1);
+	assert_ptr_equal(w->backend, &watch_inotify);
+	watched_info(w, &info);
+	assert_non_null(strstr(info.reason, "fanotify cannot watch all of it"));
+	assert_int_equal(kind, CHANGE_RECONCILE);
 	watcher_set_free(ws);
 	assert_null(timer);
 	(void)close(rq.root_fd);

@@ -35,6 +35,15 @@ struct fan_view {
 	bool wanted, want_modify, keep;
 };
 
+/* A mount below a source that has no view: it can't be watched. */
+struct fan_refused {
+	struct fan_refused *next;
+	int mnt_id;
+	unsigned major, minor;
+	char *point;
+	bool wanted;
+};
+
 struct fan_source {
 	struct fan_source *next;
 	struct watched *w;
@@ -80,6 +89,7 @@ struct fan {
 	struct fan_cache *cache;
 	struct fan_fs *filesystems;
 	struct fan_view *views;
+	struct fan_refused *refused;
 	struct fan_source *sources;
 	uint32_t last_view;
 	char *in;

@@ -366,6 +366,43 @@ static void tell(struct fan *b, const char *point, const char *cause)
 			fan_reconcile(b, s, rel, strlen(rel), cause);
 }
 
+/* Whether it is the first time that this mount can't be watched; else it is no news. */
+static bool is_new_refusal(struct fan *b, const struct mount *m)
+{
+	struct fan_refused *r = b->refused;
+
+	while (r != NULL && (r->mnt_id != m->id || r->major != m->major || r->minor != m->minor))
+		r = r->next;
+	if (r != NULL) {
+		r->wanted = true;
+		return false;
+	}
+	r = calloc(1, sizeof(*r));
+	if (r == NULL)
+		return true;
+	*r = (struct fan_refused){
+		.next = b->refused, .mnt_id = m->id, .major = m->major, .minor = m->minor, .wanted = true
+	};
+	r->point = strdup(m->point);
+	b->refused = r;
+	return true;
+}
+
+static void drop_refused(struct fan *b, bool all)
+{
+	for (struct fan_refused **at = &b->refused, *r; (r = *at) != NULL;) {
+		if (r->wanted && !all) {
+			at = &r->next;
+			continue;
+		}
+		*at = r->next;
+		if (r->point != NULL && !all)
+			tell(b, r->point, "unmounted");
+		free(r->point);
+		free(r);
+	}
+}
+
 /* Every mount that the source shows. -1: not even its root's. */
 static int want_views(struct look *l, struct fan_source *s)
 {
@@ -389,10 +426,12 @@ static int want_views(struct look *l, struct fan_source *s)
 		if (m->hidden || m->id == id || !below_source(s, m->point, &rel))
 			continue;
 		l->why[0] = '\0';
-		if (want_view(l, s, m, -1, &is_new) == NULL)
-			(void)snprintf(s->unwatched, sizeof(s->unwatched), "%s", l->why);
-		else
+		if (want_view(l, s, m, -1, &is_new) != NULL) {
 			s->marks++;
+		} else {
+			(void)snprintf(s->unwatched, sizeof(s->unwatched), "%s", l->why);
+			is_new = is_new_refusal(l->b, m);
+		}
 		if (is_new)
 			tell(l->b, m->point, "mounted");
 	}
@@ -509,6 +548,8 @@ int fan_sync_mounts(struct fan *b, struct fan_source *fresh, struct err *err)
 		v->wanted = false;
 	for (struct fan_fs *f = b->filesystems; f != NULL; f = f->next)
 		f->wanted = f->want_modify = false;
+	for (struct fan_refused *r = b->refused; r != NULL; r = r->next)
+		r->wanted = false;
 	for (struct fan_source *s = b->sources; s != NULL; s = s->next) {
 		int r = want_views(&l, s);
 
@@ -523,6 +564,7 @@ int fan_sync_mounts(struct fan *b, struct fan_source *fresh, struct err *err)
 		note_state(b, s);
 	}
 	drop_unwanted(b);
+	drop_refused(b, false);
 	for (struct fan_source *s = b->sources; s != NULL; s = s->next)
 		if (s->view != NULL && !s->view->wanted)
 			s->view = NULL;
@@ -562,6 +604,7 @@ void fan_source_done(struct fan *b, struct fan_source *s)
 
 void fan_views_done(struct fan *b)
 {
+	drop_refused(b, true);
 	for (struct fan_view *v; (v = b->views) != NULL;) {
 		b->views = v->next;
 		free_view(v);

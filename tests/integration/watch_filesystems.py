@@ -221,6 +221,26 @@ def mounts_below(src):
     shutil.rmtree(os.path.join(src, "y"))
 
 
+def unwatchable_below(src, base):
+    """A mount that fanotify can't watch is news once, whatever else is mounted."""
+    below = os.path.join(src, "below")
+    for p in (below, base + "/low", base + "/up1", base + "/work1"):
+        os.makedirs(p)
+    with Watch("fanotify", src) as w:
+        mount(below, "-t", "overlay", "overlay", "-o", "lowerdir={0}/low,upperdir={0}/up1,workdir={0}/work1".format(base))
+        r = w.drain()
+        check("unwatchable mount", has(r, "RECONCILE", "below", flags="mounted") and has(r, "STATE", "PARTIAL"), r)
+        point = mount(base + "/another", "-t", "tmpfs", "none")
+        r = w.drain()
+        umount(point)
+        r += w.drain()
+        check("another mount is no news of it", r == [], r)
+        umount(below)
+        r = w.drain()
+        check("unwatchable mount gone", has(r, "RECONCILE", "below", flags="unmounted") and has(r, "STATE", "OK"), r)
+    os.rmdir(below)
+
+
 def roots(base):
     src = os.path.join(base, "up/root")
     os.makedirs(src)
@@ -321,6 +341,7 @@ def main():
     exercise("tmpfs by inotify", shm + "/src", shm, "inotify")
     modify(shm + "/src")
     mounts_below(shm + "/src")
+    unwatchable_below(shm + "/src", shm)
     roots(shm)
     overlay(shm)
     for kind, size in (("ext4", 64), ("xfs", 320)):

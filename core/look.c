@@ -144,3 +144,41 @@ int looker_look(struct looker *l, const char *path, size_t len, enum look *out, 
 	*out = look_of_mode(st->st_mode);
 	return 0;
 }
+
+static int cannot_read(const char *path, size_t len, int code, struct err *err)
+{
+	if (code == ENOTDIR || code == ELOOP)
+		code = ENOENT;
+	if (len == 0)
+		return err_errno(err, code, "cannot read the source");
+	return err_errno(err, code, "cannot read %.*s", (int)(len < 300 ? len : 300), path);
+}
+
+int looker_open_dir(struct looker *l, const char *path, size_t len, struct err *err)
+{
+	int at = open_beneath(l->root_fd, path, len), fd;
+
+	if (at < 0)
+		return cannot_read(path, len, errno, err);
+	fd = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		(void)cannot_read(path, len, errno, err);
+	(void)close(at);
+	return fd;
+}
+
+ssize_t looker_readlink(struct looker *l, const char *path, size_t len, char *out, size_t size, struct err *err)
+{
+	size_t base = path_base(path, len), n = len - base;
+	char name[NAME_BYTES_MAX + 1];
+	ssize_t got = -1;
+
+	if (n > NAME_BYTES_MAX) {
+		errno = ENAMETOOLONG;
+	} else if (enter_dir(l, path, path_parent_len(path, len)) == 0) {
+		memcpy(name, path + base, n);
+		name[n] = '\0';
+		got = readlinkat(l->dir_fd, name, out, size);
+	}
+	return got < 0 ? err_errno(err, errno, "cannot read %.*s", (int)(len < 300 ? len : 300), path) : got;
+}

@@ -28,5 +28,10 @@ void looker_done(struct looker *l);
 /* 0 with *out (LOOK_ABSENT when it or a parent is missing or no directory) and *st; -1 when it cannot be known (denied,
  * I/O error, out of memory): then nothing must be concluded from it, least of all a deletion. */
 int looker_look(struct looker *l, const char *path, size_t len, enum look *out, struct stat *st, struct err *err);
+/* Open a directory to read its entries. -1: `err` says why, ERR_GONE when it is none (any more). */
+int looker_open_dir(struct looker *l, const char *path, size_t len, struct err *err);
+/* A symlink's text, not terminated: its length, or -1. */
+#define PATH_LINK_MAX 4096
+ssize_t looker_readlink(struct looker *l, const char *path, size_t len, char *out, size_t size, struct err *err);
 
 #endif

@@ -119,7 +119,7 @@ static void plan_absent(struct maker *m, size_t i)
 	const struct batch_item *b = &m->in->batch->items[i];
 	bool born = (b->flags & MARK_BORN) != 0 && !m->in->bidirectional;
 
-	if (born || (b->flags & (MARK_NAME | MARK_RECURSIVE)) == 0) {
+	if (born || ((b->flags & (MARK_NAME | MARK_RECURSIVE)) == 0 && !m->in->bidirectional)) {
 		settle(m, i, VERDICT_GONE, NULL);
 		if ((b->flags & MARK_NAME) != 0)
 			add_parent(m, PLAN_APPLY, b->path, b->len);

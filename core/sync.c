@@ -228,8 +228,11 @@ static void end_batch(struct sync *s)
 	changed(s);
 }
 
-static void log_failure(struct sync *s, const char *path, size_t len, const char *why, uint32_t tries, bool given_up)
+/* ERR_AGAIN: nothing is known to be wrong. */
+static void log_failure(struct sync *s, const char *path, size_t len, const struct err *e, uint32_t tries,
+			bool given_up)
 {
+	const char *why = e->class == ERR_NONE ? "no reason was given" : e->text;
 	char text[4096 + ERR_TEXT_MAX];
 
 	/* Of a name that is too long the reason is still told. */
@@ -240,6 +243,8 @@ static void log_failure(struct sync *s, const char *path, size_t len, const char
 	note_error(s, text);
 	if (given_up)
 		log_error("%s: given up: %s", s->opt->name, text);
+	else if (e->class == ERR_AGAIN)
+		log_info("%s: will be looked at again: %s", s->opt->name, text);
 	else if (tries <= 1)
 		log_warn("%s: will be tried again: %s", s->opt->name, text);
 	else
@@ -257,14 +262,14 @@ static void item_verdict(struct sync *s, const struct wire_verdict *v)
 	case VERDICT_RETRY:
 		s->counters.retries++;
 		tries = failures_note(&s->failures, item->path, item->len, why, false, clock_real_ns());
-		log_failure(s, item->path, item->len, why, tries, false);
+		log_failure(s, item->path, item->len, &v->why, tries, false);
 		not_before = now + policy_backoff_ns(item->tries + 1, s->opt->retry_min_ns, s->opt->retry_max_ns,
 						     random_bits());
 		break;
 	case VERDICT_REJECT:
 		s->counters.rejected++;
 		(void)failures_note(&s->failures, item->path, item->len, why, true, clock_real_ns());
-		log_failure(s, item->path, item->len, why, 1, true);
+		log_failure(s, item->path, item->len, &v->why, 1, true);
 		break;
 	case VERDICT_RECONCILE:
 		count_cause(s, "the transport asked for it");
@@ -333,7 +338,7 @@ static void on_found(void *ctx, const struct wire_found *f)
 	if (f->v == VERDICT_REJECT) {
 		s->counters.rejected++;
 		(void)failures_note(&s->failures, f->path, f->len, why, true, clock_real_ns());
-		log_failure(s, f->path, f->len, why, 1, true);
+		log_failure(s, f->path, f->len, &f->why, 1, true);
 		return;
 	}
 	if (f->v == VERDICT_RECONCILE) {
@@ -344,10 +349,11 @@ static void on_found(void *ctx, const struct wire_found *f)
 	} else {
 		s->counters.retries++;
 		tries = failures_note(&s->failures, f->path, f->len, why, false, clock_real_ns());
-		log_failure(s, f->path, f->len, why, tries, false);
+		log_failure(s, f->path, f->len, &f->why, tries, false);
 		/* Of a directory that could not be read all below was left out; a mere look would find nothing to
 		 * delete. */
-		if (strstr(why, "opendir") != NULL || strstr(why, "readdir") != NULL || is_absent(s, f->path, f->len)) {
+		if (strstr(why, "opendir") != NULL || strstr(why, "readdir") != NULL ||
+		    (!s->opt->bidirectional && is_absent(s, f->path, f->len))) {
 			r.change.kind = CHANGE_RECONCILE;
 			r.change.cause = "failed before";
 		}

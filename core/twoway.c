@@ -68,6 +68,13 @@ bool twoway_asks(enum twoway_action a, unsigned looks, const struct twoway_state
 	return true;
 }
 
+bool twoway_insists(enum twoway_action a, unsigned looks, const struct twoway_state *source,
+		    const struct twoway_state *target, bool named)
+{
+	return a == TWOWAY_THEIRS && looks >= TWOWAY_ASK_LOOKS && named && source->look != LOOK_ABSENT &&
+	       target->look == LOOK_ABSENT;
+}
+
 const char *twoway_action_name(enum twoway_action a)
 {
 	static const char *const names[] = {

@@ -63,6 +63,11 @@ enum twoway_action twoway_decide(const struct twoway_state *source, const struct
 bool twoway_asks(enum twoway_action a, unsigned looks, const struct twoway_state *target, enum twoway_times times,
 		 int64_t *mtime_ns);
 
+/* Whether a host that has yielded so often to an absence should send after all: its own name was seen to come, go or be
+ * taken anew (`named`) since the last batch, so that it is no mere left-over of what the other one has deleted. */
+bool twoway_insists(enum twoway_action a, unsigned looks, const struct twoway_state *source,
+		    const struct twoway_state *target, bool named);
+
 /* The word for logs. */
 const char *twoway_action_name(enum twoway_action a);
 

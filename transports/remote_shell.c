@@ -20,6 +20,8 @@
 
 #define QUEUE_MAX (64u * 1024 * 1024)
 #define WORDS_MAX 2048u
+/* Memory for a reply that is not given back at once. */
+#define DATA_KEPT (1024u * 1024)
 /* A shell that closed its output while it owes replies has so long to end by itself. */
 #define END_NS (5 * NS_PER_S)
 
@@ -64,12 +66,29 @@ static void keep_line(struct remote_reader *r)
 	size_t room = sizeof(r->said) - r->said_len;
 	size_t n = r->line_len < room ? r->line_len : room;
 
+	if (r->all != NULL) {
+		(void)buf_add(r->all, r->line, r->line_len);
+		(void)buf_add_byte(r->all, '\n');
+	}
 	if (n == 0)
 		return;
 	if (r->said_len > 0 && n < room)
 		r->said[r->said_len++] = '\n';
 	memcpy(r->said + r->said_len, r->line, n);
 	r->said_len += n;
+}
+
+/* A long line goes on where all is kept, and loses its end where only its beginning is. */
+static void add_byte(struct remote_reader *r, char c)
+{
+	if (r->line_len == sizeof(r->line)) {
+		r->cut = true;
+		if (r->all == NULL)
+			return;
+		(void)buf_add(r->all, r->line, r->line_len);
+		r->line_len = 0;
+	}
+	r->line[r->line_len++] = c;
 }
 
 size_t remote_reader_feed(struct remote_reader *r, const char *data, size_t n, int *status)
@@ -80,14 +99,14 @@ size_t remote_reader_feed(struct remote_reader *r, const char *data, size_t n, i
 	r->complete = false;
 	for (size_t i = 0; i < n; i++) {
 		if (data[i] != '\n') {
-			if (r->line_len < sizeof(r->line))
-				r->line[r->line_len++] = data[i];
+			add_byte(r, data[i]);
 			continue;
 		}
-		*status = end_status(r);
+		*status = r->cut ? -1 : end_status(r);
 		if (*status < 0)
 			keep_line(r);
 		r->line_len = 0;
+		r->cut = false;
 		if (*status >= 0) {
 			r->next++;
 			r->complete = true;
@@ -146,6 +165,7 @@ struct remote_shell {
 	struct loop_timer *timer;
 	struct buf queue;
 	struct remote_reader reader;
+	struct buf all; /* of the reply that comes */
 	uint64_t calls; /* the greeting is the first */
 	bool greeted, timed_out, broken;
 	char said[WORDS_MAX + 1]; /* on standard error: the last of it */
@@ -187,6 +207,7 @@ void remote_shell_close(struct remote_shell *r)
 	loop_timer_remove(r->timer);
 	proc_close(&r->proc);
 	buf_done(&r->queue);
+	buf_done(&r->all);
 	free(r->host);
 	free(r->control);
 	r->closed = true;
@@ -197,6 +218,11 @@ void remote_shell_close(struct remote_shell *r)
 bool remote_shell_ready(const struct remote_shell *r)
 {
 	return r != NULL && r->greeted && !r->broken;
+}
+
+const struct buf *remote_shell_data(const struct remote_shell *r)
+{
+	return &r->all;
 }
 
 size_t remote_shell_queued(const struct remote_shell *r)
@@ -257,8 +283,12 @@ static void take_reply(struct remote_shell *r, int status)
 {
 	if (r->greeted) {
 		r->h.reply(r->h.ctx, status, r->reader.said, r->reader.said_len);
+		if (r->all.cap > DATA_KEPT)
+			buf_done(&r->all);
+		buf_clear(&r->all);
 		return;
 	}
+	buf_clear(&r->all);
 	r->greeted = true;
 	loop_timer_stop(r->timer);
 	r->h.ready(r->h.ctx);
@@ -463,6 +493,7 @@ static struct remote_shell *make(struct loop *loop, const struct remote_spec *sp
 	r->h = *h;
 	r->proc = (struct proc){ 0, -1, -1, -1 };
 	buf_init(&r->queue, QUEUE_MAX);
+	buf_init(&r->all, 0);
 	r->host = strdup(spec->host);
 	r->control = spec->control == NULL ? NULL : strdup(spec->control);
 	if (r->host == NULL || (spec->control != NULL && r->control == NULL)) {
@@ -492,6 +523,8 @@ struct remote_shell *remote_shell_open(struct loop *loop, const struct remote_sp
 		return NULL;
 	}
 	remote_reader_init(&r->reader, token);
+	buf_init(&r->all, spec->collect);
+	r->reader.all = spec->collect > 0 ? &r->all : NULL;
 	if (watch(r, spec->ready_ns, err) < 0) {
 		remote_shell_close(r);
 		return NULL;

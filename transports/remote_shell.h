@@ -33,7 +33,9 @@ struct remote_reader {
 	size_t line_len;
 	char said[REMOTE_SAID_MAX]; /* what came before the end of this reply, its beginning */
 	size_t said_len;
-	bool complete; /* what is said belongs to a reply that was given */
+	bool complete;	 /* what is said belongs to a reply that was given */
+	bool cut;	 /* the beginning of this line is gone already */
+	struct buf *all; /* gets all that comes before the end of the reply, uncut; may be NULL */
 };
 
 void remote_reader_init(struct remote_reader *r, const char *token);
@@ -66,6 +68,7 @@ struct remote_spec {
 	const char *control;	 /* its control socket: it exists once the login succeeded */
 	const char *prelude;	 /* shell text that is sent first: complete lines */
 	int64_t ready_ns;	 /* no greeting after so long: it is ended */
+	size_t collect;		 /* bytes of a reply that remote_shell_data may have; 0: it has none */
 };
 
 struct remote_shell;
@@ -76,6 +79,9 @@ struct remote_shell *remote_shell_open(struct loop *loop, const struct remote_sp
 void remote_shell_close(struct remote_shell *r);
 /* Whether it may be given calls. */
 bool remote_shell_ready(const struct remote_shell *r);
+/* From within `reply`: all that the command printed, NUL and newlines as they came, and a newline. Failed when it was
+ * more than may be collected. */
+const struct buf *remote_shell_data(const struct remote_shell *r);
 /* Bytes that wait to be sent. */
 size_t remote_shell_queued(const struct remote_shell *r);
 /* Send a command: text without newlines outside of quotes. false: out of memory, the shell is not usable any more. */

@@ -236,6 +236,13 @@ static void add_job(struct arglist *a, const struct rsync_job *job, const struct
 		(void)arglist_add(a, "--force");
 	if (job->checksum)
 		(void)arglist_add(a, "--checksum");
+	if (job->backup_dir != NULL) {
+		(void)arglist_add(a, "--backup");
+		(void)arglist_add(a, "--suffix="); /* the name alone tells what it was */
+		(void)arglist_printf(a, "--backup-dir=%s", job->backup_dir);
+	}
+	if (job->temp_dir != NULL)
+		(void)arglist_printf(a, "--temp-dir=%s", job->temp_dir);
 	if (job->fine_times)
 		(void)arglist_add(a, "--modify-window=-1");
 	if (job->max_delete >= 0 && job->max_delete <= INT_MAX)

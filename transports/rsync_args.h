@@ -45,6 +45,7 @@ struct rsync_job {
 	bool escape;		/* then: a local rsync before 3.2.4 leaves the remote shell's characters as they are */
 	enum rsync_missing missing;	   /* what a path that is missing here means; without recurse */
 	int64_t max_delete;		   /* -1: no limit */
+	const char *backup_dir, *temp_dir; /* relative to dest; NULL: none of ours */
 	const char *filter_file;	   /* rules in a file instead of arguments; NULL: as arguments */
 	const struct strlist *first_rules; /* before the sync's own; may be NULL */
 };

@@ -508,6 +508,8 @@ static void run_pass(struct rsync_session *s, struct pass *p)
 				 .bare = s->bare,
 				 .escape = s->local_version < VERSION_ESCAPES,
 				 .sums = sums,
+				 .backup_dir = s->to.backup_dir,
+				 .temp_dir = s->to.temp_dir,
 				 .first_rules = &p->rules,
 				 .max_delete = (p->flags & PASS_COUNT) != 0 ? -1 : p->max_delete };
 	struct buf list;

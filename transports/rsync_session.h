@@ -22,6 +22,8 @@ struct rsync_endpoint {
 	const char *rsh;	/* RSYNC_SHELL */
 	const char *rsync_path; /* RSYNC_SHELL; NULL: default */
 	bool own_connection;	/* each run makes a connection of its own: counted as a handshake */
+	const char *backup_dir; /* keeps there what is replaced, or removed to make way; NULL: nothing is kept */
+	const char *temp_dir;	/* files arrive there; NULL: where they belong */
 };
 
 struct rsync_owner {

@@ -19,11 +19,15 @@
 #include "core/transport.h"
 #include "transports/remote_shell.h"
 #include "transports/rsync_session.h"
+#include "transports/rsyncssh_remote.h"
+#include "transports/rsyncssh_twoway.h"
 
 /* What a worker sends ahead of the replies. */
 #define AHEAD_CALLS 512u
 #define AHEAD_BYTES (1024u * 1024)
 #define CALL_MAX (10 * PATH_BYTES_MAX)
+/* What a list of the target's files may take. */
+#define COLLECT_MAX (256u * 1024 * 1024)
 /* A socket's path, less what ssh appends while it makes it. */
 #define CONTROL_MAX 88
 
@@ -55,6 +59,13 @@ struct ssh_target {
 	/* The work that waits for its renames. */
 	const struct transport_work *work;
 	size_t asked, answered;
+	/* Bidirectional: the work that waits for its beginning is `work`. */
+	struct twoway *two;
+	struct loop_timer *timer;
+	bool two_reconcile;
+	char *shell_text;	     /* the prelude */
+	char *backup_dir, *temp_dir; /* the latter when it is in use */
+	bool use_temp;
 };
 
 /* ---- validate ---- */
@@ -172,7 +183,7 @@ static int validate(struct sync_options *opt, struct err *err)
 		return err_set(err, ERR_CONFIG,
 			       "rsync.password_file is for an rsync daemon: log in with a key (ssh.identityFile)");
 	if (check_host(opt->host, err) < 0 || check_dir(opt->targetdir, err) < 0 ||
-	    check_prefix(&opt->ssh.remote_prefix, err) < 0)
+	    check_prefix(&opt->ssh.remote_prefix, err) < 0 || twoway_validate(opt, err) < 0)
 		return -1;
 	buf_init(&target, 2 * PATH_BYTES_MAX);
 	(void)add_host(&target, opt->host);
@@ -296,7 +307,9 @@ static struct rsync_endpoint endpoint(const struct ssh_target *t)
 					.dir = t->full,
 					.rsh = rsh != NULL ? rsh : t->rsh,
 					.rsync_path = t->rsync_path,
-					.own_connection = t->way == WAY_OWN };
+					.own_connection = t->way == WAY_OWN,
+					.backup_dir = t->backup_dir,
+					.temp_dir = t->use_temp ? t->temp_dir : NULL };
 }
 
 static void use_endpoint(struct ssh_target *t)
@@ -454,10 +467,55 @@ static void learn_version(struct ssh_target *t, const char *said, size_t len)
 		rsync_session_peer(t->session, major * 10000 + minor * 100 + patch);
 }
 
+/* ---- bidirectional ---- */
+
+static void begin_two(struct ssh_target *t)
+{
+	const struct transport_work *work = t->work;
+
+	t->work = NULL;
+	if (work != NULL)
+		twoway_begin(t->two, work, t->two_reconcile);
+}
+
+static bool two_call(void *ctx, const char *command, size_t len)
+{
+	struct ssh_target *t = ctx;
+
+	return remote_shell_call(t->shell, command, len);
+}
+
+static bool two_room(void *ctx)
+{
+	const struct ssh_target *t = ctx;
+
+	return remote_shell_queued(t->shell) < AHEAD_BYTES;
+}
+
+static int two_send(void *ctx, const struct transport_work *work, const char *private_dir, struct err *err)
+{
+	struct ssh_target *t = ctx;
+
+	t->use_temp = private_dir != NULL;
+	use_endpoint(t);
+	return rsync_session_start(t->session, work, false, err);
+}
+
+static void two_down(void *ctx, const struct err *why)
+{
+	struct ssh_target *t = ctx;
+
+	rsync_session_down(t->session, why);
+}
+
 static void on_reply(void *ctx, int status, const char *said, size_t len)
 {
 	struct ssh_target *t = ctx;
 
+	if (t->questions >= QUESTIONS && t->two != NULL) {
+		twoway_reply(t->two, status, said, len, remote_shell_data(t->shell));
+		return;
+	}
 	if (t->questions >= QUESTIONS) {
 		if (t->work != NULL)
 			rename_answered(t, status, said, len);
@@ -468,7 +526,9 @@ static void on_reply(void *ctx, int status, const char *said, size_t len)
 		return;
 	}
 	learn_version(t, said, len);
-	if (t->work != NULL)
+	if (t->two != NULL)
+		begin_two(t);
+	else if (t->work != NULL)
 		carry_renames(t);
 }
 
@@ -481,6 +541,8 @@ static void on_ready(void *ctx)
 
 	t->env->counters->handshakes++;
 	t->questions = 0;
+	if (t->two != NULL)
+		twoway_connected(t->two);
 	log_info("connected to %s", t->host);
 	buf_init(&command, CALL_MAX);
 	(void)buf_add_str(&command, "fs_dir=");
@@ -502,6 +564,13 @@ static void on_ready(void *ctx)
 /* No shell: what is left is rsync, which connects for itself. */
 static void without_shell(struct ssh_target *t, const char *why)
 {
+	struct err err = ERR_INIT;
+
+	if (t->two != NULL) {
+		err_set(&err, ERR_CONFIG, "%.300s: bidirectional needs one", why);
+		rsync_session_down(t->session, &err);
+		return;
+	}
 	if ((*t->env->memory & NO_SHELL_TOLD) == 0)
 		log_warn("%.400s: renames can't be carried, moved files are sent again", why);
 	*t->env->memory |= NO_SHELL_TOLD;
@@ -522,7 +591,7 @@ static void on_ended(void *ctx, enum remote_end how, const struct err *why)
 	if (how == REMOTE_NO_SHELL) {
 		t->env->counters->handshakes++;
 		without_shell(t, copy.text);
-	} else if (t->work != NULL) {
+	} else if (t->work != NULL || (t->two != NULL && twoway_busy(t->two))) {
 		t->work = NULL;
 		rsync_session_down(t->session, &copy);
 	}
@@ -532,11 +601,12 @@ static void on_ended(void *ctx, enum remote_end how, const struct err *why)
 static int start_shell(struct ssh_target *t, struct err *err)
 {
 	const struct remote_handler h = { .ctx = t, .ready = on_ready, .reply = on_reply, .ended = on_ended };
-	struct remote_spec spec = { .host = t->host, .control = t->control, .prelude = prelude };
+	struct remote_spec spec = { .host = t->host, .control = t->control, .prelude = t->shell_text };
 	struct arglist a = { 0 };
 
 	drop_shell(t);
 	/* ssh's own time-outs come first: they say more. */
+	spec.collect = t->two != NULL ? COLLECT_MAX : 0;
 	spec.ready_ns = t->env->opt->ssh.timeout_ns + 5 * NS_PER_S;
 	if (!add_ssh(&a, t, true) || !add_command(&a, t)) {
 		arglist_done(&a);
@@ -556,12 +626,39 @@ static int start_shell(struct ssh_target *t, struct err *err)
 	return 0;
 }
 
-static void begin(void *ctx, const struct transport_work *work, bool reconcile)
+static void connect_to(struct ssh_target *t)
 {
-	struct ssh_target *t = ctx;
 	const struct transport_progress p = { .phase = "connecting" };
 	struct err err = ERR_INIT;
 
+	if (start_shell(t, &err) == 0) {
+		t->env->progress(t->env->ctx, &p);
+		return;
+	}
+	t->work = NULL;
+	rsync_session_down(t->session, &err);
+}
+
+static void on_two(void *ctx)
+{
+	struct ssh_target *t = ctx;
+
+	if (t->work == NULL)
+		return;
+	if (remote_shell_ready(t->shell) && t->questions >= QUESTIONS)
+		begin_two(t);
+	else if (!remote_shell_ready(t->shell))
+		connect_to(t);
+}
+
+static void begin(void *ctx, const struct transport_work *work, bool reconcile)
+{
+	struct ssh_target *t = ctx;
+
+	if (t->two != NULL) { /* rsync's part of a work that has begun */
+		rsync_session_go_on(t->session);
+		return;
+	}
 	t->work = work;
 	t->asked = t->answered = reconcile ? work->n_renames : 0;
 	if (t->way == WAY_OWN) {
@@ -569,11 +666,8 @@ static void begin(void *ctx, const struct transport_work *work, bool reconcile)
 		go_on(t);
 	} else if (remote_shell_ready(t->shell)) {
 		carry_renames(t);
-	} else if (start_shell(t, &err) < 0) {
-		t->work = NULL;
-		rsync_session_down(t->session, &err);
 	} else {
-		t->env->progress(t->env->ctx, &p);
+		connect_to(t);
 	}
 }
 
@@ -584,6 +678,8 @@ static void close_target(void *session)
 	struct ssh_target *t = session;
 
 	rsync_session_free(t->session);
+	loop_timer_remove(t->timer);
+	twoway_free(t->two);
 	if (t->control[0] != '\0')
 		drop_shell(t);
 	free(t->host);
@@ -592,6 +688,9 @@ static void close_target(void *session)
 	free(t->dest);
 	free(t->rsh);
 	free(t->rsync_path);
+	free(t->shell_text);
+	free(t->backup_dir);
+	free(t->temp_dir);
 	free(t);
 }
 
@@ -621,6 +720,32 @@ static int fill_in(struct ssh_target *t, struct err *err)
 	return 0;
 }
 
+/* An archive makes it bidirectional. */
+static int fill_in_two(struct ssh_target *t, struct err *err)
+{
+	const struct twoway_link link = {
+		.ctx = t, .call = two_call, .room = two_room, .send = two_send, .down = two_down
+	};
+	bool both = t->env->archive_path != NULL;
+
+	if (asprintf(&t->shell_text, "%s%s", prelude, both ? remote_twoway_prelude : "") < 0)
+		t->shell_text = NULL;
+	if (t->shell_text == NULL)
+		return err_set(err, ERR_NOMEM, "out of memory for a session");
+	if (!both)
+		return 0;
+	t->two = twoway_new(t->env, &link, err);
+	t->timer = t->two == NULL ? NULL : loop_timer_add(t->env->loop, on_two, t, err);
+	if (t->timer == NULL)
+		return -1;
+	if (asprintf(&t->backup_dir, "%s/b", twoway_private(t->two)) < 0)
+		t->backup_dir = NULL;
+	if (asprintf(&t->temp_dir, "%s/t", twoway_private(t->two)) < 0)
+		t->temp_dir = NULL;
+	return t->backup_dir == NULL || t->temp_dir == NULL ? err_set(err, ERR_NOMEM, "out of memory for a session")
+							    : 0;
+}
+
 static void *open_target(const struct transport_env *env, struct err *err)
 {
 	struct ssh_target *t = calloc(1, sizeof(*t));
@@ -632,7 +757,7 @@ static void *open_target(const struct transport_env *env, struct err *err)
 		return NULL;
 	}
 	t->env = env;
-	if (fill_in(t, err) < 0) {
+	if (fill_in(t, err) < 0 || fill_in_two(t, err) < 0) {
 		close_target(t);
 		return NULL;
 	}
@@ -641,7 +766,7 @@ static void *open_target(const struct transport_env *env, struct err *err)
 		t->way = WAY_OWN;
 	}
 	to = endpoint(t);
-	t->session = rsync_session_new(env, &to, &owner, err);
+	t->session = rsync_session_new(t->two == NULL ? env : twoway_env(t->two), &to, &owner, err);
 	if (t->session == NULL) {
 		close_target(t);
 		return NULL;
@@ -649,14 +774,26 @@ static void *open_target(const struct transport_env *env, struct err *err)
 	return t;
 }
 
+static int start(struct ssh_target *t, const struct transport_work *work, bool reconcile, struct err *err)
+{
+	if (t->two == NULL)
+		return rsync_session_start(t->session, work, reconcile, err);
+	if (t->work != NULL || twoway_busy(t->two))
+		return err_set(err, ERR_BUG, "a work is under way");
+	t->work = work;
+	t->two_reconcile = reconcile;
+	loop_timer_after(t->timer, 0);
+	return 0;
+}
+
 static int apply(void *session, const struct transport_work *work, struct err *err)
 {
-	return rsync_session_start(((struct ssh_target *)session)->session, work, false, err);
+	return start(session, work, false, err);
 }
 
 static int reconcile(void *session, const struct transport_work *work, struct err *err)
 {
-	return rsync_session_start(((struct ssh_target *)session)->session, work, true, err);
+	return start(session, work, true, err);
 }
 
 extern const struct transport transport_rsyncssh;

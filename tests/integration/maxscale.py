@@ -105,7 +105,7 @@ class Host:
         self.address = net.addresses[i]
         self.sshd = Sshd(self.place + "/sshd", net.prefix(i), self.address, 2222, key)
 
-    def connect(self, hosts, watcher):
+    def connect(self, hosts, watcher, delay=0.1):
         known = self.place + "/known_hosts"
         with open(known, "w") as out:
             for h in hosts:
@@ -118,14 +118,14 @@ class Host:
     host          = "%s";
     targetdir     = "%s";
     bidirectional = true;
-    delay         = 0.1;
+    delay         = %.1f;
     watcher       = "%s";
     ssh           = { port = 2222; identityFile = "%s"; knownHostsFile = "%s"; };
     rsync         = {
       compress = true;
       extra    = [ "--filter=+ *maxscale.cnf", "--filter=- **" ];
     };
-  }''' % (h.i, self.etc, h.login.at(h.address), h.etc, watcher, self.key, known) for h in hosts if h is not self]
+  }''' % (h.i, self.etc, h.login.at(h.address), h.etc, delay, watcher, self.key, known) for h in hosts if h is not self]
         self.daemon = Daemon(self.place + "/fansyncd", "sync = (\n  %s\n);\n" % ",\n  ".join(
             s.replace("{ port", "{ %sport" % self.login.ssh) for s in syncs), self.net.prefix(self.i))
 
@@ -271,4 +271,5 @@ def by_sudo(place):
     maxscale(place, "inotify", sudo=True)
 
 
-main([with_inotify, with_fanotify, by_sudo])
+if __name__ == "__main__":
+    main([with_inotify, with_fanotify, by_sudo])

@@ -217,6 +217,17 @@ static void asking(void **state)
 	}
 }
 
+static void insisting(void **state)
+{
+	(void)state;
+	assert_true(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, by('a'), by('-'), true));
+	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS - 1, by('a'), by('-'), true));
+	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, by('a'), by('-'), false));
+	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, by('-'), by('a'), true));
+	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, by('a'), by('b'), true));
+	assert_false(twoway_insists(TWOWAY_LOSE, TWOWAY_ASK_LOOKS, by('a'), by('-'), true));
+}
+
 static void words(void **state)
 {
 	(void)state;
@@ -235,6 +246,7 @@ int main(void)
 		cmocka_unit_test(whole_seconds),
 		cmocka_unit_test(directories_have_no_times),
 		cmocka_unit_test(asking),
+		cmocka_unit_test(insisting),
 		cmocka_unit_test(words),
 	};
 

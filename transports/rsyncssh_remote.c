@@ -1,0 +1,406 @@
+#include "transports/rsyncssh_remote.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/path.h"
+#include "transports/remote_shell.h"
+
+/*
+ * fs_find prints HEAD NUL PATH NUL TEXT NUL for each entry, then "!" NUL what went wrong NUL. GNU find does it by
+ * itself; elsewhere a loop over stat and readlink does, in whole seconds.
+ *
+ * Nothing is changed that does not have the head that it was looked at with. A file is deleted by moving it away first
+ * and looking at what was caught, so that nothing can slip in between; what is caught wrongly goes back, but never over
+ * what has come meanwhile. All that is put away lies below the private directory $fs_own, under the path that it had:
+ * what a killed run leaves there is found by the next.
+ */
+const char remote_twoway_prelude[] =
+	"fs_nl='\n'\n"
+	"fs_gnu() {\n"
+	"	{ fs_err=$( (cd \"$fs_dir\" && find \"$@\" -printf \"$fs_fmt\\\\0%p\\\\0%l\\\\0\") 2>&1 >&3); } 3>&1\n"
+	"	printf '!\\0%s\\0' \"$fs_err\"\n"
+	"}\n"
+	"fs_type() {\n"
+	"	if [ -L \"$1\" ]; then fs_y=l; elif [ -f \"$1\" ]; then fs_y=f; elif [ -d \"$1\" ]; then fs_y=d\n"
+	"	elif [ -e \"$1\" ]; then fs_y=s; else return 1; fi\n"
+	"}\n"
+	"fs_one() {\n"
+	"	fs_l=\n"
+	"	if ! fs_type \"$1\"; then\n"
+	"		case $1 in */*) if [ -d \"${1%/*}\" ] && ! [ -x \"${1%/*}\" ]; then\n"
+	"			fs_err=\"${1%/*}: Permission denied\"; fi ;; esac\n"
+	"		return\n"
+	"	fi\n"
+	"	fs_h=$(stat -c \"$fs_fmt\" -- \"$1\" 2>/dev/null) || return\n"
+	"	if [ $fs_y = l ]; then fs_l=$(readlink -- \"$1\"; echo .); fs_l=${fs_l%.}; fs_l=${fs_l%\"$fs_nl\"}; "
+	"fi\n"
+	"	printf '%s %s\\0%s\\0%s\\0' \"$fs_y\" \"$fs_h\" \"$1\" \"$fs_l\"\n"
+	"}\n"
+	"fs_below() {\n"
+	"	[ -d \"$1\" ] && ! [ -L \"$1\" ] || return\n"
+	"	if ! [ -r \"$1\" ]; then fs_err=\"$1: Permission denied\"; return; fi\n"
+	"	for fs_f in \"$1\"/* \"$1\"/.[!.]* \"$1\"/..?*; do\n"
+	"		[ -e \"$fs_f\" ] || [ -L \"$fs_f\" ] || continue\n"
+	"		fs_one \"$fs_f\"\n"
+	"		if [ $fs_mode = tree ]; then fs_below \"$fs_f\"; fi\n"
+	"	done\n"
+	"}\n"
+	"fs_plain() (\n"
+	"	fs_err=\n"
+	"	cd \"$fs_dir\" || return\n"
+	"	for fs_a; do if [ $fs_mode = self ]; then fs_one \"$fs_a\"; else fs_below \"$fs_a\"; fi; done\n"
+	"	printf '!\\0%s\\0' \"$fs_err\"\n"
+	")\n"
+	"fs_find() {\n"
+	"	fs_mode=$1; shift\n"
+	"	if [ $fs_how = seconds ]; then fs_plain \"$@\"; return; fi\n"
+	"	case $fs_mode in\n"
+	"	self) fs_gnu \"$@\" -maxdepth 0 ;;\n"
+	"	list) fs_gnu \"$@\" -mindepth 1 -maxdepth 1 ;;\n"
+	"	tree) fs_gnu \"$@\" -mindepth 1 ;;\n"
+	"	esac\n"
+	"}\n"
+	"fs_head() {\n"
+	"	if [ $fs_how != seconds ]; then (cd \"$fs_dir\" && find \"./$1\" -maxdepth 0 -printf \"$fs_fmt\" "
+	"2>/dev/null)\n"
+	"	else (cd \"$fs_dir\" && fs_type \"./$1\" && printf '%s %s' $fs_y \"$(stat -c \"$fs_fmt\" -- "
+	"\"./$1\")\"); fi\n"
+	"}\n"
+	"fs_setup() {\n"
+	"	fs_own=$1; fs_how=none; fs_has=dir\n"
+	"	[ -d \"$fs_dir\" ] || fs_has=nodir\n"
+	"	if find / -maxdepth 0 -printf '' >/dev/null 2>&1; then\n"
+	"		fs_how=fine; fs_fmt='%y %s %T@ %m %u %g %D'\n"
+	"		if [ -n \"$2\" ]; then fs_fmt='%y %s %T@ %m %U %G %D'; fi\n"
+	"	elif stat -c %s / >/dev/null 2>&1; then\n"
+	"		fs_how=seconds; fs_fmt='%s %Y %a %U %G %d'\n"
+	"		if [ -n \"$2\" ]; then fs_fmt='%s %Y %a %u %g %d'; fi\n"
+	"	fi\n"
+	"	fs_time=$fs_how\n"
+	/* A file system may keep less than it is given. */
+	"	if [ $fs_how = fine ] && [ $fs_has = dir ] && fs_private; then\n"
+	"		: >\"$fs_dir/$fs_own/time\" && touch -d @1000000000.123456789 -- \"$fs_dir/$fs_own/time\"\n"
+	"		case $(find \"$fs_dir/$fs_own/time\" -printf %T@) in *.123456789*) ;; *) fs_time=seconds ;; "
+	"esac\n"
+	"		rm -f -- \"$fs_dir/$fs_own/time\"; rmdir -- \"$fs_dir/$fs_own\" 2>/dev/null\n"
+	"	fi\n"
+	"	fs_dev=0\n"
+	"	if [ $fs_has = dir ]; then fs_head . >/dev/null && fs_dev=$(fs_head .); fs_dev=${fs_dev##* }; fi\n"
+	"	printf '%s %s %s\\n' $fs_time $fs_has $fs_dev\n"
+	"}\n"
+	"fs_private() { [ -d \"$fs_dir/$fs_own\" ] || (umask 077; mkdir -p -- \"$fs_dir/$fs_own\"); }\n"
+	"fs_aside() {\n"
+	"	fs_private || return 5\n"
+	"	case $1 in */*) mkdir -p -- \"$fs_dir/$fs_own/b/${1%/*}\" ;; *) mkdir -p -- \"$fs_dir/$fs_own/b\" ;; "
+	"esac\n"
+	"}\n"
+	"fs_is() {\n"
+	"	fs_parents \"$1\" >/dev/null || return 8\n"
+	"	fs_now=$(fs_head \"$1\")\n"
+	"	if [ -z \"$fs_now\" ]; then return 4; fi\n"
+	"	[ \"$fs_now\" = \"$2\" ] || return 8\n"
+	"}\n"
+	/* Under a name that nothing has: by link(2), which refuses, or by mv where there are no links. */
+	"fs_place() {\n"
+	"	if [ -e \"$2\" ] || [ -L \"$2\" ]; then return 9; fi\n"
+	"	if ln -- \"$1\" \"$2\" 2>/dev/null; then rm -f -- \"$1\"; return; fi\n"
+	"	if [ -e \"$2\" ] || [ -L \"$2\" ]; then return 9; fi\n"
+	"	mv -n $fs_t -- \"$1\" \"$2\" 2>/dev/null\n"
+	"	if [ -e \"$1\" ] || [ -L \"$1\" ]; then return 9; fi\n"
+	"}\n"
+	"fs_delete() {\n"
+	"	fs_is \"$1\" \"$2\" || return\n"
+	"	fs_aside \"$1\" && mv -f $fs_t -- \"$fs_dir/$1\" \"$fs_dir/$fs_own/b/$1\" || return 5\n"
+	"	if [ \"$(fs_head \"$fs_own/b/$1\")\" = \"$2\" ]; then rm -f -- \"$fs_dir/$fs_own/b/$1\"; return; fi\n"
+	"	fs_place \"$fs_dir/$fs_own/b/$1\" \"$fs_dir/$1\"\n"
+	"	return 8\n"
+	"}\n"
+	"fs_rmdir() {\n"
+	"	fs_parents \"$1\" >/dev/null || return 8\n"
+	"	if [ -L \"$fs_dir/$1\" ]; then return 8; fi\n"
+	"	if ! [ -e \"$fs_dir/$1\" ]; then return 4; fi\n"
+	"	if ! [ -d \"$fs_dir/$1\" ]; then return 8; fi\n"
+	"	fs_err=$(rmdir -- \"$fs_dir/$1\" 2>&1) && return\n"
+	"	case $fs_err in *'ot empty'*) return 9 ;; esac\n"
+	"	printf '%s\\n' \"$fs_err\"; return 1\n"
+	"}\n"
+	"fs_move() {\n"
+	"	fs_is \"$1\" \"$2\" || return\n"
+	"	fs_parents \"$3\" || return 3\n"
+	"	if [ -e \"$fs_dir/$3\" ] || [ -L \"$fs_dir/$3\" ]; then return 9; fi\n"
+	"	case $3 in */*) [ -d \"$fs_dir/${3%/*}\" ] || mkdir -p -- \"$fs_dir/${3%/*}\" || return 5 ;; esac\n"
+	"	mv -n $fs_t -- \"$fs_dir/$1\" \"$fs_dir/$3\" || return 5\n"
+	"	if [ -e \"$fs_dir/$1\" ] || [ -L \"$fs_dir/$1\" ]; then return 9; fi\n"
+	"}\n"
+	"fs_touch() { fs_is \"$1\" \"$2\" || return; touch -c -h -d \"@$3\" -- \"$fs_dir/$1\"; }\n"
+	/* Back over what we wrote ourselves (its head, or nothing at all). */
+	"fs_back() {\n"
+	"	fs_parents \"$1\" >/dev/null || return 8\n"
+	"	fs_now=$(fs_head \"$1\")\n"
+	"	if [ -z \"$fs_now\" ]; then fs_place \"$fs_dir/$fs_own/b/$1\" \"$fs_dir/$1\"; return; fi\n"
+	"	[ \"$fs_now\" = \"$2\" ] || return 8\n"
+	"	mv -f $fs_t -- \"$fs_dir/$fs_own/b/$1\" \"$fs_dir/$1\"\n"
+	"}\n"
+	"fs_keep() { fs_parents \"$2\" >/dev/null || return 8; fs_place \"$fs_dir/$fs_own/b/$1\" \"$fs_dir/$2\"; }\n"
+	"fs_begin() { fs_private && mkdir -p -- \"$fs_dir/$fs_own/t\"; }\n"
+	"fs_backs() { if [ -d \"$fs_dir/$fs_own/b\" ]; then fs_find tree \"./$fs_own/b\"; else printf '!\\0\\0'; fi; "
+	"}\n"
+	"fs_clean() { if [ -n \"$fs_own\" ]; then rm -rf -- \"$fs_dir/$fs_own\"; fi; }\n";
+
+/* ---- commands ---- */
+
+bool remote_name(struct buf *out, const char *path, size_t len)
+{
+	(void)buf_add_str(out, " ./");
+	return remote_quote(out, path, len);
+}
+
+bool remote_command(struct buf *out, const char *verb, const char *path, size_t len, const char *word)
+{
+	(void)buf_add_str(out, verb);
+	(void)buf_add_byte(out, ' ');
+	(void)remote_quote(out, path, len);
+	if (word != NULL) {
+		(void)buf_add_byte(out, ' ');
+		(void)remote_quote(out, word, strlen(word));
+	}
+	return !out->failed;
+}
+
+bool remote_setup(struct buf *out, const char *own, bool numeric)
+{
+	return remote_command(out, "fs_setup", own, strlen(own), numeric ? "1" : "");
+}
+
+enum remote_look remote_setup_answer(const char *said, size_t len, bool *has_dir, uint64_t *dev)
+{
+	char text[64];
+	const char *last;
+
+	(void)snprintf(text, sizeof(text), "%.*s", (int)(len < sizeof(text) - 1 ? len : sizeof(text) - 1), said);
+	*has_dir = strstr(text, " nodir") == NULL;
+	last = strrchr(text, ' ');
+	*dev = last == NULL ? 0 : strtoull(last, NULL, 10);
+	if (strncmp(text, "fine ", 5) == 0)
+		return REMOTE_LOOK_FINE;
+	return strncmp(text, "seconds ", 8) == 0 ? REMOTE_LOOK_SECONDS : REMOTE_LOOK_NONE;
+}
+
+/* ---- entries ---- */
+
+void remote_entries_done(struct remote_entries *e)
+{
+	for (size_t i = 0; i < e->n; i++)
+		free(e->list[i]);
+	free(e->list);
+	free(e->buckets);
+	*e = (struct remote_entries){ 0 };
+}
+
+static size_t hash_of(const char *path, size_t len)
+{
+	uint64_t hash = UINT64_C(14695981039346656037);
+
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ (unsigned char)path[i]) * UINT64_C(1099511628211);
+	return (size_t)(hash ^ (hash >> 29));
+}
+
+static bool rehash(struct remote_entries *e)
+{
+	size_t n = e->n_buckets == 0 ? 256 : e->n_buckets * 2;
+	struct remote_entry **buckets = calloc(n, sizeof(struct remote_entry *)), **list;
+
+	list = buckets == NULL ? NULL : realloc(e->list, n * sizeof(struct remote_entry *));
+	if (list == NULL) {
+		free(buckets);
+		return false;
+	}
+	free(e->buckets);
+	e->buckets = buckets;
+	e->list = list;
+	e->n_buckets = e->cap = n;
+	for (size_t i = 0; i < e->n; i++) {
+		struct remote_entry *x = e->list[i];
+		size_t at = hash_of(x->path, x->len) & (n - 1);
+
+		x->hash_next = buckets[at];
+		buckets[at] = x;
+	}
+	return true;
+}
+
+const struct remote_entry *remote_entries_find(const struct remote_entries *e, const char *path, size_t len)
+{
+	const struct remote_entry *x;
+
+	if (e->n_buckets == 0)
+		return NULL;
+	x = e->buckets[hash_of(path, len) & (e->n_buckets - 1)];
+	while (x != NULL && (x->len != len || memcmp(x->path, path, len) != 0))
+		x = x->hash_next;
+	return x;
+}
+
+static int compare(const void *a, const void *b)
+{
+	const struct remote_entry *x = *(struct remote_entry *const *)a, *y = *(struct remote_entry *const *)b;
+
+	return path_compare(x->path, x->len, y->path, y->len);
+}
+
+void remote_entries_sort(struct remote_entries *e)
+{
+	if (e->n > 0)
+		qsort(e->list, e->n, sizeof(struct remote_entry *), compare);
+}
+
+/* ---- what find says ---- */
+
+struct head {
+	enum look look;
+	int64_t size, mtime_ns;
+	unsigned mode;
+	char owner[64], group[64];
+	uint64_t dev;
+};
+
+static enum look look_of_letter(char c)
+{
+	switch (c) {
+	case 'f':
+		return LOOK_FILE;
+	case 'd':
+		return LOOK_DIR;
+	case 'l':
+		return LOOK_SYMLINK;
+	default:
+		return islower((unsigned char)c) ? LOOK_SPECIAL : LOOK_NONE;
+	}
+}
+
+/* "1700000000", "1700000000.1234567890", "-1.5000000000" (half a second before 1970 is -1 and .5 here) */
+static bool read_time(const char *text, int64_t *out)
+{
+	char *end;
+	long long seconds = strtoll(text, &end, 10);
+	int64_t ns = 0, unit = 100000000;
+
+	if (end == text)
+		return false;
+	if (*end == '.')
+		for (end++; isdigit((unsigned char)*end); end++, unit /= 10)
+			ns += (*end - '0') * unit;
+	*out = twoway_time(seconds, ns);
+	return *end == '\0';
+}
+
+static bool read_head(struct head *h, const char *text)
+{
+	char letter, time[48];
+	long long size;
+	unsigned long long dev;
+	int end = 0;
+
+	/* NOLINTNEXTLINE(cert-err34-c): numbers that are too large make no harm: they differ */
+	if (sscanf(text, "%c %lld %47s %o %63s %63s %llu%n", &letter, &size, time, &h->mode, h->owner, h->group, &dev,
+		   &end) != 7 ||
+	    text[end] != '\0' || !read_time(time, &h->mtime_ns))
+		return false;
+	h->look = look_of_letter(letter);
+	h->size = size;
+	h->dev = dev;
+	return h->look != LOOK_NONE;
+}
+
+static int add_entry(struct remote_entries *e, const struct twoway_what *w, const char *head, const char *path,
+		     size_t len, const char *text, size_t text_len)
+{
+	struct head h;
+	struct remote_entry *x;
+	size_t head_len = strlen(head), at;
+
+	if (!read_head(&h, head) || !path_valid(path, len))
+		return -2;
+	if (remote_entries_find(e, path, len) != NULL)
+		return 0; /* asked for twice */
+	if (e->n == e->n_buckets && !rehash(e))
+		return -1;
+	x = malloc(sizeof(*x) + len + 1 + head_len + 1);
+	if (x == NULL)
+		return -1;
+	memcpy(x->path, path, len);
+	x->path[len] = '\0';
+	memcpy(x->path + len + 1, head, head_len + 1);
+	x->head = x->path + len + 1;
+	x->len = len;
+	x->dev = h.dev;
+	x->state = twoway_state_make(w, h.look, h.mode, h.size, h.mtime_ns, w->owner ? h.owner : NULL,
+				     w->group ? h.group : NULL, text, text_len);
+	at = hash_of(path, len) & (e->n_buckets - 1);
+	x->hash_next = e->buckets[at];
+	e->buckets[at] = x;
+	e->list[e->n++] = x;
+	return 0;
+}
+
+/* The next NUL-terminated word; NULL: there is none. */
+static const char *word(const char **at, const char *end, size_t *len)
+{
+	const char *start = *at, *nul = memchr(start, '\0', (size_t)(end - start));
+
+	if (nul == NULL)
+		return NULL;
+	*len = (size_t)(nul - start);
+	*at = nul + 1;
+	return start;
+}
+
+/* That something is not there is an answer; anything else is trouble. The first line of that kind. */
+static void read_trouble(const char *text, size_t len, char *trouble, size_t size)
+{
+	const char *end = text + len;
+
+	while (text < end) {
+		const char *nl = memchr(text, '\n', (size_t)(end - text)), *stop = nl == NULL ? end : nl;
+		char line[512];
+
+		(void)snprintf(line, sizeof(line), "%.*s", (int)(stop - text < 500 ? stop - text : 500), text);
+		if (line[0] != '\0' && strstr(line, "No such file or directory") == NULL &&
+		    strstr(line, "Not a directory") == NULL && trouble[0] == '\0')
+			(void)snprintf(trouble, size, "%s", line);
+		text = nl == NULL ? end : nl + 1;
+	}
+}
+
+int remote_entries_read(struct remote_entries *e, const struct twoway_what *w, const char *data, size_t len,
+			char *trouble, size_t size, struct err *err)
+{
+	const char *at = data, *end = data + len, *head, *path, *text;
+	size_t head_len, path_len, text_len;
+	int rc = 0;
+
+	trouble[0] = '\0';
+	while (rc == 0 && (head = word(&at, end, &head_len)) != NULL) {
+		path = word(&at, end, &path_len);
+		if (path != NULL && strcmp(head, "!") == 0) {
+			read_trouble(path, path_len, trouble, size);
+			return 0;
+		}
+		text = path == NULL ? NULL : word(&at, end, &text_len);
+		if (text == NULL)
+			break;
+		if (path_len >= 2 && path[0] == '.' && path[1] == '/') {
+			path += 2;
+			path_len -= 2;
+		}
+		rc = add_entry(e, w, head, path, path_len, text, text_len);
+	}
+	if (rc == -1)
+		return err_set(err, ERR_NOMEM, "out of memory for a look at the target");
+	return err_set(err, ERR_PROTOCOL, "a look at the target gave what is no list of files: %.200s",
+		       len == 0 ? "nothing" : data);
+}

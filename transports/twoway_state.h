@@ -1,0 +1,57 @@
+/*
+ * twoway_state.h - the states that core/twoway.h compares, made of what a look at either side tells. Shared by all
+ * transports that can look at their target: both ends must hash alike.
+ */
+#ifndef FANSYNCD_TRANSPORTS_TWOWAY_STATE_H
+#define FANSYNCD_TRANSPORTS_TWOWAY_STATE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/stat.h>
+
+#include "core/look.h"
+#include "core/options.h"
+#include "core/twoway.h"
+
+/* What of an entry is mirrored, and so compared. */
+struct twoway_what {
+	bool perms, owner, group, numeric, links, specials, link_times;
+};
+
+struct twoway_what twoway_what_of(const struct sync_options *opt);
+/* Whether entries of this kind are mirrored at all. */
+bool twoway_mirrored(const struct twoway_what *w, enum look look);
+
+/* Pure. `owner` and `group` are names, or numbers in decimal where there is no name (or `numeric`); `text` is a
+ * symlink's. What is not mirrored may be NULL, and is left out. */
+struct twoway_state twoway_state_make(const struct twoway_what *w, enum look look, unsigned mode, int64_t size,
+				      int64_t mtime_ns, const char *owner, const char *group, const char *text,
+				      size_t text_len);
+/* Seconds and nanoseconds as one number; far years become the last one that fits. */
+int64_t twoway_time(int64_t seconds, int64_t ns);
+
+/* Names of numbers, remembered, since a name service may be slow. All zero at first. */
+#define TWOWAY_NAMES 64
+struct twoway_names {
+	struct {
+		bool known;
+		unsigned id;
+		char name[33];
+	} users[TWOWAY_NAMES], groups[TWOWAY_NAMES];
+};
+
+/* The state of a path of the source that was looked at as `look` and `st`; reads a symlink's text. -1: it can't be
+ * known now. */
+int twoway_state_of(const struct twoway_what *w, struct twoway_names *names, struct looker *l, const char *path,
+		    size_t len, enum look look, const struct stat *st, struct twoway_state *out, struct err *err);
+
+/* A state in words, for the log: "file of 12 bytes, 2025-01-31 10:00:00.123456789". Returns `out`. */
+#define TWOWAY_WORDS 96
+const char *twoway_words(const struct twoway_state *s, char out[TWOWAY_WORDS]);
+
+/* The name that the loser of a conflict is kept under: NAME.conflict-YYYYMMDD-HHMMSS-XXXXXXXX, by its mtime (UTC) and a
+ * hash of its state; the path's last component is shortened if it must be. `out` has room for len + NAME_BYTES_MAX.
+ * Returns the length. */
+size_t twoway_conflict_name(const char *path, size_t len, const struct twoway_state *loser, char *out);
+
+#endif

@@ -457,11 +457,12 @@ static bool shield_root(struct rsync_session *s, struct pass *p)
 	return s->reconcile || p->n != 1 || !has_root(s, p) || p->rules.n > 0 || add_rule_text(p, strdup("-s /*"));
 }
 
-/* What a directory that stands for its entries would show beyond them must be kept out by rules that rsync has. */
+/* What a directory that stands for its entries would show beyond them must be kept out by rules that rsync has. Where
+ * what is replaced is kept, each name was decided on by itself. */
 static bool may_name_whole(const struct rsync_session *s, const struct pass *p)
 {
-	return !s->reconcile && (p->flags & (PASS_FORCE | PASS_CHECKSUM)) == 0 && p->rules.n == 0 &&
-	       rsync_filter_bytes(s->env->opt) <= RSYNC_FILTER_ARGS;
+	return !s->reconcile && s->to.backup_dir == NULL && (p->flags & (PASS_FORCE | PASS_CHECKSUM)) == 0 &&
+	       p->rules.n == 0 && rsync_filter_bytes(s->env->opt) <= RSYNC_FILTER_ARGS;
 }
 
 static bool list_items(struct rsync_session *s, const struct pass *p, struct buf *list, bool *whole)

@@ -27,7 +27,7 @@
 #define PATHS 3
 #define FLIGHTS 4
 #define OPS 60
-#define WORLDS 4000
+#define WORLDS 1000
 /* Looks that a path may cost, all hosts together, once the last edit was made. */
 #define LOOKS_MAX 120u
 

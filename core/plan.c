@@ -165,6 +165,7 @@ static void add_sibling(void *maker, const char *path, size_t len, const struct 
 		*item = (struct transport_item){
 			.path = path, .len = len, .flags = MARK_LOOK, .look = LOOK_FILE, .st = *st
 		};
+	add_parent(m, PLAN_APPLY, path, len);
 }
 
 static void plan_present(struct maker *m, size_t i, enum look look, const struct stat *st)

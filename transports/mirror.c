@@ -119,6 +119,19 @@ bool mirror_note_unlocked(struct mirror *m, const char *path, size_t len, mode_t
 	return true;
 }
 
+bool mirror_forget_unlocked(struct mirror *m, const char *path, size_t len)
+{
+	for (struct unlocked_dir **at = &m->unlocked; *at != NULL; at = &(*at)->next)
+		if ((*at)->len == len && memcmp((*at)->path, path, len) == 0) {
+			struct unlocked_dir *u = *at;
+
+			*at = u->next;
+			free(u);
+			return true;
+		}
+	return false;
+}
+
 /* ---- the end of a work ---- */
 
 static void forget_work(struct mirror *m)

@@ -184,7 +184,7 @@ static enum fileops_result dir_removed(struct entry *e)
 		return out;
 	if (e->r == FILEOPS_OK) {
 		m->deleted++;
-		m->env->counters->deletions++;
+		m->env->counters->deletions += d->parent == NULL || !d->parent->wipe;
 		return entry_finish(e, VERDICT_DONE, NULL);
 	}
 	if (e->r == FILEOPS_GONE)
@@ -264,7 +264,7 @@ static void finish(struct dir *d)
 		return;
 	}
 	mirror_want_attrs(&m->rules, &d->src, d->fresh ? NULL : &d->dst, d->fresh, &want);
-	if (want.mask == 0 && !d->changed && m->rules.xattr_kinds == 0)
+	if (want.mask == 0 && !d->changed && !d->unlocked && m->rules.xattr_kinds == 0)
 		over(d);
 	else
 		finish_by(d, entry_same);
@@ -494,9 +494,12 @@ static void unlisted(struct dir *d, bool source, enum fileops_result r)
 	}
 	err_set(&why, said->class == ERR_NONE ? ERR_IO : said->class, "opendir %s%.*s: %.300s",
 		source ? "" : "at the target ", (int)(d->len < 180 ? d->len : 180), d->path, said->text);
-	if (d->wipe)
+	if (d->wipe) {
 		dir_deletion_failed(d, &why);
-	else
+	} else if (d->item != SIZE_MAX && d->len == m->work->items[d->item].len) {
+		m->items[d->item].v = VERDICT_RETRY;
+		m->items[d->item].why = why;
+	} else
 		mirror_found(m, d->path, d->len, VERDICT_RETRY, &why);
 }
 
@@ -585,9 +588,7 @@ static void list_both(struct dir *d)
 
 static void unlocked(struct dir *d)
 {
-	/* It gets its mode back with its attributes, or, where modes are not mirrored, at the end. */
 	(void)mirror_note_unlocked(d->m, d->path, d->len, d->dst.st_mode & 07777);
-	d->dst.st_mode |= 0700;
 	list_both(d);
 }
 

@@ -421,6 +421,8 @@ enum fileops_result entry_same(struct entry *e)
 {
 	struct mirror *m = e->m;
 
+	if (S_ISDIR(e->src.st_mode) && m->rules.perms && mirror_forget_unlocked(m, e->path, e->len))
+		e->dst.st_mode |= 0700;
 	mirror_want_attrs(&m->rules, &e->src, e->dst_there ? &e->dst : NULL, !e->dst_there, &e->attrs);
 	if (e->force_mtime && m->rules.dir_times)
 		e->attrs.mask |= FILEOPS_MTIME;
@@ -659,7 +661,8 @@ static enum fileops_result removed(struct entry *e)
 
 	if (e->r == FILEOPS_OK) {
 		m->deleted += e->leftover ? 0 : 1;
-		m->env->counters->deletions += e->leftover ? 0 : 1;
+		/* What goes with its directory is told as one. */
+		m->env->counters->deletions += e->leftover || (e->dir != NULL && e->dir->wipe) ? 0 : 1;
 		if (e->dir != NULL)
 			e->dir->changed = true;
 	}

@@ -186,6 +186,8 @@ bool mirror_may_delete_one(struct mirror *m);
 bool mirror_has_room(const struct mirror *m);
 /* A directory of the target gets that mode at the end. */
 bool mirror_note_unlocked(struct mirror *m, const char *path, size_t len, mode_t mode);
+/* Its attributes are about to be set, which does that. Returns whether it was noted. */
+bool mirror_forget_unlocked(struct mirror *m, const char *path, size_t len);
 
 /* ---- mirror_entry.c ---- */
 

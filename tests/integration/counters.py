@@ -19,7 +19,8 @@ class Counted:
 
     def __init__(self, place, transport, watcher):
         self.source, self.target, self.transport = place + "/source", place + "/target", transport
-        self.dirs = 20 if transport == "rsyncssh" else 4  # 10,000 files where it is about what is not sent
+        self.dirs = 4 if transport == "rsync" else 20  # 10,000 files where it is about what is not sent
+        self.processes = 0 if transport == "direct" else 1
         os.makedirs(self.source)
         os.makedirs(self.target)
         self.sshd = Sshd(place + "/sshd").start() if transport == "rsyncssh" else None
@@ -70,11 +71,11 @@ def fill(c):
 
 
 def moved_directory(c):
-    if c.transport == "rsyncssh":
+    if c.transport != "rsync":
         seen = c.step(lambda: os.rename(c.path("tree"), c.path("deep", "er")))
-        expect("a directory moved", seen, renames=1, files=0, bytes=0, deletions=0, batches=1, processes=1, handshakes=0)
+        expect("a directory moved", seen, renames=1, files=0, bytes=0, deletions=0, batches=1, processes=c.processes, handshakes=0)
         seen = c.step(lambda: os.rename(c.path("deep", "er"), c.path("tree")))
-        expect("and back", seen, renames=1, files=0, bytes=0, deletions=0, batches=1, processes=1, handshakes=0)
+        expect("and back", seen, renames=1, files=0, bytes=0, deletions=0, batches=1, processes=c.processes, handshakes=0)
     else:  # rsync alone can't rename: the new name is compared, the old one deleted, and nothing else
         seen = c.step(lambda: os.rename(c.path("tree", "d0"), c.path("deep", "er")))
         cause = "because: a rename that the target could not do"
@@ -85,7 +86,7 @@ def moved_directory(c):
 
 def removed_directory(c):
     seen = c.step(lambda: shutil.rmtree(c.path("tree")))
-    expect("a directory removed", seen, deletions=1, files=0, batches=1, processes=1, handshakes=0)
+    expect("a directory removed", seen, deletions=1, files=0, batches=1, processes=c.processes, handshakes=0)
 
 
 def written_often(c):
@@ -93,7 +94,7 @@ def written_often(c):
         for i in range(1000):
             with open(c.path("log"), "a") as f:
                 f.write("line %d\n" % i)
-    expect("1,000 writes", c.step(write), files=1, deletions=0, batches=1, processes=1, handshakes=0)
+    expect("1,000 writes", c.step(write), files=1, deletions=0, batches=1, processes=c.processes, handshakes=0)
 
 
 def burst(c):
@@ -108,7 +109,7 @@ def burst(c):
             with open(c.path(name), "w") as f:
                 f.write("x")
         os.symlink("log", c.path("link"))
-    expect("a burst", c.step(write), files=602, deletions=0, batches=1, processes=1, handshakes=0)
+    expect("a burst", c.step(write), files=602, deletions=0, batches=1, processes=c.processes, handshakes=0)
 
 
 def connection_lost(c):
@@ -146,6 +147,14 @@ def counted(place, transport, watcher):
         c.stop()
 
 
+def direct_inotify(place):
+    counted(place, "direct", "inotify")
+
+
+def direct_fanotify(place):
+    counted(place, "direct", "fanotify")
+
+
 def rsync_inotify(place):
     counted(place, "rsync", "inotify")
 
@@ -162,4 +171,4 @@ def rsyncssh_fanotify(place):
     counted(place, "rsyncssh", "fanotify")
 
 
-main([rsync_inotify, rsyncssh_inotify] + ([rsync_fanotify, rsyncssh_fanotify] if os.geteuid() == 0 else []))
+main([direct_inotify, rsync_inotify, rsyncssh_inotify] + ([direct_fanotify, rsync_fanotify, rsyncssh_fanotify] if os.geteuid() == 0 else []))

@@ -85,6 +85,8 @@ struct fan {
 	int fd, mounts_fd;
 	struct loop_fd *fd_source, *mounts_source;
 	struct loop_timer *pause, *check;
+	int credit; /* reads that need no pause */
+	int64_t credit_ns;
 	bool has_rename, unlimited;
 	struct fan_cache *cache;
 	struct fan_fs *filesystems;

@@ -24,7 +24,7 @@ def arguments():
     a.add_argument("--row", action="append", choices=sorted(rows.ROWS), help="only this row")
     a.add_argument("--fs", action="append", choices=places.KINDS, help="only this file system")
     a.add_argument("--only", action="append", help="only contenders of this name (plain rsync always)")
-    a.add_argument("--repeat", type=int, help="repetitions (3; 2 with --quick)")
+    a.add_argument("--repeat", type=int, help="repetitions, while a row's time lasts (5; 2 with --quick)")
     a.add_argument("--images", default="/dev/shm", help="where the ext4 images are made")
     a.add_argument("--json", help="the raw figures")
     return a.parse_args()
@@ -41,10 +41,10 @@ def first_line(*argv):
 def header(size):
     with open("/proc/meminfo") as f:
         memory = int(f.readline().split()[1]) / (1 << 20)
-    print("Linux %s, %d CPUs, %.0f GiB of memory; %s; %s; %s; %s; %d repetitions, interleaved; %s" % (
+    print("Linux %s, %d CPUs, %.0f GiB of memory; %s; %s; %s; %s; up to %d repetitions, interleaved; %s" % (
         platform.release().split("-")[0], os.cpu_count(), memory, first_line(contenders.BINARY, "--version"),
         "lsyncd " + first_line("lsyncd", "--version").replace("Version: ", ""), first_line("rsync", "--version"),
-        first_line("inotifywait", "--help"), size.repetitions, time.strftime("%Y-%m-%d")))
+        first_line("inotifywait", "--help"), size.wanted, time.strftime("%Y-%m-%d")))
     print("Load at the start: %.1f" % os.getloadavg()[0], flush=True)
 
 

@@ -88,6 +88,8 @@ class Report:
             spread = "%.*f to %.*f" % (digits, values[0], digits, values[-1])
         ratio = self.ratio(name, table["floor"]) if table is self.tables[-1] and table["floor"] else None
         note = s.notes[-1] if s.notes else ""
+        if len(values) > 1 and not table["percentile"]:
+            note = "%d runs%s" % (len(values), "; " + note if note else "")
         if s.errors:
             note = "%d of %d failed: %s" % (len(s.errors), len(s.errors) + len(s.values), s.errors[0])
         shown = ["%.1f" % statistics.median(v) if v else "" for v in (s.peak, s.resident)]

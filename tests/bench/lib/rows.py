@@ -17,13 +17,22 @@ class Size:
 
     def __init__(self, quick, repetitions):
         self.quick = quick
-        self.repetitions = repetitions or (2 if quick else 3)
+        self.wanted = repetitions or (2 if quick else 5)
+        self.budget = 20 if quick else 50  # seconds of a table: no repetition begins later, but the first is whole
         self.burst = (5000, 250) if quick else (20000, 1000)
         self.startup = (10000, 2000) if quick else (100000, 20000)
         self.fan_out = (10, 1000 if quick else 5000, 50 if quick else 250)
         self.samples = 15 if quick else 60
         self.remote_samples = 10 if quick else 30
         self.elsewhere_seconds = 2 if quick else 5
+
+
+    def repetitions(self):
+        begun = time.monotonic()
+        for i in range(self.wanted):
+            if i > 0 and time.monotonic() - begun > self.budget * (i / (i + 1)):
+                return  # another one would take it beyond
+            yield i
 
 
 def write_tree(root, files, dirs, seed, least=1024, most=8192):
@@ -118,7 +127,7 @@ def burst(place, size, report):
     files, dirs = size.burst
     report.title("burst of %d files in %d directories, until equal" % size.burst, unit="s", floor="plain rsync")
     ours = [n for n, spec in contenders.FANSYNCD.items() if spec[2] == "local"]
-    for i in range(size.repetitions):
+    for i in size.repetitions():
         for c in contenders.local():
             burst_once(place, c, 1, files, dirs, i, 120, report)
     for name in ours:
@@ -126,7 +135,7 @@ def burst(place, size, report):
         report.goal("%s: PSS of what stays, times lsyncd's" % name, report.memory_ratio(name, "lsyncd"), 1.0)
     single = report.table()
     report.title("burst of %d files in %d directories, until equal" % (2 * files, 2 * dirs), unit="s", floor="plain rsync")
-    for i in range(size.repetitions):
+    for i in size.repetitions():
         for c in contenders.local(ours + ["plain rsync"]):
             burst_once(place, c, 1, 2 * files, 2 * dirs, i, 240, report)
     for name in ours + ["plain rsync"]:
@@ -137,7 +146,7 @@ def targets(place, size, report):
     """One source, ten targets."""
     n, files, dirs = size.fan_out
     report.title("%d targets, %d files, until all are equal" % (n, files), unit="s", floor="lsyncd")
-    for i in range(size.repetitions):
+    for i in size.repetitions():
         for c in contenders.local():
             if c.name != "inotifywait loop":
                 burst_once(place, c, n, files, dirs, i, 120, report)
@@ -258,7 +267,7 @@ def startup(place, size, report):
     pair = pairs_of(place, 1)[0]
     write_tree(pair[0], files, dirs, 1, 10, 100)
     os.waitpid(contenders.PlainRsync().run(pair[0] + "/", pair[1]), 0)
-    for _ in range(size.repetitions):
+    for _ in size.repetitions():
         for c in contenders.local():
             startup_once(place, c, pair, report)
     report.goal("fansyncd (fanotify): watching after, ms", report.median("fansyncd: watching", 1000), 50)
@@ -309,7 +318,7 @@ def elsewhere_once(place, c, seconds, report):
 def elsewhere(place, size, report):
     """CPU while somebody else makes 20,000 files a second on the source's file system, outside of the source."""
     report.title("20,000 files a second elsewhere on the file system", unit="% of a core", floor=None)
-    for _ in range(size.repetitions):
+    for _ in size.repetitions():
         for c in contenders.local():
             if c.live:
                 elsewhere_once(place, c, size.elsewhere_seconds, report)

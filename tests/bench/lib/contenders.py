@@ -19,6 +19,7 @@ from . import measure
 FANSYNCD = {
     "fansyncd": ("rsync", "fanotify", "local"),
     "fansyncd inotify": ("rsync", "inotify", "local"),
+    "fansyncd direct": ("direct", "fanotify", "local"),
     "fansyncd ssh": ("rsyncssh", "fanotify", "ssh"),
 }
 
@@ -94,10 +95,11 @@ class Fansyncd(Live):
 
     def _section(self, i, source, target):
         where = 'target = "%s";' % target
+        keys = "rsync = { archive = true; };" if self.transport.startswith("rsync") else ""  # theirs is not the default
         if self.remote:
             where = 'host = "127.0.0.1"; targetdir = "%s"; %s' % (target, self.others[0].section())
-        return ('{ name = "s%d"; transport = "%s"; source = "%s"; %s delay = 0.0; watcher = "%s"; '
-                'rsync = { archive = true; }; }' % (i, self.transport, source, where, self.watcher))
+        return ('{ name = "s%d"; transport = "%s"; source = "%s"; %s delay = 0.0; watcher = "%s"; %s }' % (
+            i, self.transport, source, where, self.watcher, keys))
 
     def start(self, place, pairs):
         self.keep = place.keep(self.name.replace(" ", "-"))

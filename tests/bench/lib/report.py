@@ -6,7 +6,7 @@ import statistics
 
 class Series:
     def __init__(self):
-        self.values, self.cpu, self.peak, self.resident, self.notes, self.errors = [], [], [], [], [], []
+        self.values, self.whole, self.cpu, self.peak, self.resident, self.notes, self.errors = [], [], [], [], [], [], []
 
 
 class Report:
@@ -26,8 +26,11 @@ class Report:
     def _series(self, name):
         return self.tables[-1]["series"].setdefault(name, Series())
 
-    def take(self, name, value, meter, note):
+    def take(self, name, value, meter, note, whole=None):
+        """`whole`: the time with the writing, where `value` is what came after it."""
         self._series(name).values.append(value)
+        if whole is not None:
+            self._series(name).whole.append(whole)
         if meter is not None:
             self.meter(name, meter, note)
 
@@ -61,8 +64,14 @@ class Report:
         return statistics.median(a) / statistics.median(b)
 
     def across(self, name, table):
-        a, b = self._values(name), self._values(name, table)
-        return statistics.median(a) / statistics.median(b) if a and b else None
+        """This table's median over that of another one: of the values, of the times with the writing; and the other's
+        median value."""
+        now, then = (t["series"].get(name) for t in (self.tables[-1], table))
+        if now is None or then is None or not now.whole or not then.whole:
+            return None, None, None
+        base = statistics.median(then.values)
+        return (statistics.median(now.values) / base if base > 0 else None,
+                statistics.median(now.whole) / statistics.median(then.whole), base)
 
     def memory_ratio(self, name, other):
         a, b = (self.tables[-1]["series"].get(n) for n in (name, other))
@@ -81,7 +90,7 @@ class Report:
         if not s.values:
             return [name, "failed: " + s.errors[0], "", "", "", "", ""]
         values = sorted(v * unit for v in s.values)
-        middle, digits = statistics.median(values), 1 if unit == 1000 or table["unit"][0] == "%" else 2
+        middle, digits = statistics.median(values), 1 if table["unit"][0] == "%" else 2
         if table["percentile"]:
             spread = "%.*f" % (digits, values[min(len(values) - 1, int(0.95 * len(values)))])
         else:

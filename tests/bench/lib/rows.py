@@ -79,6 +79,7 @@ def burst_live(place, c, pairs, files, dirs, seed, limit):
         pause(SETTLE)
         arrival = Arrival(place.target(""), [t for _, t in pairs])
         with Meter(c.pids()) as meter:
+            begun = time.perf_counter()
             write_tree(pairs[0][0] + "/new", files, dirs, seed)
             written = time.perf_counter()
             instant, odd = arrival.wait(Tree(pairs[0][0]), limit)
@@ -87,7 +88,7 @@ def burst_live(place, c, pairs, files, dirs, seed, limit):
         c.stop()
     if odd:
         note = (note + "; " if note else "") + "%d directories' times differ" % odd
-    return max(0.0, instant - written), meter, note
+    return max(0.0, instant - written), max(instant, written) - begun, meter, note
 
 
 def run_plain(c, pairs):
@@ -104,7 +105,8 @@ def run_plain(c, pairs):
 
 def burst_plain(place, c, pairs, files, dirs, seed):
     write_tree(pairs[0][0] + "/new", files, dirs, seed)
-    return *run_plain(c, pairs), ""
+    seconds, meter = run_plain(c, pairs)
+    return seconds, seconds, meter, ""
 
 
 def burst_once(place, c, n, files, dirs, seed, limit, report):
@@ -112,11 +114,11 @@ def burst_once(place, c, n, files, dirs, seed, limit, report):
     pairs = pairs_of(place, n)
     try:
         if c.live:
-            seconds, meter, note = burst_live(place, c, pairs, files, dirs, seed, limit)
+            seconds, whole, meter, note = burst_live(place, c, pairs, files, dirs, seed, limit)
         else:
-            seconds, meter, note = burst_plain(place, c, pairs, files, dirs, seed)
+            seconds, whole, meter, note = burst_plain(place, c, pairs, files, dirs, seed)
         verify(*pairs[-1])
-        report.take(c.name, seconds, meter, note)
+        report.take(c.name, seconds, meter, note, whole)
     except NotEqual as e:
         report.failed(c.name, str(e))
 
@@ -139,7 +141,12 @@ def burst(place, size, report):
         for c in contenders.local(ours + ["plain rsync"]):
             burst_once(place, c, 1, 2 * files, 2 * dirs, i, 240, report)
     for name in ours + ["plain rsync"]:
-        report.goal("%s: double the burst, times the single one" % name, report.across(name, single), 2.2)
+        tail, whole, base = report.across(name, single)
+        # Who has nearly kept pace with the writer has no time after it that could be compared.
+        report.goal("%s: double the burst, times the single one" % name, tail,
+                    2.2 if base is not None and base > 0.2 and name != "plain rsync" else None)
+        if name != "plain rsync":
+            report.goal("%s: the same from the beginning of writing" % name, whole, 2.2)
 
 
 def targets(place, size, report):
@@ -158,10 +165,11 @@ def targets(place, size, report):
 
 # ---- latency ----
 
-def latency_sample(c, meters, source, target, bell, name, content):
-    with open(os.path.join(source, name), "wb") as f:
-        f.write(content)
+def latency_sample(c, source, target, bell, name, content):
+    fd = os.open(os.path.join(source, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    os.write(fd, content)
     start = time.perf_counter()
+    os.close(fd)
     if c.live:
         return bell.wait(name, content, 30) - start, None
     pid = c.run(os.path.join(source, name), target + "/")
@@ -197,7 +205,7 @@ def latency_of(place, everybody, samples, report):
             for c, bell, source, target in at:
                 content = r.randbytes(r.randint(1000, 4000))
                 try:
-                    seconds, whole = latency_sample(c, meters, source, target, bell, "n%d" % k, content)
+                    seconds, whole = latency_sample(c, source, target, bell, "n%d" % k, content)
                 except NotEqual as e:
                     report.failed(c.name, str(e))
                     continue

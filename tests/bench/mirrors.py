@@ -2,9 +2,11 @@
 """fansyncd beside lsyncd, a loop of inotifywait and rsync, and plain rsync, in one run. Prints figures, asserts none.
 
 usage: tests/bench/mirrors.py [--quick] [--row NAME]... [--fs tmpfs|ext4]... [--repeat N] [--images DIR] [--json FILE]
+                              [--write FILE]
 
 Needs root (it mounts file systems in a namespace of its own). Without --row all rows, without --fs both kinds. --images: where the
-ext4 image files are made; by default in memory (/dev/shm), so that no disk is measured. --quick: smaller trees.
+ext4 image files are made; by default in memory (/dev/shm), so that no disk is measured. --quick: smaller trees. --write: what is printed replaces
+what stands below the line "<!-- results -->" of that file (docs/BENCHMARKS.md).
 """
 import argparse
 import os
@@ -18,6 +20,29 @@ os.environ.setdefault("FANSYNCD", os.path.join(os.path.dirname(os.path.abspath(_
 from lib import contenders, measure, places, report, rows  # noqa: E402
 
 
+MARK = "<!-- results -->"
+
+
+class Tee:
+    """Standard output, and a copy of it."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+        sys.__stdout__.write(text)
+
+    def flush(self):
+        sys.__stdout__.flush()
+
+    def put_into(self, path):
+        with open(path) as f:
+            head = f.read().split(MARK + "\n")[0]
+        with open(path, "w") as f:
+            f.write(head + MARK + "\n\n" + self.text)
+
+
 def arguments():
     a = argparse.ArgumentParser(description="fansyncd beside lsyncd, an inotifywait loop and plain rsync")
     a.add_argument("--quick", action="store_true")
@@ -26,6 +51,7 @@ def arguments():
     a.add_argument("--only", action="append", help="only contenders of this name (plain rsync always)")
     a.add_argument("--repeat", type=int, help="repetitions, while a row's time lasts (5; 2 with --quick)")
     a.add_argument("--images", default="/dev/shm", help="where the ext4 images are made")
+    a.add_argument("--write", help="put the results below the line '%s' of this file" % MARK)
     a.add_argument("--json", help="the raw figures")
     return a.parse_args()
 
@@ -45,7 +71,7 @@ def header(size):
         platform.release().split("-")[0], os.cpu_count(), memory, first_line(contenders.BINARY, "--version"),
         "lsyncd " + first_line("lsyncd", "--version").replace("Version: ", ""), first_line("rsync", "--version"),
         first_line("inotifywait", "--help"), size.wanted, time.strftime("%Y-%m-%d")))
-    print("Load at the start: %.1f" % os.getloadavg()[0], flush=True)
+    print("Load at the start: %.1f." % os.getloadavg()[0], flush=True)
 
 
 def stop(signo, _frame):
@@ -56,6 +82,9 @@ def main():
     options = arguments()
     for signo in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signo, stop)
+    if options.write and MARK + "\n" not in open(options.write).read():
+        sys.exit("%s has no line %s" % (options.write, MARK))
+    sys.stdout = Tee()
     places.own_namespace()
     contenders.ONLY = options.only
     size = rows.Size(options.quick, options.repeat)
@@ -81,7 +110,9 @@ def main():
     finally:
         if options.json:
             report.save(options.json, tables, goals)
-    print("\n%.0f s in all." % (time.time() - begun))
+    print("\n%.0f s in all, load at the end %.1f." % (time.time() - begun, os.getloadavg()[0]))
+    if options.write:
+        sys.stdout.put_into(options.write)
 
 
 main()

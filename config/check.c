@@ -236,10 +236,37 @@ static bool local_target(const char *t)
 	return memchr(t, ':', slash) == NULL;
 }
 
+static void check_both_ways(struct config_run *run, const struct sync_options *s, struct config_draft *d)
+{
+	if (s->bidirectional && (d->transport->caps & TRANSPORT_LOOK) == 0)
+		sync_error(run, d, "bidirectional",
+			   "bidirectional: this transport can't look at the target, which that needs");
+}
+
+/* The receiver knows the directory. */
+static void check_module_host(struct config_run *run, struct sync_options *s, struct config_draft *d)
+{
+	if (s->host == NULL && !config_draft_given(d, "host", SECTION_SYNC))
+		sync_error(run, d, "host", "host is missing");
+	if (s->tcp.module == NULL && !config_draft_given(d, "module", SECTION_SYNC))
+		sync_error(run, d, "module", "module is missing: what the receiver calls the directory");
+	if (s->targetdir != NULL)
+		sync_error(run, d, "targetdir", "targetdir: this transport takes module instead");
+	if (s->target != NULL)
+		sync_error(run, d, "target", "target: this transport takes host and module instead");
+	if (s->host == NULL || s->tcp.module == NULL)
+		d->broken = true;
+	check_both_ways(run, s, d);
+}
+
 static void check_host(struct config_run *run, struct sync_options *s, struct config_draft *d)
 {
 	bool host = (d->transport->caps & TRANSPORT_HOST) != 0;
 
+	if ((d->transport->caps & TRANSPORT_MODULE) != 0) {
+		check_module_host(run, s, d);
+		return;
+	}
 	if (host && s->host == NULL && !config_draft_given(d, "host", SECTION_SYNC))
 		sync_error(run, d, "host", "host is missing");
 	if (host && s->targetdir == NULL && !config_draft_given(d, "targetdir", SECTION_SYNC))
@@ -255,9 +282,7 @@ static void check_host(struct config_run *run, struct sync_options *s, struct co
 	/* A bad value was reported where it stands; the transport's own check needs a good one. */
 	if (host ? s->host == NULL || s->targetdir == NULL : s->target == NULL)
 		d->broken = true;
-	if (s->bidirectional && (d->transport->caps & TRANSPORT_LOOK) == 0)
-		sync_error(run, d, "bidirectional",
-			   "bidirectional: this transport can't look at the target, which that needs");
+	check_both_ways(run, s, d);
 }
 
 static int make_absolute(struct config_run *run, struct config_draft *d, const char *key, char **path)
@@ -315,13 +340,27 @@ static void check_files(struct config_run *run, struct sync_options *s, const st
 	for (size_t i = 0; i < n; i++) {
 		const char *path;
 
-		if (table[i].section == SECTION_SETTINGS || (table[i].flags & KEY_EXISTS) == 0)
+		if (table[i].section == SECTION_SETTINGS || table[i].section >= SECTION_RECEIVER ||
+		    (table[i].flags & KEY_EXISTS) == 0)
 			continue;
 		path = *(char *const *)(const void *)((const char *)s + table[i].offset);
 		if (path != NULL && path[0] == '/' && access(path, R_OK) != 0)
 			config_error(run, config_draft_place(d, table[i].name, table[i].section), "%s: %s: %s",
 				     table[i].name, path, strerror(errno));
 	}
+}
+
+/* A key of one transport, given to another. */
+static void check_only(struct config_run *run, const struct sync_options *s, struct config_draft *d)
+{
+	size_t n;
+	const struct config_key *table = config_table(&n);
+
+	for (size_t i = 0; i < n; i++)
+		if (table[i].only != NULL && s->transport != NULL && d->transport != NULL &&
+		    strcmp(table[i].only, s->transport) != 0 && config_draft_given(d, table[i].name, table[i].section))
+			config_error(run, config_draft_place(d, table[i].name, table[i].section),
+				     "%s: means something to transport \"%s\" only", table[i].name, table[i].only);
 }
 
 static void check_values(struct config_run *run, struct sync_options *s, struct config_draft *d)
@@ -369,6 +408,7 @@ void config_finish_sync(struct config_run *run, size_t i)
 		config_cli_apply_sync(run->env->cli, run, s, d);
 	check_source(run, s, d);
 	check_values(run, s, d);
+	check_only(run, s, d);
 	check_rsync_keys(run, s, d);
 	if (run->env->check_paths)
 		check_files(run, s, d);

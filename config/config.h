@@ -40,11 +40,16 @@ struct config *config_load_file(const char *path, const struct config_env *env, 
 struct config *config_load_text(const char *text, size_t len, const char *name, const struct config_env *env,
 				struct strlist *errors);
 void config_free(struct config *c);
+/* Forget the syncs: what --receive runs with. */
+void config_drop_syncs(struct config *c);
 
 /* The effective configuration as libconfig text; reading it back gives an equal one. With the second, only sync `i` and
  * the settings: what a worker gets. -1 when out of memory. */
 int config_dump(const struct config *c, struct buf *out);
 int config_dump_sync(const struct config *c, size_t i, struct buf *out);
+/* The settings and the receiver: what the receiver's process gets. */
+int config_dump_receiver_only(const struct config *c, struct buf *out);
+bool config_receiver_equal(const struct receiver_options *a, const struct receiver_options *b);
 /* Whether nothing differs that would make a reload disturb the sync (name included, line numbers not). */
 bool config_sync_equal(const struct sync_options *a, const struct sync_options *b);
 bool config_settings_equal(const struct settings *a, const struct settings *b);

@@ -102,12 +102,14 @@ static void put_section(struct buf *out, enum config_section section, const void
 {
 	size_t n;
 	const struct config_key *table = config_table(&n);
+	const char *transport = section == SECTION_SYNC ? ((const struct sync_options *)base)->transport : NULL;
 
 	for (size_t i = 0; i < n; i++) {
 		const void *field = (const char *)base + table[i].offset;
 
 		if (table[i].section == section && present(&table[i], field) &&
-		    (except == NULL || strcmp(except, table[i].name) != 0))
+		    (except == NULL || strcmp(except, table[i].name) != 0) &&
+		    (table[i].only == NULL || (transport != NULL && strcmp(table[i].only, transport) == 0)))
 			put_key(out, &table[i], field, indent);
 	}
 }
@@ -127,8 +129,8 @@ static void put_filter(struct buf *out, const struct filter *f)
 static void put_sync(struct buf *out, const struct sync_options *s)
 {
 	(void)buf_add_str(out, "  {\n");
-	/* With a targetdir the target was made from it. */
-	put_section(out, SECTION_SYNC, s, "    ", s->targetdir != NULL ? "target" : NULL);
+	/* With a targetdir or a module the target was made from it. */
+	put_section(out, SECTION_SYNC, s, "    ", s->targetdir != NULL || s->tcp.module != NULL ? "target" : NULL);
 	put_filter(out, s->filter);
 	(void)buf_add_str(out, "    rsync = {\n");
 	put_section(out, SECTION_RSYNC, s, "      ", NULL);
@@ -137,23 +139,50 @@ static void put_sync(struct buf *out, const struct sync_options *s)
 	(void)buf_add_str(out, "    };\n  }");
 }
 
+void config_dump_receiver(const struct receiver_options *r, struct buf *out)
+{
+	(void)buf_add_str(out, "receiver = {\n");
+	put_section(out, SECTION_RECEIVER, r, "  ", NULL);
+	(void)buf_add_str(out, "  modules = (\n");
+	for (size_t i = 0; i < r->n_modules; i++) {
+		(void)buf_add_str(out, i > 0 ? ",\n    {\n" : "    {\n");
+		put_section(out, SECTION_MODULE, &r->modules[i], "      ", NULL);
+		(void)buf_add_str(out, "    }");
+	}
+	(void)buf_add_str(out, "\n  );\n};\n");
+}
+
 static int dump(const struct config *c, size_t first, size_t end, struct buf *out)
 {
 	(void)buf_add_str(out, "settings = {\n");
 	put_section(out, SECTION_SETTINGS, &c->settings, "  ", NULL);
-	(void)buf_add_str(out, "};\n\nsync = (\n");
+	(void)buf_add_str(out, "};\n");
+	if (end > first)
+		(void)buf_add_str(out, "\nsync = (\n");
 	for (size_t i = first; i < end; i++) {
 		if (i > first)
 			(void)buf_add_str(out, ",\n");
 		put_sync(out, &c->syncs[i]);
 	}
-	(void)buf_add_str(out, "\n);\n");
+	if (end > first)
+		(void)buf_add_str(out, "\n);\n");
 	return out->failed ? -1 : 0;
 }
 
 int config_dump(const struct config *c, struct buf *out)
 {
-	return dump(c, 0, c->n_syncs, out);
+	if (dump(c, 0, c->n_syncs, out) < 0 || c->receiver == NULL)
+		return out->failed ? -1 : 0;
+	(void)buf_add_byte(out, '\n');
+	config_dump_receiver(c->receiver, out);
+	return out->failed ? -1 : 0;
+}
+
+int config_dump_receiver_only(const struct config *c, struct buf *out)
+{
+	if (dump(c, 0, 0, out) == 0 && c->receiver != NULL)
+		config_dump_receiver(c->receiver, out);
+	return out->failed ? -1 : 0;
 }
 
 int config_dump_sync(const struct config *c, size_t i, struct buf *out)

@@ -50,6 +50,8 @@ static const char *section_title(enum config_section section)
 		"sync = ( { }, ... )",
 		"rsync = { } in a sync section; for native transports also the sync section itself",
 		"ssh = { } in a sync section",
+		"receiver = { }: the receiving end of the tcp transport",
+		"modules = ( { }, ... ) in the receiver section",
 	};
 
 	return titles[section];
@@ -86,7 +88,8 @@ void config_help(FILE *out)
 			(void)fprintf(out, "%s%s\n", i == 0 ? "" : "\n", section_title(k->section));
 		(void)fprintf(out, "  %-18s ", k->name);
 		put_type(out, k);
-		(void)snprintf(text, sizeof(text), "%s%s%s%s%s", k->help, (k->flags & KEY_CLI) != 0 ? " (also -" : "",
+		(void)snprintf(text, sizeof(text), "%s%s%s%s%s%s%s", k->only == NULL ? "" : k->only,
+			       k->only == NULL ? "" : ": ", k->help, (k->flags & KEY_CLI) != 0 ? " (also -" : "",
 			       (k->flags & KEY_CLI) != 0 ? k->name : "", (k->flags & KEY_CLI) != 0 ? ")" : "",
 			       (k->flags & KEY_RESTART) != 0 ? "; a change needs a restart" : "");
 		(void)fprintf(out, "\n%*s", HELP_INDENT, "");
@@ -122,6 +125,8 @@ void config_help_roff(FILE *out)
 		(void)fprintf(out, ".TP\n.BR %s \" (", k->name);
 		put_type(out, k);
 		(void)fputs(")\"\n\\&", out);
+		if (k->only != NULL)
+			(void)fprintf(out, "%s: ", k->only);
 		put_roff(out, k->help);
 		if ((k->flags & KEY_CLI) != 0)
 			(void)fprintf(out, ". Also on the command line: \\-%s", k->name);

@@ -24,7 +24,15 @@
 /* A month: beyond it a time would not survive the way through a double exactly. */
 #define CONFIG_TIME_MAX_S 2678400
 
-enum config_section { SECTION_SETTINGS = 0, SECTION_SYNC, SECTION_RSYNC, SECTION_SSH, CONFIG_SECTIONS };
+enum config_section {
+	SECTION_SETTINGS = 0,
+	SECTION_SYNC,
+	SECTION_RSYNC,
+	SECTION_SSH,
+	SECTION_RECEIVER,
+	SECTION_MODULE,
+	CONFIG_SECTIONS
+};
 
 enum config_type {
 	TYPE_BOOL = 0,
@@ -63,12 +71,14 @@ struct config_key {
 	const char *name;
 	enum config_section section;
 	enum config_type type;
-	size_t offset;	 /* into struct settings, or struct sync_options for all other sections */
+	size_t offset;	 /* into struct settings, receiver_options or receiver_module, or sync_options for all other
+			    sections */
 	const char *def; /* as it would stand in the file; NULL: none, or decided by the transport */
 	int64_t min, max;
 	const struct config_choice *choices; /* up to a NULL word */
 	const char *unit;
 	unsigned flags;
+	const char *only; /* the transport that it means something to; NULL: to all */
 	const char *help;
 };
 
@@ -79,7 +89,7 @@ const struct config_key *config_table(size_t *n);
 /* The row of a key, or NULL; its index into the table. */
 const struct config_key *config_key_find(enum config_section section, const char *name);
 size_t config_key_index(const struct config_key *k);
-/* "settings", "sync", "rsync", "ssh". */
+/* "settings", "sync", "rsync", "ssh", "receiver", "module". */
 const char *config_section_name(enum config_section section);
 
 /* The key that is most like `word`, within reason, or NULL. */
@@ -158,9 +168,11 @@ struct config_run {
 	struct config_draft *drafts; /* one for each of c->syncs */
 	size_t cap_syncs;
 	struct config_place settings_at[CONFIG_KEYS_MAX];
-	size_t dropped; /* errors above CONFIG_ERRORS_MAX */
-	bool saw_sync;	/* or something that was meant to be one */
-	bool failed;	/* there was an error, memory included */
+	struct config_place receiver_at; /* file NULL: there is none */
+	struct config_place *module_at;	 /* one for each of c->receiver->modules */
+	size_t dropped;			 /* errors above CONFIG_ERRORS_MAX */
+	bool saw_sync;			 /* or something that was meant to be one */
+	bool failed;			 /* there was an error, memory included */
 };
 
 void config_error(struct config_run *run, struct config_place at, const char *fmt, ...)
@@ -174,11 +186,18 @@ bool config_draft_given(const struct config_draft *d, const char *key, enum conf
 /* Room for one more sync with its draft, defaults set; NULL on failure, which was reported. */
 struct sync_options *config_add_sync(struct config_run *run, struct config_place at, struct config_draft **draft);
 
+/* The receiver section, and room for one more of its modules, defaults set; NULL on failure, which was reported. */
+struct receiver_options *config_add_receiver(struct config_run *run, struct config_place at);
+struct receiver_module *config_add_module(struct config_run *run, struct config_place at);
+void config_receiver_free(struct receiver_options *r);
+void config_dump_receiver(const struct receiver_options *r, struct buf *out);
+
 /* The steps after the keys were read. */
 int config_rules_build(struct config_run *run, struct sync_options *s, struct config_draft *d);
 void config_finish_settings(struct config_run *run);
 void config_finish_sync(struct config_run *run, size_t i);
 void config_check_syncs(struct config_run *run);
+void config_finish_receiver(struct config_run *run);
 
 /* What the command line adds to a run. */
 const char *config_cli_dir(const struct config_cli *cli);

@@ -161,12 +161,17 @@ static void unknown_key(struct reading *r, const struct sink *sink, const config
 }
 
 static void read_group(struct reading *r, const struct sink *sink, const config_setting_t *group);
+static void read_modules(struct reading *r, const config_setting_t *s);
 
 /* rsync = { } and ssh = { } inside a sync section. */
 static bool read_subsection(struct reading *r, const struct sink *sink, const config_setting_t *s)
 {
 	struct sink sub = { .base = sink->base, .at = sink->at };
 
+	if (sink->section == SECTION_RECEIVER && strcmp(name_of(s), "modules") == 0) {
+		read_modules(r, s);
+		return true;
+	}
 	if (sink->section != SECTION_SYNC)
 		return false;
 	if (strcmp(name_of(s), "rsync") == 0)
@@ -264,11 +269,48 @@ static void read_settings(struct reading *r, const config_setting_t *s)
 		config_error(r->run, place_of(r, s), "settings: expected a group, settings = { ... };");
 }
 
+static void read_modules(struct reading *r, const config_setting_t *s)
+{
+	if (!config_setting_is_list(s)) {
+		config_error(r->run, place_of(r, s),
+			     "modules: expected a list of groups, modules = ( { ... }, { ... } );");
+		return;
+	}
+	for (int i = 0; i < config_setting_length(s); i++) {
+		const config_setting_t *group = config_setting_get_elem(s, (unsigned)i);
+		struct config_place at[CONFIG_KEYS_MAX] = { 0 };
+		struct sink sink = { .section = SECTION_MODULE, .at = at };
+
+		if (!config_setting_is_group(group)) {
+			config_error(r->run, place_of(r, group),
+				     "modules: expected groups, modules = ( { ... }, { ... } );");
+			continue;
+		}
+		sink.base = config_add_module(r->run, place_of(r, group));
+		if (sink.base != NULL)
+			read_group(r, &sink, group);
+	}
+}
+
+static void read_receiver(struct reading *r, const config_setting_t *s)
+{
+	struct config_place at[CONFIG_KEYS_MAX] = { 0 };
+	struct sink sink = { .section = SECTION_RECEIVER, .at = at };
+
+	if (!config_setting_is_group(s)) {
+		config_error(r->run, place_of(r, s), "receiver: expected a group, receiver = { ... };");
+		return;
+	}
+	sink.base = config_add_receiver(r->run, place_of(r, s));
+	if (sink.base != NULL)
+		read_group(r, &sink, s);
+}
+
 static void read_section(struct reading *r, const config_setting_t *s)
 {
-	static const char *const known[] = { "settings", "sync" };
+	static const char *const known[] = { "settings", "sync", "receiver" };
 	const char *name = name_of(s);
-	const char *near = config_suggest(known, 2, name);
+	const char *near = config_suggest(known, 3, name);
 
 	if (near != NULL && strcmp(near, "sync") == 0)
 		r->run->saw_sync = true;
@@ -277,14 +319,15 @@ static void read_section(struct reading *r, const config_setting_t *s)
 	else if (strcmp(name, "sync") == 0)
 		read_syncs(r, s);
 	else if (strcmp(name, "receiver") == 0)
-		config_error(r->run, place_of(r, s), "receiver: not supported by this build");
+		read_receiver(r, s);
 	else if (strcmp(name, "tunnel") == 0)
 		config_warn(r->run, place_of(r, s), "tunnel is ignored: %s",
 			    config_key_find(SECTION_SYNC, "tunnel")->help);
 	else if (near != NULL)
 		config_error(r->run, place_of(r, s), "unknown section \"%s\"; did you mean \"%s\"?", name, near);
 	else
-		config_error(r->run, place_of(r, s), "unknown section \"%s\"; there are settings and sync", name);
+		config_error(r->run, place_of(r, s), "unknown section \"%s\"; there are settings, sync and receiver",
+			     name);
 }
 
 /* The settings first, wherever they stand: the syncs depend on them. */
@@ -309,6 +352,7 @@ static void finish(struct config_run *run)
 	for (size_t i = 0; i < run->c->n_syncs; i++)
 		config_finish_sync(run, i);
 	config_check_syncs(run);
+	config_finish_receiver(run);
 }
 
 static void parse(struct config_run *run, struct config_source *src)
@@ -361,6 +405,7 @@ static struct config *conclude(struct config_run *run)
 	for (size_t i = 0; run->c != NULL && i < run->c->n_syncs; i++)
 		free(run->drafts[i].resolved);
 	free(run->drafts);
+	free(run->module_at);
 	report_dropped(run);
 	if (!run->failed)
 		return run->c;

@@ -33,6 +33,14 @@ static const struct config_choice facility_words[] = {
 	{ "local6", LOG_LOCAL6 },     { "local7", LOG_LOCAL7 }, { NULL, 0 }
 };
 
+static const struct config_choice delta_words[] = {
+	{ "auto", DELTA_AUTO }, { "always", DELTA_ALWAYS }, { "never", DELTA_NEVER }, { NULL, 0 }
+};
+
+static const struct config_choice durability_words[] = {
+	{ "none", DURABILITY_NONE }, { "batch", DURABILITY_BATCH }, { "file", DURABILITY_FILE }, { NULL, 0 }
+};
+
 /* clang-format off */
 #define GROUP(sect, kind, key, strct, field, ...) \
 	{ .name = (key), .section = (sect), .type = (kind), .offset = offsetof(strct, field), __VA_ARGS__ }
@@ -42,6 +50,9 @@ static const struct config_choice facility_words[] = {
 #define RSYFLAG(key, text) RSY(TYPE_BOOL, key, .def = "false", .help = (text))
 #define RSYPROG(key, dflt, text) RSY(TYPE_BOOL, key, .def = (dflt), .flags = KEY_PROGRAM, .help = (text))
 #define SSH(kind, key, field, ...) GROUP(SECTION_SSH, kind, key, struct sync_options, ssh.field, __VA_ARGS__)
+#define TCP(kind, key, field, ...) GROUP(SECTION_SYNC, kind, key, struct sync_options, field, .only = "tcp", __VA_ARGS__)
+#define REC(kind, key, field, ...) GROUP(SECTION_RECEIVER, kind, key, struct receiver_options, field, __VA_ARGS__)
+#define MOD(kind, key, field, ...) GROUP(SECTION_MODULE, kind, key, struct receiver_module, field, __VA_ARGS__)
 #define IGNORED(sect, key, text) { .name = (key), .section = (sect), .type = TYPE_IGNORED, .help = (text) }
 #define COUNT_MAX 1000000000
 #define BYTES_MAX ((int64_t)1 << 60)
@@ -142,6 +153,23 @@ static const struct config_key table[] = {
 	SYN(TYPE_TIME, "retryMax", retry_max_ns, .def = "300", .min = 0, .max = CONFIG_TIME_MAX_S, .help = "longest pause before a retry"),
 	SYN(TYPE_TIME, "progressTimeout", progress_timeout_ns, .def = "900", .min = 1, .max = CONFIG_TIME_MAX_S,
 	    .help = "a worker that shows no progress for so long is replaced"),
+	TCP(TYPE_INT, "port", tcp.port, .def = "8737", .min = 1, .max = 65535, .help = "where the receiver listens"),
+	TCP(TYPE_STRING, "module", tcp.module, .flags = KEY_NONEMPTY, .help = "what the receiver calls the directory that this sync writes to; required"),
+	TCP(TYPE_PATH, "key", tcp.key, .flags = KEY_EXISTS | KEY_NONEMPTY,
+	    .help = "file NAME.key of the pre-shared key, made with `openssl rand -hex 32`; the receiver knows it by NAME"),
+	TCP(TYPE_PATH, "certificate", tcp.certificate, .flags = KEY_EXISTS | KEY_NONEMPTY, .help = "instead of a key: this host's certificate, PEM"),
+	TCP(TYPE_PATH, "privateKey", tcp.private_key, .flags = KEY_EXISTS | KEY_NONEMPTY, .help = "the certificate's private key, PEM"),
+	TCP(TYPE_PATH, "ca", tcp.ca, .flags = KEY_EXISTS | KEY_NONEMPTY, .help = "certificates that the receiver's one must be signed by, PEM"),
+	TCP(TYPE_STRING, "peerName", tcp.peer_name, .flags = KEY_NONEMPTY, .help = "name that the receiver's certificate must bear; default: host"),
+	TCP(TYPE_BOOL, "insecure", tcp.insecure, .def = "false", .help = "plaintext to another host: everybody on the way can read and change what is sent"),
+	TCP(TYPE_CHOICE, "delta", tcp.delta, .def = "auto", .choices = delta_words,
+	    .help = "whether a file that exists on the receiver travels as a difference to it"),
+	TCP(TYPE_CHOICE, "durability", durability, .def = "none", .choices = durability_words,
+	    .help = "what the receiver syncs to disk before it acknowledges: nothing, the file system (once a batch), or each file"),
+	TCP(TYPE_INT, "compressLevel", tcp.compress_level, .def = "auto", .min = 0, .max = 9, .flags = KEY_AUTO,
+	    .help = "of zlib, with compress = true; auto: follows the load"),
+	TCP(TYPE_TIME, "timeout", tcp.timeout_ns, .def = "60", .min = 1, .max = CONFIG_TIME_MAX_S,
+	    .help = "a receiver that can't be reached, or keeps silent, for so long is down"),
 	IGNORED(SECTION_SYNC, "exitcodes", exit_codes),
 	IGNORED(SECTION_SYNC, "rsyncExitCodes", exit_codes),
 	IGNORED(SECTION_SYNC, "sshExitCodes", exit_codes),
@@ -236,6 +264,26 @@ static const struct config_key table[] = {
 	SSH(TYPE_LIST, "remotePrefix", remote_prefix, .flags = KEY_WORDS, .help = "words put before the shell and rsync on the target, as [ \"sudo\", \"-n\" ]"),
 	SSH(TYPE_TIME, "timeout", timeout_ns, .def = "30", .min = 1, .max = CONFIG_TIME_MAX_S,
 	    .help = "a connection without an answer for so long is dead"),
+
+	REC(TYPE_LIST, "listen", listen, .flags = KEY_NONEMPTY, .help = "addresses to listen on, \"ADDRESS:PORT\" or \"[ADDRESS]:PORT\"; required"),
+	REC(TYPE_PATH, "keys", keys, .flags = KEY_EXISTS | KEY_NONEMPTY,
+	    .help = "directory of the senders' keys, NAME.key each, readable by their owner only"),
+	REC(TYPE_PATH, "certificate", certificate, .flags = KEY_EXISTS | KEY_NONEMPTY, .help = "this host's certificate, PEM, for senders that have one"),
+	REC(TYPE_PATH, "privateKey", private_key, .flags = KEY_EXISTS | KEY_NONEMPTY, .help = "the certificate's private key, PEM"),
+	REC(TYPE_PATH, "ca", ca, .flags = KEY_EXISTS | KEY_NONEMPTY, .help = "certificates that senders' ones must be signed by, PEM"),
+	REC(TYPE_BOOL, "insecure", insecure, .def = "false", .help = "let senders in that use no TLS, from other hosts too: anybody can write then"),
+	REC(TYPE_INT, "maxConnections", max_connections, .def = "256", .min = 1, .max = 100000, .help = "sessions at a time"),
+	REC(TYPE_TIME, "handshakeTimeout", handshake_ns, .def = "10", .min = 1, .max = 3600, .help = "time for TLS and the greeting"),
+	REC(TYPE_TIME, "timeout", timeout_ns, .def = "60", .min = 1, .max = CONFIG_TIME_MAX_S, .help = "a sender that keeps silent for so long is gone"),
+
+	MOD(TYPE_STRING, "name", name, .flags = KEY_NONEMPTY, .help = "what senders call it; required"),
+	MOD(TYPE_PATH, "path", path, .flags = KEY_NONEMPTY, .help = "the directory; required"),
+	MOD(TYPE_LIST, "allow", allow, .help = "names of the keys, or of the certificates, that may write to it"),
+	MOD(TYPE_BOOL, "readOnly", read_only, .def = "false", .help = "nobody may write to it for now"),
+	MOD(TYPE_INT, "maxDelete", max_delete, .def = "auto", .min = 0, .max = COUNT_MAX, .unit = "entries", .flags = KEY_AUTO,
+	    .help = "caps what a sender may delete at once; auto: the sender's own limit"),
+	MOD(TYPE_INT, "uid", uid, .def = "auto", .min = 0, .max = 4294967294, .flags = KEY_AUTO, .help = "owner of all files here; auto: as at the sender"),
+	MOD(TYPE_INT, "gid", gid, .def = "auto", .min = 0, .max = 4294967294, .flags = KEY_AUTO, .help = "group of all files here; auto: as at the sender"),
 };
 /* clang-format on */
 
@@ -262,7 +310,7 @@ size_t config_key_index(const struct config_key *k)
 
 const char *config_section_name(enum config_section section)
 {
-	static const char *const names[CONFIG_SECTIONS] = { "settings", "sync", "rsync", "ssh" };
+	static const char *const names[CONFIG_SECTIONS] = { "settings", "sync", "rsync", "ssh", "receiver", "module" };
 
 	return names[section];
 }

@@ -353,13 +353,21 @@ void config_sync_done(struct sync_options *s)
 	*s = (struct sync_options){ 0 };
 }
 
+void config_drop_syncs(struct config *c)
+{
+	for (size_t i = 0; i < c->n_syncs; i++)
+		config_sync_done(&c->syncs[i]);
+	free(c->syncs);
+	c->syncs = NULL;
+	c->n_syncs = 0;
+}
+
 void config_free(struct config *c)
 {
 	if (c == NULL)
 		return;
-	for (size_t i = 0; i < c->n_syncs; i++)
-		config_sync_done(&c->syncs[i]);
-	free(c->syncs);
+	config_drop_syncs(c);
+	config_receiver_free(c->receiver);
 	config_free_keys(SECTION_SETTINGS, &c->settings);
 	strlist_done(&c->warnings);
 	free(c->path);

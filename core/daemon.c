@@ -349,6 +349,7 @@ static void reload(struct daemon *d)
 {
 	struct config *config;
 	struct err err = ERR_INIT;
+	bool receiver_changed;
 	char *socket;
 
 	d->reload = false;
@@ -365,6 +366,7 @@ static void reload(struct daemon *d)
 	    config->settings.fanotify_queue != d->config->settings.fanotify_queue ||
 	    config->settings.watcher_interval_ns != d->config->settings.watcher_interval_ns)
 		log_warn("reload: stateDir, pidfile, fanotifyQueue and watcherInterval change at the next start only");
+	receiver_changed = !d->deps->same_receiver(config->receiver, d->config->receiver);
 	socket = d->config->settings.control_socket == NULL ? NULL : strdup(d->config->settings.control_socket);
 	exchange_members(d, config);
 	d->reloaded = true;
@@ -372,6 +374,8 @@ static void reload(struct daemon *d)
 		log_error("reload: the log stays where it was: %s", err.text);
 	for (size_t i = 0; i < d->n_members; i++)
 		sync_set_log_mask(d->members[i]->sync, log_mask());
+	if (d->config == config)
+		receiver_reload(d, receiver_changed);
 	move_control_socket(d, socket);
 	free(socket);
 	note_own_paths(d);
@@ -380,7 +384,8 @@ static void reload(struct daemon *d)
 	for (struct source *s = d->sources; s != NULL; s = s->next)
 		s->retry_ns = 0;
 	d->poll_all = true;
-	log_normal("reload: done, %zu sync%s", d->n_members, d->n_members == 1 ? "" : "s");
+	log_normal("reload: done, %zu sync%s%s", d->n_members, d->n_members == 1 ? "" : "s",
+		   d->config->receiver == NULL ? "" : " and a receiver");
 	(void)notify_ready(&d->notify, NULL, NULL);
 }
 
@@ -438,6 +443,7 @@ static void before_wait(void *ctx)
 		reload(d);
 	if (!d->stopping)
 		sources_poll(d);
+	receiver_poll(d);
 	for (int round = 0; d->poll_all && round < POLL_ROUNDS; round++) {
 		d->poll_all = false;
 		poll_syncs(d);
@@ -596,7 +602,7 @@ static int set_up(struct daemon *d, struct err *err)
 		.changed = env_changed,
 		.ctx = d,
 	};
-	if (make_members(d, err) < 0)
+	if (make_members(d, err) < 0 || (!d->options->once && receiver_start(d, err) < 0))
 		return -1;
 	loop_before_wait(d->loop, before_wait, d);
 	return 0;
@@ -607,6 +613,7 @@ static void tear_down(struct daemon *d)
 	struct err err = ERR_INIT;
 
 	barriers_end(d);
+	receiver_end(d);
 	control_server_free(d->control);
 	for (size_t i = 0; i < d->n_members; i++)
 		member_free(d->members[i]);
@@ -637,7 +644,8 @@ static int announce(struct daemon *d, struct err *err)
 	on_status(d);
 	if (notify_watchdog_interval_ns(&d->notify) > 0)
 		on_watchdog(d);
-	log_normal("fansyncd %s: %zu sync%s", FANSYNCD_VERSION, d->n_members, d->n_members == 1 ? "" : "s");
+	log_normal("fansyncd %s: %zu sync%s%s", FANSYNCD_VERSION, d->n_members, d->n_members == 1 ? "" : "s",
+		   d->config->receiver == NULL ? "" : " and a receiver");
 	return 0;
 }
 

@@ -22,6 +22,9 @@ struct daemon_deps {
 	/* What a worker of sync `index` needs to know. */
 	int (*text_of)(const struct config *c, size_t index, struct buf *out);
 	bool (*same_sync)(const struct sync_options *a, const struct sync_options *b);
+	/* The same of the receiver section. */
+	int (*receiver_text_of)(const struct config *c, struct buf *out);
+	bool (*same_receiver)(const struct receiver_options *a, const struct receiver_options *b);
 	/* Log sinks and categories of these settings (the command line's included). */
 	int (*open_log)(void *ctx, const struct settings *s, struct err *err);
 	void *ctx;

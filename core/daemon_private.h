@@ -12,6 +12,7 @@
 #include "core/pidfile.h"
 #include "core/sync.h"
 #include "core/watcher.h"
+#include "core/worker_link.h"
 
 struct daemon;
 
@@ -53,6 +54,18 @@ struct member {
 
 struct barrier;
 
+/* The process that receives for the modules of this host. */
+struct receiver_service {
+	struct daemon *daemon;
+	struct worker_link *link; /* NULL: none runs */
+	bool ready;		  /* it listens */
+	bool ended;		  /* it is to be freed before the next wait */
+	uint32_t tries;		  /* in a row that failed */
+	char *why;		  /* it does not listen; NULL: no trouble is known */
+	struct loop_timer *timer; /* when it is started again */
+	uint64_t restarts;
+};
+
 struct daemon {
 	const struct daemon_deps *deps;
 	const struct daemon_options *options;
@@ -68,6 +81,7 @@ struct daemon {
 	size_t poll_first; /* index of the member that is polled first */
 	uint64_t generation;
 	struct barrier *barriers;
+	struct receiver_service receiver;
 	struct control_server *control;
 	struct pidfile pidfile;
 	struct notify notify;
@@ -126,6 +140,14 @@ void barrier_cancel(struct barrier *b);
 void barriers_poll(struct daemon *d);
 /* The daemon ends: answer all as failed. */
 void barriers_end(struct daemon *d);
+
+/* ---- daemon_receiver.c ---- */
+/* Start it, if the configuration has one. */
+int receiver_start(struct daemon *d, struct err *err);
+void receiver_poll(struct daemon *d);
+/* After a reload from `old` (NULL: it had none): another configuration takes another process. */
+void receiver_reload(struct daemon *d, bool changed);
+void receiver_end(struct daemon *d);
 
 /* ---- daemon_requests.c ---- */
 void requests_handle(void *ctx, struct control_conn *conn, size_t argc, const char *const *argv);

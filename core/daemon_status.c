@@ -180,6 +180,25 @@ static void text_member(struct buf *out, const struct member *m)
 	text_counters(out, &s, info.events);
 }
 
+static const char *receiver_state(const struct receiver_service *r)
+{
+	return r->ready ? "listening" : r->link != NULL && r->why == NULL ? "starting" : "down";
+}
+
+static void text_receiver(struct buf *out, const struct daemon *d)
+{
+	const struct receiver_service *r = &d->receiver;
+
+	if (d->config->receiver == NULL)
+		return;
+	buf_printf(out, "\nreceiver: %s, %zu modules\n", receiver_state(r), d->config->receiver->n_modules);
+	if (!r->ready && r->why != NULL) {
+		buf_add_str(out, "  reason: ");
+		put_escaped(out, r->why, strlen(r->why));
+		buf_add_str(out, "\n");
+	}
+}
+
 bool status_text(struct daemon *d, struct buf *out)
 {
 	buf_printf(out, "fansyncd %s, process %d, configuration %s, since ", FANSYNCD_VERSION, (int)getpid(),
@@ -192,6 +211,7 @@ bool status_text(struct daemon *d, struct buf *out)
 		buf_printf(out, "log lines that could not be written: %" PRIu64 "\n", log_lost());
 	for (size_t i = 0; i < d->n_members; i++)
 		text_member(out, d->members[i]);
+	text_receiver(out, d);
 	return !out->failed;
 }
 
@@ -316,6 +336,22 @@ static void json_member(struct buf *out, const struct member *m)
 	json_close(out, '}');
 }
 
+static void json_receiver(struct buf *out, const struct daemon *d)
+{
+	const struct receiver_service *r = &d->receiver;
+
+	if (d->config->receiver == NULL)
+		return;
+	json_key(out, "receiver");
+	json_open(out, '{');
+	json_put_string(out, "state", receiver_state(r));
+	json_put_string(out, "reason", r->ready ? NULL : r->why);
+	json_put_u64(out, "modules", d->config->receiver->n_modules);
+	json_put_u64(out, "pid", r->link == NULL ? 0 : (uint64_t)worker_link_pid(r->link));
+	json_put_u64(out, "restarts", r->restarts);
+	json_close(out, '}');
+}
+
 bool status_json(struct daemon *d, struct buf *out)
 {
 	json_open(out, '{');
@@ -330,6 +366,7 @@ bool status_json(struct daemon *d, struct buf *out)
 	for (size_t i = 0; i < d->n_members; i++)
 		json_member(out, d->members[i]);
 	json_close(out, ']');
+	json_receiver(out, d);
 	json_close(out, '}');
 	buf_add_str(out, "\n");
 	return !out->failed;

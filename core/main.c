@@ -18,6 +18,7 @@
 #include "core/progress.h"
 #include "core/transport.h"
 #include "core/worker.h"
+#include "transports/receiver.h"
 
 #define DEFAULT_CONFIG FANSYNCD_SYSCONFDIR "/fansyncd.conf"
 
@@ -29,6 +30,7 @@ enum { EXIT_NO_DAEMON = 3, EXIT_TIMED_OUT = 2, EXIT_BAD = 255 };
 
 enum mode {
 	MODE_DAEMON = 0,
+	MODE_RECEIVE,
 	MODE_CHECK,
 	MODE_SYNC_NOW,
 	MODE_STATUS,
@@ -56,6 +58,7 @@ static const char usage[] =
 	"                          -rsyncssh SRC HOST DIR\n"
 	"       fansyncd --sync-now [--only NAME]... [--allow-delete] [--quiet|--json] [CONFIG]\n"
 	"                                                     make all targets equal once; 0: they are\n"
+	"       fansyncd --receive [OPTIONS] [CONFIG]         run only the receiver section\n"
 	"       fansyncd --check [CONFIG]                     validate, print the effective configuration\n"
 	"       fansyncd --status [--json] [CONFIG]           ask the running daemon\n"
 	"       fansyncd --wait [--timeout S] [--only NAME]... [CONFIG]\n"
@@ -82,6 +85,7 @@ static bool take_mode(struct app *app, const char *name)
 		enum mode mode;
 	} modes[] = {
 		{ "check", MODE_CHECK },
+		{ "receive", MODE_RECEIVE },
 		{ "sync-now", MODE_SYNC_NOW },
 		{ "status", MODE_STATUS },
 		{ "wait", MODE_WAIT },
@@ -143,10 +147,6 @@ static int take_argument(struct app *app, int left, char *const *argv)
 
 	if (name == NULL)
 		return set_config_path(app, argv[0]) < 0 ? -1 : 1;
-	if (strcmp(name, "receive") == 0) {
-		(void)fprintf(stderr, "fansyncd: this version has no receiver, and no tcp transport\n");
-		return -1;
-	}
 	n = take_own(app, name, left, argv);
 	if (n < 0) {
 		(void)fprintf(stderr, "fansyncd: %s needs an argument\n", argv[0]);
@@ -219,6 +219,17 @@ static struct config *load(struct app *app, bool check_paths, void (*complain)(c
 
 	for (size_t i = 0; i < errors.n; i++)
 		complain(errors.v[i]);
+	if (c != NULL && app->mode == MODE_RECEIVE) {
+		if (c->receiver == NULL) {
+			complain("--receive: the configuration has no receiver section");
+			config_free(c);
+			c = NULL;
+		} else {
+			config_drop_syncs(c);
+		}
+		strlist_done(&errors);
+		return c;
+	}
 	if (c == NULL && errors.n == 0)
 		complain("out of memory");
 	strlist_done(&errors);
@@ -297,6 +308,8 @@ static const struct daemon_deps *deps_for(struct app *app, struct daemon_deps *d
 		.unload = config_free,
 		.text_of = config_dump_sync,
 		.same_sync = config_sync_equal,
+		.receiver_text_of = config_dump_receiver_only,
+		.same_receiver = config_receiver_equal,
 		.open_log = dep_open_log,
 		.ctx = app,
 	};
@@ -490,6 +503,7 @@ static int run(struct app *app)
 {
 	switch (app->mode) {
 	case MODE_DAEMON:
+	case MODE_RECEIVE:
 		return run_daemon(app);
 	case MODE_CHECK:
 		return run_check(app);
@@ -532,6 +546,13 @@ static int run_worker(void)
 	return worker_run(WORKER_FD, &deps);
 }
 
+static int run_receiver(void)
+{
+	static const struct worker_deps deps = { .load = load_text, .unload = config_free };
+
+	return receiver_run(WORKER_FD, &deps);
+}
+
 int main(int argc, char **argv)
 {
 	struct app app = { .default_log_mask = log_mask() };
@@ -539,6 +560,8 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && strcmp(argv[1], "--worker") == 0)
 		return run_worker();
+	if (argc > 1 && strcmp(argv[1], "--receiver") == 0)
+		return run_receiver();
 	app.cli = config_cli_new();
 	if (app.cli == NULL)
 		return EXIT_BAD;

@@ -51,6 +51,26 @@ struct ssh_options {
 	int64_t timeout_ns;	      /* connection is dead after that without an answer */
 };
 
+/* Whether a file that exists on the receiver travels as a difference. */
+enum delta_mode { DELTA_AUTO = 0, DELTA_ALWAYS, DELTA_NEVER };
+
+/* What "done" means for content on the target: renamed into place; a syncfs(2) before batches are acknowledged; an
+ * fsync(2) of each file before it is renamed. */
+enum durability { DURABILITY_NONE = 0, DURABILITY_BATCH, DURABILITY_FILE };
+
+/* The tcp transport's keys. */
+struct tcp_options {
+	int64_t port;
+	char *module;			      /* what the receiver calls the directory */
+	char *key;			      /* file of the pre-shared key */
+	char *certificate, *private_key, *ca; /* PEM files; instead of a key */
+	char *peer_name;		      /* that the receiver's certificate must bear; NULL: the host's */
+	bool insecure;			      /* plaintext to other hosts than this one */
+	int64_t compress_level;		      /* -1: follows the load */
+	int64_t timeout_ns;		      /* of connecting, and of silence */
+	enum delta_mode delta;
+};
+
 struct sync_options {
 	char *name;	 /* unique; "sync1", ... when not given */
 	char *transport; /* a name of the registry */
@@ -81,10 +101,33 @@ struct sync_options {
 	struct strlist exclude, filter_rules; /* as given, for --check and the round trip */
 	char *exclude_from, *filter_from;
 	struct filter *filter; /* all rules of all keys, in order; never NULL */
+	enum durability durability;
 	struct rsync_options rsync;
 	struct ssh_options ssh;
+	struct tcp_options tcp;
 	int line; /* where the section starts, for messages */
 	char *file;
+};
+
+/* A directory that a receiver offers. */
+struct receiver_module {
+	char *name, *path;
+	struct strlist
+		allow; /* names of keys or certificates; empty: only senders without TLS, where those are let in */
+	bool read_only;
+	int64_t max_delete; /* caps what a sender may delete in one work; -1: what the sender says */
+	int64_t uid, gid;   /* whose the files are here, whatever the sender says; -1: the sender's */
+};
+
+struct receiver_options {
+	struct strlist listen; /* "address:port", "[address]:port" */
+	struct receiver_module *modules;
+	size_t n_modules;
+	char *keys;			      /* directory of NAME.key files */
+	char *certificate, *private_key, *ca; /* PEM files */
+	bool insecure;			      /* plaintext from other hosts than this one */
+	int64_t max_connections;
+	int64_t handshake_ns, timeout_ns;
 };
 
 struct settings {
@@ -108,7 +151,8 @@ struct config {
 	struct settings settings;
 	struct sync_options *syncs;
 	size_t n_syncs;
-	struct strlist warnings; /* "file:line: text" each */
+	struct receiver_options *receiver; /* NULL: none */
+	struct strlist warnings;	   /* "file:line: text" each */
 };
 
 #endif

@@ -528,7 +528,7 @@ static int start_worker(struct sync *s, struct err *err)
 	};
 	struct worker_events events = template;
 	struct buf text;
-	struct worker_spec spec = { .name = s->opt->name };
+	struct worker_spec spec = { .mode = "--worker", .name = s->opt->name };
 	char *archive;
 
 	events.ctx = s;

@@ -37,6 +37,7 @@ enum transport_cap {
 	TRANSPORT_LOCAL_TARGET = 1u << 3, /* the target may be a local directory: nesting checks apply */
 	TRANSPORT_EXEC = 1u << 4,	  /* starts programs: the worker can't be confined by seccomp */
 	TRANSPORT_HOST = 1u << 5,	  /* host and targetdir are required instead of target */
+	TRANSPORT_MODULE = 1u << 6,	  /* the same with host and a module of its receiver */
 };
 
 struct transport_item {

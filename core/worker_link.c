@@ -222,7 +222,7 @@ static void on_child(void *ctx, pid_t pid, int status)
 
 static int spawn(struct worker_link *l, const struct worker_spec *spec, struct err *err)
 {
-	const char *const argv[] = { "/proc/self/exe", "--worker", spec->name, NULL };
+	const char *const argv[] = { "/proc/self/exe", spec->mode, spec->name, NULL };
 	struct proc_spec ps = { .argv = argv, .own_group = true };
 	struct proc p;
 	int pair[2];

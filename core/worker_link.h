@@ -36,6 +36,7 @@ struct worker_events {
 };
 
 struct worker_spec {
+	const char *mode; /* "--worker", or what else of this program speaks as workers do; a constant */
 	const char *name; /* of the sync, for the process list and as the log's prefix; copied */
 	struct wire_config config;
 };

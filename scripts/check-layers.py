@@ -27,6 +27,7 @@ LIBRARY = {
     "openssl/*": ("transports/tcp*.c", "transports/receiver*.c", "transports/tls*.c"),
     "librsync.h": ("transports/tcp*.c", "transports/receiver*.c", "transports/delta*.c"),
     "sqlite3.h": ("core/archive*.c",),
+    "seccomp.h": ("transports/receiver_confine.c",),
     "xxhash.h": ("transports/*.c",),
 }
 

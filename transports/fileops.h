@@ -68,6 +68,7 @@ enum fileops_cap {
 	FILEOPS_XATTRS = 1u << 4,     /* xattrs and ACLs can be read and set */
 	FILEOPS_LINK_ATTRS = 1u << 5, /* a symlink's own owner and times can be set */
 	FILEOPS_OWNERS = 1u << 6,     /* st_uid and st_gid of looks and listings mean something and may be set */
+	FILEOPS_BASE = 1u << 8,	      /* a source's open makes use of a `base` */
 	FILEOPS_RESUME = 1u << 7,     /* what a cut connection left of a file is worth going on with */
 };
 

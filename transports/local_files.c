@@ -562,3 +562,16 @@ struct fileops_end local_tree_end(struct local_tree *t, bool writable)
 		.tick_ns = writable ? find_tick(t->dirs.root_fd) : 1,
 	};
 }
+
+enum fileops_result local_tree_finish(struct local_tree *t, struct fileop *op, struct fileops_file *file,
+				      const struct fileops_attrs *attrs)
+{
+	const struct local_target of = { .fd = file->fd, .ours = file->impl == LOCAL_OURS };
+	enum fileops_result r = local_set_attrs(t, op, &of, attrs);
+	int fd = file->fd;
+
+	*file = (struct fileops_file){ .fd = -1 };
+	if (close(fd) < 0 && r == FILEOPS_OK && errno != EINTR)
+		return local_failed(op, errno, "close");
+	return r;
+}

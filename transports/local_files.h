@@ -25,5 +25,9 @@ int local_tree_root(const struct local_tree *t, struct stat *st);
 /* What local_fileops can do there: caps and tick, the latter found out by trying on a file in the root (in a source
  * `writable` is false, and the tick 1). */
 struct fileops_end local_tree_end(struct local_tree *t, bool writable);
+/* For who writes content by himself: a file that create gave, written to, gets its attributes and is closed, whatever
+ * the result. */
+enum fileops_result local_tree_finish(struct local_tree *t, struct fileop *op, struct fileops_file *file,
+				      const struct fileops_attrs *attrs);
 
 #endif

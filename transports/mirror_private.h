@@ -57,8 +57,8 @@ struct entry {
 	entry_step *step, *again; /* again: after making way */
 	enum fileops_result r;	  /* of the operation before */
 	struct fileop op;
-	struct fileops_file from;
-	bool from_open;
+	struct fileops_file from, base; /* base: the target's file, that a difference may be made to */
+	bool from_open, base_open, no_base;
 	struct fileops_attrs attrs;
 	struct fileops_store store;
 	char *xattrs, *text; /* malloc'ed */

@@ -9,6 +9,8 @@
 
 /* A file that changes each time it is read goes as it is after so many: like a log that is never closed. */
 #define READS_MAX 3u
+/* Smaller files are sent whole. */
+#define BASE_MIN (128 * 1024)
 
 /* ---- is the content equal? ---- */
 
@@ -181,6 +183,13 @@ static enum fileops_result stored(struct entry *e)
 
 	if (e->r != FILEOPS_OK) {
 		close_source(e);
+		if (e->op.err.class == ERR_AGAIN && !e->no_base && e->r == FILEOPS_FAILED) {
+			e->no_base = true; /* whole, then */
+			e->op.err = (struct err)ERR_INIT;
+			e->again = send_file;
+			e->step = cleared_temp;
+			return m->target.ops->unlink(m->target.ctx, &e->op, e->temp, e->temp_len);
+		}
 		return entry_abandon(e, VERDICT_RETRY, NULL);
 	}
 	tell_unmet(e);
@@ -256,6 +265,40 @@ static enum fileops_result opened(struct entry *e)
 	return m->source.ops->xattrs(m->source.ctx, &e->op, e->path, e->len, m->rules.xattr_kinds);
 }
 
+static void close_base(struct entry *e)
+{
+	if (e->base_open)
+		e->m->target.ops->drop(e->m->target.ctx, &e->base);
+	e->base_open = false;
+}
+
+static enum fileops_result open_source(struct entry *e)
+{
+	struct mirror *m = e->m;
+	enum fileops_result r;
+
+	e->step = opened;
+	r = m->source.ops->open(m->source.ctx, &e->op, e->path, e->len, e->base_open ? &e->base : NULL);
+	close_base(e); /* who needs it has it by now */
+	return r;
+}
+
+static enum fileops_result base_opened(struct entry *e)
+{
+	if (e->r == FILEOPS_OK) {
+		e->base = e->op.file;
+		e->base_open = true;
+	}
+	return open_source(e);
+}
+
+/* A difference to what the target has is worth asking for; not again when something came of it that was not whole. */
+static bool has_base(const struct entry *e)
+{
+	return (e->m->source.caps & FILEOPS_BASE) != 0 && !e->no_base && !e->harder && e->dst_there &&
+	       S_ISREG(e->dst.st_mode) && e->dst.st_size >= BASE_MIN && e->src.st_size >= BASE_MIN;
+}
+
 enum fileops_result send_file(struct entry *e)
 {
 	struct mirror *m = e->m;
@@ -263,8 +306,10 @@ enum fileops_result send_file(struct entry *e)
 	if (m->rules.dry_run)
 		return entry_finish(e, VERDICT_DONE, NULL);
 	e->cleared = false;
-	e->step = opened;
-	return m->source.ops->open(m->source.ctx, &e->op, e->path, e->len, NULL);
+	if (!has_base(e))
+		return open_source(e);
+	e->step = base_opened;
+	return m->target.ops->open(m->target.ctx, &e->op, e->path, e->len, NULL);
 }
 
 /* ---- symlinks and nodes ---- */

@@ -4,9 +4,10 @@
 
 #include "core/transport.h"
 
-extern const struct transport transport_direct, transport_rsync, transport_rsyncssh;
+extern const struct transport transport_direct, transport_rsync, transport_rsyncssh, transport_tcp;
 
-const struct transport *const transport_registry[] = { &transport_rsync, &transport_rsyncssh, &transport_direct, NULL };
+const struct transport *const transport_registry[] = { &transport_rsync, &transport_rsyncssh, &transport_direct,
+						       &transport_tcp, NULL };
 
 const struct transport *transport_find(const char *name)
 {

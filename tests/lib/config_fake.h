@@ -51,6 +51,24 @@ static const struct transport fake_sftp = {
 	.validate = fake_ssh_validate,
 };
 
-static const struct transport *const fake_registry[] = { &fake_rsync, &fake_rsyncssh, &fake_direct, &fake_sftp, NULL };
+static int fake_tcp_validate(struct sync_options *opt, struct err *err)
+{
+	free(opt->target);
+	if (asprintf(&opt->target, "%s:%s", opt->host, opt->tcp.module == NULL ? "" : opt->tcp.module) < 0) {
+		opt->target = NULL;
+		return err_set(err, ERR_NOMEM, "out of memory");
+	}
+	return 0;
+}
+
+static const struct transport fake_tcp = {
+	.name = "tcp",
+	.caps = TRANSPORT_MODULE | TRANSPORT_RENAME | TRANSPORT_NATIVE,
+	.validate = fake_tcp_validate,
+};
+
+#define FAKE_TRANSPORTS 5u
+static const struct transport *const fake_registry[] = { &fake_rsync, &fake_rsyncssh, &fake_direct,
+							 &fake_sftp,  &fake_tcp,      NULL };
 
 #endif

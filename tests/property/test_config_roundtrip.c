@@ -1,6 +1,6 @@
 /* LINK: config/check.c config/cli.c config/dump.c config/help.c config/list.c config/paths.c config/reader.c
- * config/rules.c config/run.c config/source.c config/suggest.c config/table.c config/targets.c config/value.c
- * core/filter.c core/filter_args.c core/buf.c core/err.c core/path.c */
+ * config/rules.c config/receiver.c config/run.c config/source.c config/suggest.c config/table.c config/targets.c
+ * config/value.c core/filter.c core/filter_args.c core/buf.c core/err.c core/path.c */
 /* LIBS: -lconfig */
 /*
  * Random configurations: what is read, dumped and read again is equal, and so is each sync's own dump.
@@ -201,10 +201,11 @@ static void put_value(struct gen *g, const struct config_key *k)
 /* Keys whose value depends on others are written by put_sync; files are not read here. */
 static bool by_hand(const struct config_key *k)
 {
-	static const char *const names[] = { "name",	     "transport",  "source",	    "target",
-					     "host",	     "targetdir",  "retryMin",	    "retryMax",
-					     "excludeFrom",  "filterFrom", "bidirectional", "requireMarker",
-					     "controlSocket" };
+	static const char *const names[] = { "name",	      "transport",     "source",     "target",
+					     "path",	      "host",	       "targetdir",  "retryMin",
+					     "retryMax",      "excludeFrom",   "filterFrom", "bidirectional",
+					     "requireMarker", "controlSocket", "module",     "listen",
+					     "keys",	      "certificate",   "privateKey", "ca" };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strcmp(names[i], k->name) == 0)
@@ -212,13 +213,14 @@ static bool by_hand(const struct config_key *k)
 	return false;
 }
 
-static void put_keys(struct gen *g, enum config_section section, unsigned percent)
+static void put_keys(struct gen *g, enum config_section section, unsigned percent, const char *transport)
 {
 	size_t n;
 	const struct config_key *table = config_table(&n);
 
 	for (size_t i = 0; i < n; i++) {
-		if (table[i].section != section || by_hand(&table[i]) || !chance(g, percent))
+		if (table[i].section != section || by_hand(&table[i]) || !chance(g, percent) ||
+		    (table[i].only != NULL && strcmp(table[i].only, transport) != 0))
 			continue;
 		(void)buf_printf(&g->out, "%s = ", table[i].name);
 		put_value(g, &table[i]);
@@ -228,13 +230,15 @@ static void put_keys(struct gen *g, enum config_section section, unsigned percen
 
 static void put_sync(struct gen *g, size_t i)
 {
-	size_t t = below(g, 4);
+	size_t t = below(g, FAKE_TRANSPORTS);
 	unsigned percent = (unsigned)below(g, 60);
 
 	(void)buf_printf(&g->out, "{ transport = \"%s\"; source = \"/s%zu\";\n", fake_registry[t]->name, i);
 	if ((fake_registry[t]->caps & TRANSPORT_HOST) != 0)
 		(void)buf_printf(&g->out, "host = \"u%zu@h\"; targetdir = \"t%zu/%s\";\n", i, i,
 				 chance(g, 50) ? "" : "x");
+	else if ((fake_registry[t]->caps & TRANSPORT_MODULE) != 0)
+		(void)buf_printf(&g->out, "host = \"h\"; module = \"m%zu\";\n", i);
 	else
 		(void)buf_printf(&g->out, "target = \"/t%zu\";\n", i);
 	if ((fake_registry[t]->caps & TRANSPORT_LOOK) != 0 && chance(g, 50))
@@ -243,12 +247,30 @@ static void put_sync(struct gen *g, size_t i)
 		(void)buf_printf(&g->out, "name = \"n%zu\";\nrequireMarker = \"m/%zu\";\n", i, i);
 	if (chance(g, 30))
 		(void)buf_printf(&g->out, "retryMin = %u; retryMax = %u;\n", (unsigned)below(g, 9), 9u);
-	put_keys(g, SECTION_SYNC, percent);
+	put_keys(g, SECTION_SYNC, percent, fake_registry[t]->name);
 	(void)buf_add_str(&g->out, "rsync = {\n");
-	put_keys(g, SECTION_RSYNC, percent);
+	put_keys(g, SECTION_RSYNC, percent, fake_registry[t]->name);
 	(void)buf_add_str(&g->out, "};\nssh = {\n");
-	put_keys(g, SECTION_SSH, percent);
+	put_keys(g, SECTION_SSH, percent, fake_registry[t]->name);
 	(void)buf_add_str(&g->out, "}; }\n");
+}
+
+static void put_receiver(struct gen *g)
+{
+	size_t n = 1 + below(g, 3);
+
+	(void)buf_printf(&g->out, "receiver = {\nlisten = [ \"127.0.0.1:%u\", \"[::1]:1\" ];\n",
+			 1 + (unsigned)below(g, 65535));
+	if (chance(g, 50))
+		(void)buf_add_str(&g->out, "keys = \"/k\";\n");
+	put_keys(g, SECTION_RECEIVER, 40, "");
+	(void)buf_add_str(&g->out, "modules = (\n");
+	for (size_t i = 0; i < n; i++) {
+		(void)buf_printf(&g->out, "%s{ name = \"m%zu\"; ", i == 0 ? "" : ",", i);
+		put_keys(g, SECTION_MODULE, 40, "");
+		(void)buf_printf(&g->out, "path = \"/p%zu\"; }\n", i);
+	}
+	(void)buf_add_str(&g->out, "); };\n");
 }
 
 static void put_config(struct gen *g)
@@ -256,7 +278,7 @@ static void put_config(struct gen *g)
 	size_t n = 1 + below(g, SYNCS_MAX);
 
 	(void)buf_add_str(&g->out, "settings = {\n");
-	put_keys(g, SECTION_SETTINGS, (unsigned)below(g, 80));
+	put_keys(g, SECTION_SETTINGS, (unsigned)below(g, 80), "");
 	(void)buf_add_str(&g->out, "controlSocket = \"/s\"; };\nsync = (\n");
 	for (size_t i = 0; i < n; i++) {
 		if (i > 0)
@@ -264,6 +286,8 @@ static void put_config(struct gen *g)
 		put_sync(g, i);
 	}
 	(void)buf_add_str(&g->out, ");\n");
+	if (chance(g, 30))
+		put_receiver(g);
 	assert_false(g->out.failed);
 }
 
@@ -321,6 +345,7 @@ static void check_config(struct buf *text)
 	check(a->n_syncs == b->n_syncs, "the number of syncs differs", text, &dump);
 	for (size_t i = 0; i < a->n_syncs; i++)
 		check(config_sync_equal(&a->syncs[i], &b->syncs[i]), "a sync differs", text, &dump);
+	check(config_receiver_equal(a->receiver, b->receiver), "the receiver differs", text, &dump);
 	assert_int_equal(config_dump(b, &again), 0);
 	check(strcmp(buf_str(&dump), buf_str(&again)) == 0, "the second dump differs", text, &again);
 	check_sync_dumps(a, text);
@@ -364,11 +389,25 @@ static void test_each_key_counts(void **state)
 	for (size_t i = 0; i < n; i++) {
 		struct settings set[2] = { { 0 } };
 		struct sync_options syn[2] = { { 0 } };
+		struct receiver_options rec[2];
+		struct receiver_module mod[2] = { { 0 } };
 		const struct config_key *k = &table[i];
 		struct config_value v = { .kind = VALUE_STRING, .s = "/x" };
 		struct err err = ERR_INIT;
-		bool settings = k->section == SECTION_SETTINGS;
+		void *a = &syn[0], *b = &syn[1];
 
+		memset(rec, 0, sizeof(rec));
+
+		if (k->section == SECTION_SETTINGS) {
+			a = &set[0];
+			b = &set[1];
+		} else if (k->section == SECTION_RECEIVER) {
+			a = &rec[0];
+			b = &rec[1];
+		} else if (k->section == SECTION_MODULE) {
+			a = &mod[0];
+			b = &mod[1];
+		}
 		if (k->type == TYPE_IGNORED || (k->flags & KEY_FILTER) != 0)
 			continue;
 		if (k->type == TYPE_BOOL)
@@ -377,10 +416,9 @@ static void test_each_key_counts(void **state)
 			v = (struct config_value){ .kind = VALUE_INT, .i = k->max };
 		else if (k->type == TYPE_CHOICE)
 			v.s = k->choices[k->choices[0].value == 0 ? 1 : 0].word;
-		assert_int_equal(config_value_store(k, &v, settings ? (void *)&set[0] : (void *)&syn[0], &err), 0);
-		assert_false(settings ? config_keys_equal(k->section, &set[0], &set[1])
-				      : config_keys_equal(k->section, &syn[0], &syn[1]));
-		config_free_keys(k->section, settings ? (void *)&set[0] : (void *)&syn[0]);
+		assert_int_equal(config_value_store(k, &v, a, &err), 0);
+		assert_false(config_keys_equal(k->section, a, b));
+		config_free_keys(k->section, a);
 	}
 }
 

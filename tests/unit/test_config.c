@@ -1,6 +1,6 @@
 /* LINK: config/check.c config/cli.c config/dump.c config/help.c config/list.c config/paths.c config/reader.c
- * config/rules.c config/run.c config/source.c config/suggest.c config/table.c config/targets.c config/value.c
- * core/filter.c core/filter_args.c core/buf.c core/err.c core/path.c tests/lib/config_load.c */
+ * config/rules.c config/receiver.c config/run.c config/source.c config/suggest.c config/table.c config/targets.c
+ * config/value.c core/filter.c core/filter_args.c core/buf.c core/err.c core/path.c tests/lib/config_load.c */
 /* LIBS: -lconfig */
 /* The reader of the configuration: values, defaults, what is refused and where, what is ignored. */
 #include <setjmp.h>
@@ -220,11 +220,12 @@ static void test_nul_byte(void **state)
 static void test_sections(void **state)
 {
 	(void)state;
-	refused("", "t.conf: there is no sync section\n");
-	refused("settings = { };\n", "t.conf: there is no sync section\n");
-	refused("sync = ( );\n", "t.conf: there is no sync section\n");
+	refused("", "t.conf: there is neither a sync nor a receiver section\n");
+	refused("settings = { };\n", "t.conf: there is neither a sync nor a receiver section\n");
+	refused("sync = ( );\n", "t.conf: there is neither a sync nor a receiver section\n");
 	refused("setings = { };\n" ONE(RSYNC), "t.conf:1: unknown section \"setings\"; did you mean \"settings\"?\n");
-	refused(ONE(RSYNC) "\nfoo = 1;\n", "t.conf:3: unknown section \"foo\"; there are settings and sync\n");
+	refused(ONE(RSYNC) "\nfoo = 1;\n",
+		"t.conf:3: unknown section \"foo\"; there are settings, sync and receiver\n");
 	refused("settings = 1;\n" ONE(RSYNC), "t.conf:1: settings: expected a group, settings = { ... };\n");
 	refused("\nsync = 1;\n", "t.conf:2: sync: expected a list of groups, sync = ( { ... }, { ... } );\n");
 	refused("sync = ( 1,\n2 );\n", "t.conf:1: sync: expected groups, sync = ( { ... }, { ... } );\n"
@@ -317,7 +318,7 @@ static void test_transport_errors(void **state)
 {
 	(void)state;
 	refused("\n" ONE("source = \"/a\"; target = \"/b\";"),
-		"t.conf:2: transport is missing; it is one of rsync, rsyncssh, direct, sftp\n");
+		"t.conf:2: transport is missing; it is one of rsync, rsyncssh, direct, sftp, tcp\n");
 	refused(ONE("source = \"/a\"; target = \"/b\";\ntransport = \"rsynssh\";"),
 		"t.conf:2: unknown transport \"rsynssh\"; did you mean \"rsyncssh\"?; there are rsync, rsyncssh, "
 		"direct, sftp\n");
@@ -364,7 +365,7 @@ static void test_all_errors(void **state)
 		"t.conf:9: delay: expected a number of seconds, not a string\n"
 		"t.conf:13: delete: \"never\" is none of true, false, startup, running\n"
 		"t.conf:6: source is missing\n"
-		"t.conf:10: unknown transport \"nfs\"; there are rsync, rsyncssh, direct, sftp\n");
+		"t.conf:10: unknown transport \"nfs\"; there are rsync, rsyncssh, direct, sftp, tcp\n");
 	refused("sync = ( { transport = \"rsync\"; source = \"/a\";\n target = \"/a/b\";\n filter = \"% x\"; },\n"
 		"{ transport = \"rsync\"; source = \"/c\"; name = \"-x\"; target = \"/a/b\"; } );",
 		"t.conf:3: filter: filter rule \"% x\": not a kind of rule that rsync knows\n"

@@ -1,6 +1,6 @@
 /* LINK: config/check.c config/cli.c config/dump.c config/help.c config/list.c config/paths.c config/reader.c
- * config/rules.c config/run.c config/source.c config/suggest.c config/table.c config/targets.c config/value.c
- * core/filter.c core/filter_args.c core/buf.c core/err.c core/path.c tests/lib/config_load.c */
+ * config/rules.c config/receiver.c config/run.c config/source.c config/suggest.c config/table.c config/targets.c
+ * config/value.c core/filter.c core/filter_args.c core/buf.c core/err.c core/path.c tests/lib/config_load.c */
 /* LIBS: -lconfig */
 /* The configuration as files, with the command line, and as a dump: includes, precedence, round trips. */
 #include <setjmp.h>
@@ -56,8 +56,8 @@ static void test_include_places(void **state)
 	file_refused(d, "\n@include \"b.conf\"\n", "$/b.conf:2: syntax error\n");
 	/* In a string or a comment it is no directive. */
 	file_refused(d, "/*\n@include \"none\"\n*/\n# @include \"none\"\nx = 1;\n",
-		     "$/a.conf:5: unknown section \"x\"; there are settings and sync\n"
-		     "$/a.conf: there is no sync section\n");
+		     "$/a.conf:5: unknown section \"x\"; there are settings, sync and receiver\n"
+		     "$/a.conf: there is neither a sync nor a receiver section\n");
 }
 
 static void test_missing_file(void **state)
@@ -76,7 +76,7 @@ static void test_missing_file(void **state)
 	assert_lines(&errors, expected);
 	strlist_done(&errors);
 	free(expected);
-	file_refused(d, "# nothing\n", "$/a.conf: there is no sync section\n");
+	file_refused(d, "# nothing\n", "$/a.conf: there is neither a sync nor a receiver section\n");
 }
 
 static void test_paths_checked(void **state)
@@ -286,7 +286,7 @@ static void test_cli_errors(void **state)
 	/* What may stand in the file only. */
 	assert_int_equal(take(cli, 2, (const char *[]){ "-source", "/a" }, &err), 0);
 	assert_null(config_load_file(NULL, &env, &errors));
-	assert_lines(&errors, "command line: there is no sync section\n");
+	assert_lines(&errors, "command line: there is neither a sync nor a receiver section\n");
 	strlist_done(&errors);
 	config_cli_free(cli);
 }

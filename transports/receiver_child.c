@@ -1,0 +1,142 @@
+#include "transports/receiver_child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/buf.h"
+#include "core/log.h"
+#include "core/loop.h"
+#include "core/wire.h"
+#include "transports/receiver_confine.h"
+#include "transports/receiver_session.h"
+
+/* A write of no more is never mixed with another session's. */
+#define LINE_MAX_BYTES 1024u
+
+struct child {
+	const struct receiver_child *c;
+	struct loop *loop;
+	bool over;
+};
+
+/* The listener passes them on. A line that it does not take is lost, not waited for. */
+static void log_sink(void *ctx, enum log_category cat, const char *text, size_t len)
+{
+	const struct child *ch = ctx;
+	char line[LINE_MAX_BYTES];
+	struct buf frame;
+	int n = snprintf(line, sizeof(line), "%s: %.*s", ch->c->from, (int)(len < 900 ? len : 900), text);
+
+	buf_init(&frame, 2 * LINE_MAX_BYTES);
+	if (n > 0 && wire_put_log(&frame, (uint32_t)cat, line, (size_t)n)) {
+		ssize_t done = write(ch->c->log_fd, frame.data, frame.len);
+
+		(void)done;
+	}
+	buf_done(&frame);
+}
+
+static bool find_key(void *ctx, const char *name, struct tls_key *out)
+{
+	const struct child *ch = ctx;
+
+	for (size_t i = 0; i < ch->c->n_keys; i++)
+		if (strcmp(ch->c->keys[i].name, name) == 0) {
+			*out = ch->c->keys[i];
+			return true;
+		}
+	return false;
+}
+
+static void on_ended(void *ctx)
+{
+	struct child *ch = ctx;
+
+	ch->over = true;
+	loop_stop(ch->loop, 0);
+}
+
+static struct tls_context *make_tls(struct child *ch, struct err *err)
+{
+	const struct receiver_options *opt = ch->c->opt;
+	const struct tls_config config = { .find_key = find_key,
+					   .ctx = ch,
+					   .certificate = opt->certificate,
+					   .private_key = opt->private_key,
+					   .ca = opt->ca };
+
+	return tls_server_new(&config, err);
+}
+
+/* Where plaintext is allowed the sender decides: it says 'P' first. Waits for that byte, bounded. */
+static bool wants_tls(const struct receiver_child *c)
+{
+	struct timeval limit = { .tv_sec = (time_t)(c->opt->handshake_ns / 1000000000) };
+	char first = '\0';
+
+	if (!c->opt->insecure && !c->from_here)
+		return true;
+	(void)setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	if (recv(c->fd, &first, 1, MSG_PEEK) != 1 || first != 'P')
+		return true;
+	return recv(c->fd, &first, 1, 0) != 1;
+}
+
+static int serve(struct child *ch, struct err *err)
+{
+	const struct receiver_child *c = ch->c;
+	struct receiver_session_setup setup = {
+		.fd = c->fd, .opt = c->opt, .module_fds = c->module_fds, .from = c->from, .ended = on_ended, .ctx = ch
+	};
+	struct receiver_session *session;
+
+	if (wants_tls(c)) {
+		setup.tls = make_tls(ch, err);
+		if (setup.tls == NULL)
+			return -1;
+	}
+	if (fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0)
+		return err_errno(err, errno, "the connection");
+	ch->loop = setup.loop = loop_new(err);
+	if (ch->loop == NULL)
+		return -1;
+	memcpy(setup.host_id, c->host_id, sizeof(setup.host_id));
+	session = receiver_session_new(&setup, err);
+	if (session == NULL)
+		return -1;
+	while (!ch->over && loop_run(ch->loop, err) >= 0)
+		;
+	receiver_session_free(session);
+	loop_free(ch->loop);
+	tls_context_free(setup.tls);
+	return ch->over ? 0 : -1;
+}
+
+void receiver_child_run(const struct receiver_child *c)
+{
+	struct child ch = { .c = c };
+	struct confinement done;
+	struct err err = ERR_INIT;
+	int result;
+
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)prctl(PR_SET_NAME, "fansyncd:session", 0, 0, 0);
+	log_set_sink(log_sink, &ch);
+	result = receiver_confine(c->module_fds, c->opt->n_modules, &done, &err);
+	if (result == 0) {
+		if (!done.landlock || !done.seccomp)
+			log_debug(LOG_CAT_DEBUG, "this kernel has no %s: the session is less confined",
+				  done.landlock ? "seccomp" : "landlock");
+		result = serve(&ch, &err);
+	}
+	if (result < 0)
+		log_error("%s", err.text);
+	_exit(result < 0 ? 1 : 0);
+}

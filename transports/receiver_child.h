@@ -1,0 +1,27 @@
+/*
+ * receiver_child.h - the process of one session: given up what it does not need, then served.
+ */
+#ifndef FANSYNCD_TRANSPORTS_RECEIVER_CHILD_H
+#define FANSYNCD_TRANSPORTS_RECEIVER_CHILD_H
+
+#include "core/options.h"
+#include "transports/tcp_frames.h"
+#include "transports/tls.h"
+
+struct receiver_child {
+	int fd;	    /* the connection */
+	int log_fd; /* frames of log lines, each written at once */
+	const struct receiver_options *opt;
+	const int *module_fds;
+	const struct tls_key *keys;
+	size_t n_keys;
+	unsigned char host_id[TCP_HOST_ID];
+	const char *from; /* the peer's address */
+	bool from_here;	  /* it is this host's: plaintext is allowed */
+};
+
+/* Never returns. To be called in a process that was just forked: it uses no loop, timer or descriptor of the one it
+ * came from but those that are named. */
+void receiver_child_run(const struct receiver_child *c) __attribute__((noreturn));
+
+#endif

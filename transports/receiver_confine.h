@@ -1,0 +1,23 @@
+/*
+ * receiver_confine.h - what a session's process may still do: write below its modules, as far as the file system's
+ * owners let it, and talk over the connection that it has. To be called before the peer's first byte is read.
+ */
+#ifndef FANSYNCD_TRANSPORTS_RECEIVER_CONFINE_H
+#define FANSYNCD_TRANSPORTS_RECEIVER_CONFINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/err.h"
+
+struct confinement {
+	bool capabilities; /* all but those that owners, modes and devices need are gone */
+	bool landlock;	   /* files outside the modules are out of reach */
+	bool seccomp;	   /* no programs, sockets, mounts, and the like */
+};
+
+/* `dirs`: descriptors of the directories to be written to (-1: left out). What the kernel does not have is left out and
+ * told in `out`; fails only when it refuses what it has. */
+int receiver_confine(const int *dirs, size_t n, struct confinement *out, struct err *err);
+
+#endif

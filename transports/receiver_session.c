@@ -1,0 +1,629 @@
+#include "transports/receiver_session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/path.h"
+#include "core/transport.h"
+#include "transports/local_files.h"
+#include "transports/mirror.h"
+#include "transports/receiver_source.h"
+#include "transports/receiver_store.h"
+#include "transports/tcp_options.h"
+#include "transports/tcp_stream.h"
+#include "transports/temp_name.h"
+
+#define CREDIT (4u * 1024 * 1024)
+#define CHANGES_MAX 4096u
+/* A work is read while the one before it is carried out. */
+#define WORKS_MAX 3u
+#define WORK_BYTES_MAX (4u * 1024 * 1024)
+#define ARENA_BLOCK (64u * 1024)
+#define WIDTH 256u
+#define WIDTH_DIRS 32u
+#define ACK_BYTES (48u * 1024)
+
+struct arena_block {
+	struct arena_block *next;
+	size_t used, size;
+	char bytes[];
+};
+
+/* A work, and the paths it names. */
+struct work {
+	struct work *next;
+	struct tcp_work head;
+	struct transport_work work;
+	struct batch_rename *renames;
+	uint32_t got_renames, got_items;
+	struct arena_block *arena;
+	size_t arena_bytes;
+	bool *settled; /* renames, then items */
+	uint32_t next_open;
+};
+
+struct receiver_session {
+	struct receiver_session_setup up;
+	struct tcp_stream *stream;
+	char *peer;
+	const struct receiver_module *module;
+	struct sync_options *opt;
+	struct transport_counters counters, told;
+	struct transport_env env;
+	struct local_tree *tree;
+	struct receiver_source *source;
+	struct fileops target_ops;
+	struct mirror *mirror;
+	struct work *first, *last; /* the first one is carried out */
+	size_t n_works;
+	bool running, begin; /* the engine has the first work; it is to be given it */
+	uint64_t upto;
+	bool ack_due;
+	struct buf verdicts; /* of the next ACK */
+	uint32_t n_verdicts;
+	struct buf scratch;
+	struct loop_timer *urgent;
+	int64_t env_progress_ns; /* when progress was last told */
+	bool ending;
+};
+
+/* ---- works ---- */
+
+static void free_work(struct work *w)
+{
+	while (w->arena != NULL) {
+		struct arena_block *b = w->arena;
+
+		w->arena = b->next;
+		free(b);
+	}
+	free(w->work.items);
+	free(w->renames);
+	free(w->settled);
+	free(w);
+}
+
+static const char *arena_copy(struct work *w, const char *p, size_t len)
+{
+	struct arena_block *b = w->arena;
+	char *at;
+
+	if (b == NULL || b->size - b->used < len + 1) {
+		size_t size = len + 1 > ARENA_BLOCK ? len + 1 : ARENA_BLOCK;
+
+		if (w->arena_bytes + size > WORK_BYTES_MAX)
+			return NULL;
+		b = malloc(sizeof(*b) + size);
+		if (b == NULL)
+			return NULL;
+		*b = (struct arena_block){ .next = w->arena, .size = size };
+		w->arena = b;
+		w->arena_bytes += size;
+	}
+	at = b->bytes + b->used;
+	memcpy(at, p, len);
+	at[len] = '\0';
+	b->used += len + 1;
+	return at;
+}
+
+static bool complete(const struct work *w)
+{
+	return w->got_renames == w->head.n_renames && w->got_items == w->head.n_items;
+}
+
+static bool broken(struct err *err, const char *what)
+{
+	return err_set(err, ERR_PROTOCOL, "the sender sent %s that makes no sense", what) == 0;
+}
+
+static bool on_work(struct receiver_session *s, const char *payload, size_t len, struct err *err)
+{
+	struct work *w;
+	struct tcp_work head;
+	uint64_t expected;
+
+	if (!tcp_get_work(payload, len, &head) || (s->last != NULL && !complete(s->last)) || s->n_works >= WORKS_MAX ||
+	    head.n_renames > CHANGES_MAX || head.n_items > CHANGES_MAX || head.n_renames + head.n_items == 0)
+		return broken(err, "a work");
+	expected =
+		s->last == NULL ? s->upto + 1 : s->last->head.first + s->last->head.n_renames + s->last->head.n_items;
+	if (head.first != expected)
+		return broken(err, "a work");
+	w = calloc(1, sizeof(*w));
+	if (w != NULL) {
+		w->work.items = calloc(head.n_items + 1, sizeof(*w->work.items));
+		w->renames = calloc(head.n_renames + 1, sizeof(*w->renames));
+		w->settled = calloc(head.n_renames + head.n_items + 1, sizeof(*w->settled));
+	}
+	if (w == NULL || w->work.items == NULL || w->renames == NULL || w->settled == NULL) {
+		if (w != NULL)
+			free_work(w);
+		return err_set(err, ERR_NOMEM, "out of memory for a work") == 0;
+	}
+	w->head = head;
+	w->work.renames = w->renames;
+	w->work.may_delete = head.may_delete;
+	w->work.max_delete = head.max_delete;
+	if (s->module->max_delete >= 0 && (head.max_delete < 0 || head.max_delete > s->module->max_delete))
+		w->work.max_delete = s->module->max_delete;
+	if (s->last != NULL)
+		s->last->next = w;
+	else
+		s->first = w;
+	s->last = w;
+	s->n_works++;
+	return true;
+}
+
+static bool on_rename(struct receiver_session *s, const char *payload, size_t len, struct err *err)
+{
+	struct work *w = s->last;
+	struct batch_rename r;
+
+	if (w == NULL || w->got_renames == w->head.n_renames || !tcp_get_rename(payload, len, &r))
+		return broken(err, "a rename");
+	r.from = arena_copy(w, r.from, r.from_len);
+	r.to = r.from == NULL ? NULL : arena_copy(w, r.to, r.to_len);
+	if (r.to == NULL)
+		return err_set(err, ERR_LIMIT, "a work that is too large") == 0;
+	w->renames[w->got_renames++] = r;
+	w->work.n_renames = w->got_renames;
+	return true;
+}
+
+/* As the engine relies on it: the order of a walk, nothing twice; what is compared as a whole is not nested. */
+static bool in_order(const struct work *w, const struct tcp_item *item)
+{
+	const struct transport_item *before = w->got_items == 0 ? NULL : &w->work.items[w->got_items - 1];
+
+	if (w->head.kind == TCP_RECONCILE && item->state.look != LOOK_DIR)
+		return false;
+	if (before == NULL)
+		return true;
+	if (path_compare(before->path, before->len, item->path.p, item->path.len) >= 0)
+		return false;
+	return w->head.kind == TCP_APPLY || !path_below(item->path.p, item->path.len, before->path, before->len);
+}
+
+static void map_owner(const struct receiver_session *s, struct stat *st)
+{
+	if (s->module->uid >= 0)
+		st->st_uid = (uid_t)s->module->uid;
+	if (s->module->gid >= 0)
+		st->st_gid = (gid_t)s->module->gid;
+}
+
+static bool on_item(struct receiver_session *s, const char *payload, size_t len, struct err *err)
+{
+	struct work *w = s->last;
+	struct tcp_item item;
+	struct transport_item *out;
+
+	if (w == NULL || w->got_renames < w->head.n_renames || w->got_items == w->head.n_items ||
+	    !tcp_get_item(payload, len, &item) || !in_order(w, &item))
+		return broken(err, "an item");
+	out = &w->work.items[w->got_items];
+	*out = (struct transport_item){ .path = arena_copy(w, item.path.p, item.path.len),
+					.len = item.path.len,
+					.flags = item.flags,
+					.tries = item.tries,
+					.look = item.state.look,
+					.st = item.state.st };
+	if (out->path == NULL)
+		return err_set(err, ERR_LIMIT, "a work that is too large") == 0;
+	map_owner(s, &out->st);
+	if (item.has_content || item.has_text)
+		(void)receiver_source_prime(s->source, &item);
+	w->got_items++;
+	w->work.n_items = w->got_items;
+	return true;
+}
+
+/* ---- acknowledgements ---- */
+
+static void send_ack(struct receiver_session *s)
+{
+	struct buf *out = &s->scratch;
+
+	if (!s->ack_due && s->n_verdicts == 0)
+		return;
+	if (s->opt->durability == DURABILITY_BATCH && s->ack_due &&
+	    syncfs(s->up.module_fds[s->module - s->up.opt->modules]) < 0)
+		log_error("%s: cannot sync: %s: what was written may not survive a power cut", s->module->name,
+			  strerror(errno));
+	buf_clear(out);
+	tcp_put_ack(out, s->upto, s->n_verdicts);
+	(void)tcp_stream_send2(s->stream, TCP_ACK, out->data, out->len, s->verdicts.data, s->verdicts.len,
+			       ZSTREAM_PACK);
+	tcp_stream_kick(s->stream);
+	buf_clear(&s->verdicts);
+	s->n_verdicts = 0;
+	s->ack_due = false;
+}
+
+static void settled(struct receiver_session *s, uint32_t at, enum verdict v, const struct err *why)
+{
+	struct work *w = s->first;
+	uint32_t all = w->head.n_renames + w->head.n_items;
+
+	if (at >= all || w->settled[at])
+		return;
+	w->settled[at] = true;
+	if (v != VERDICT_DONE) {
+		struct tcp_verdict tv = { .seq = w->head.first + at, .v = v };
+
+		if (why != NULL)
+			tv.why = *why;
+		tcp_put_verdict(&s->verdicts, &tv);
+		s->n_verdicts++;
+	}
+	while (w->next_open < all && w->settled[w->next_open])
+		w->next_open++;
+	if (w->next_open > 0 && w->head.first + w->next_open - 1 > s->upto) {
+		s->upto = w->head.first + w->next_open - 1;
+		s->ack_due = true;
+	}
+	if (s->verdicts.len > ACK_BYTES)
+		send_ack(s);
+	else
+		loop_timer_after(s->urgent, 0);
+}
+
+static void on_settle(void *ctx, size_t index, enum verdict v, const struct err *why)
+{
+	struct receiver_session *s = ctx;
+
+	settled(s, s->first->head.n_renames + (uint32_t)index, v, why);
+}
+
+static void on_settle_rename(void *ctx, size_t index, enum verdict v, const struct err *why)
+{
+	settled(ctx, (uint32_t)index, v, why);
+}
+
+static void on_found(void *ctx, const char *path, size_t len, enum verdict v, const struct err *why)
+{
+	struct receiver_session *s = ctx;
+
+	buf_clear(&s->scratch);
+	tcp_put_found(&s->scratch, path, len, v, why);
+	(void)tcp_stream_send(s->stream, TCP_FOUND, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+	tcp_stream_kick(s->stream);
+}
+
+static void on_progress(void *ctx, const struct transport_progress *p)
+{
+	struct receiver_session *s = ctx;
+	struct tcp_progress tp = { .phase = { p->phase, strlen(p->phase) },
+				   .path = { p->path == NULL ? "" : p->path, p->path == NULL ? 0 : p->path_len },
+				   .files = p->files,
+				   .files_total = p->files_total,
+				   .bytes = p->bytes,
+				   .bytes_total = p->bytes_total };
+
+	if (clock_mono_ns() - s->env_progress_ns < 100 * NS_PER_MS)
+		return;
+	s->env_progress_ns = clock_mono_ns();
+	buf_clear(&s->scratch);
+	tcp_put_progress(&s->scratch, &tp);
+	(void)tcp_stream_send(s->stream, TCP_PROGRESS, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+	tcp_stream_kick(s->stream);
+}
+
+static void on_finished(void *ctx)
+{
+	struct receiver_session *s = ctx;
+	struct work *w = s->first;
+	const struct transport_counters *c = &s->counters, *t = &s->told;
+	struct tcp_done d = { .work = w->head.id,
+			      .files = c->files_sent - t->files_sent,
+			      .deletions = c->deletions - t->deletions,
+			      .renames = c->renames_carried - t->renames_carried };
+	struct err why = ERR_INIT;
+
+	err_set(&why, ERR_AGAIN, "the receiver ended without a word on it");
+	for (uint32_t i = 0; i < w->head.n_renames + w->head.n_items; i++)
+		settled(s, i, i < w->head.n_renames ? VERDICT_RECONCILE : VERDICT_RETRY, &why);
+	send_ack(s);
+	s->told = s->counters;
+	buf_clear(&s->scratch);
+	tcp_put_done(&s->scratch, &d);
+	(void)tcp_stream_send(s->stream, TCP_DONE, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+	tcp_stream_kick(s->stream);
+	s->first = w->next;
+	if (s->first == NULL) {
+		s->last = NULL;
+		receiver_source_forget(s->source);
+	}
+	s->n_works--;
+	free_work(w);
+	s->running = false;
+	s->begin = true;
+	loop_timer_after(s->urgent, 0);
+}
+
+static void refuse(struct receiver_session *s, const struct err *why)
+{
+	log_error("%s: %s", s->up.from, why->text);
+	buf_clear(&s->scratch);
+	tcp_put_err(&s->scratch, why);
+	(void)tcp_stream_send(s->stream, s->mirror == NULL ? TCP_REFUSE : TCP_BYE, s->scratch.data, s->scratch.len,
+			      ZSTREAM_PACK);
+	tcp_stream_finish(s->stream);
+}
+
+static void on_down(void *ctx, const struct err *why)
+{
+	refuse(ctx, why);
+}
+
+static void start_work(struct receiver_session *s)
+{
+	struct err err = ERR_INIT;
+
+	s->begin = false;
+	if (s->running || s->first == NULL || !complete(s->first))
+		return;
+	s->running = true;
+	if (mirror_start(s->mirror, &s->first->work, s->first->head.kind == TCP_RECONCILE, &err) == 0)
+		return;
+	s->running = false;
+	refuse(s, &err);
+}
+
+/* Never from within a callback of the engine. */
+static void on_urgent(void *ctx)
+{
+	struct receiver_session *s = ctx;
+
+	if (s->ending) {
+		s->up.ended(s->up.ctx);
+		return;
+	}
+	send_ack(s);
+	if (s->begin)
+		start_work(s);
+}
+
+/* ---- hello ---- */
+
+static bool allowed(const struct receiver_module *m, const char *peer)
+{
+	if (m->allow.n == 0)
+		return peer[0] == '\0'; /* nobody is named: only those who could not say who they are */
+	for (size_t i = 0; i < m->allow.n; i++)
+		if (strcmp(m->allow.v[i], peer) == 0)
+			return true;
+	return false;
+}
+
+/* Who may not use a module does not learn whether there is one. */
+static const struct receiver_module *find_module(const struct receiver_session *s, const struct tcp_bytes *name)
+{
+	const struct receiver_options *opt = s->up.opt;
+
+	for (size_t i = 0; i < opt->n_modules; i++) {
+		const struct receiver_module *m = &opt->modules[i];
+
+		if (strlen(m->name) == name->len && memcmp(m->name, name->p, name->len) == 0 && allowed(m, s->peer))
+			return m;
+	}
+	return NULL;
+}
+
+static int take_hello(struct receiver_session *s, const struct tcp_hello *h, struct err *err)
+{
+	int fd;
+
+	if (h->version_min > TCP_VERSION_MAX || h->version_max < TCP_VERSION_MIN)
+		return err_set(err, ERR_CONFIG,
+			       "the sender speaks versions %u to %u of the protocol, this receiver %u to %u: update "
+			       "the older one",
+			       h->version_min, h->version_max, TCP_VERSION_MIN, TCP_VERSION_MAX);
+	s->module = find_module(s, &h->module);
+	if (s->module == NULL)
+		return err_set(err, ERR_AUTH, "there is no module \"%.*s\" for %s", (int)h->module.len, h->module.p,
+			       s->peer[0] == '\0' ? "senders without a key" : s->peer);
+	if (s->module->read_only)
+		return err_set(err, ERR_DENIED, "the module %s is read-only (readOnly)", s->module->name);
+	s->opt = tcp_get_options(h->options.p, h->options.len, err);
+	if (s->opt == NULL)
+		return -1;
+	fd = s->up.module_fds[s->module - s->up.opt->modules];
+	fd = fd < 0 ? -1 : openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return err_errno(err, errno, "the module %s: its directory", s->module->name);
+	s->tree = local_tree_new(s->up.loop, fd, err);
+	return s->tree == NULL ? -1 : 0;
+}
+
+static int make_engine(struct receiver_session *s, const struct tcp_hello *h, struct err *err)
+{
+	struct mirror_setup m = { .env = &s->env, .width = WIDTH, .width_dirs = WIDTH_DIRS };
+	char id[2 * TCP_HOST_ID + 1];
+
+	for (size_t i = 0; i < TCP_HOST_ID; i++)
+		(void)snprintf(id + 2 * i, 3, "%02x", h->host_id[i]);
+	s->opt->name = strndup(h->sync.p, h->sync.len);
+	if (s->opt->name == NULL)
+		return err_set(err, ERR_NOMEM, "out of memory for a session");
+	s->env = (struct transport_env){ .loop = s->up.loop,
+					 .opt = s->opt,
+					 .source_fd = -1,
+					 .counters = &s->counters,
+					 .ctx = s,
+					 .settle = on_settle,
+					 .settle_rename = on_settle_rename,
+					 .found = on_found,
+					 .finished = on_finished,
+					 .down = on_down,
+					 .progress = on_progress };
+	s->source = receiver_source_new(s->up.loop, s->stream, err);
+	if (s->source == NULL)
+		return -1;
+	m.source = receiver_source_end(s->source);
+	receiver_fileops(&s->target_ops);
+	m.target = local_tree_end(s->tree, true);
+	m.target.ops = &s->target_ops;
+	m.tag = temp_tag(id, s->opt->name, s->module->path, s->module->name);
+	s->mirror = mirror_new(&m, err);
+	return s->mirror == NULL ? -1 : 0;
+}
+
+static uint32_t wire_caps(const struct receiver_session *s)
+{
+	return local_tree_end(s->tree, true).caps;
+}
+
+static bool on_hello(struct receiver_session *s, const char *payload, size_t len, struct err *err)
+{
+	struct tcp_hello h;
+	struct tcp_welcome w = { .version = TCP_VERSION_MAX,
+				 .software = { "fansyncd " FANSYNCD_VERSION, strlen("fansyncd " FANSYNCD_VERSION) },
+				 .credit = CREDIT,
+				 .max_changes = CHANGES_MAX };
+	struct err why = ERR_INIT;
+
+	if (!tcp_get_hello(payload, len, &h))
+		return broken(err, "a greeting");
+	if (take_hello(s, &h, &why) < 0 || make_engine(s, &h, &why) < 0) {
+		mirror_free(s->mirror);
+		s->mirror = NULL;
+		refuse(s, &why);
+		return true;
+	}
+	w.version = h.version_max < TCP_VERSION_MAX ? h.version_max : TCP_VERSION_MAX;
+	w.features = h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME);
+	w.caps = wire_caps(s);
+	memcpy(w.host_id, s->up.host_id, sizeof(w.host_id));
+	buf_clear(&s->scratch);
+	tcp_put_welcome(&s->scratch, &w);
+	(void)tcp_stream_send(s->stream, TCP_WELCOME, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+	tcp_stream_kick(s->stream);
+	log_normal("%s: %s mirrors %s to module %s", s->up.from, s->peer[0] == '\0' ? "a sender" : s->peer,
+		   s->opt->name, s->module->name);
+	return true;
+}
+
+/* ---- the stream ---- */
+
+static void on_ready(void *ctx, const char *peer)
+{
+	struct receiver_session *s = ctx;
+	struct err why = ERR_INIT;
+
+	s->peer = strdup(peer);
+	if (s->peer != NULL)
+		return;
+	err_set(&why, ERR_NOMEM, "out of memory for a session");
+	refuse(s, &why);
+}
+
+static bool on_frame(void *ctx, uint8_t type, const char *payload, size_t len, struct err *err)
+{
+	struct receiver_session *s = ctx;
+	bool ok;
+
+	if (s->mirror == NULL)
+		return type == TCP_HELLO ? on_hello(s, payload, len, err) : broken(err, "a frame before its greeting");
+	switch (type) {
+	case TCP_WORK:
+		return on_work(s, payload, len, err);
+	case TCP_RENAME:
+		ok = on_rename(s, payload, len, err);
+		break;
+	case TCP_ITEM:
+		ok = on_item(s, payload, len, err);
+		break;
+	case TCP_BYE:
+		tcp_stream_finish(s->stream);
+		return true;
+	default:
+		return receiver_source_frame(s->source, type, payload, len, err);
+	}
+	if (ok && !s->running && complete(s->first)) {
+		s->begin = true;
+		loop_timer_after(s->urgent, 0);
+	}
+	return ok;
+}
+
+static void on_drained(void *ctx)
+{
+	(void)ctx; /* what the engine asks for is bounded by its width */
+}
+
+static void on_ended(void *ctx, const struct err *why)
+{
+	struct receiver_session *s = ctx;
+
+	if (why->class == ERR_GONE)
+		log_info("%s: %s", s->up.from, why->text);
+	else
+		log_warn("%s: %s", s->up.from, why->text);
+	s->ending = true;
+	loop_timer_after(s->urgent, 0);
+}
+
+struct receiver_session *receiver_session_new(const struct receiver_session_setup *setup, struct err *err)
+{
+	const struct receiver_options *opt = setup->opt;
+	struct tcp_stream_limits limits = { .handshake_ns = opt->handshake_ns,
+					    .silence_ns = opt->timeout_ns,
+					    .level = -1 };
+	struct tcp_stream_handler h = {
+		.ready = on_ready, .frame = on_frame, .drained = on_drained, .ended = on_ended
+	};
+	struct receiver_session *s = calloc(1, sizeof(*s));
+
+	if (s == NULL) {
+		(void)close(setup->fd);
+		err_set(err, ERR_NOMEM, "out of memory for a session");
+		return NULL;
+	}
+	s->up = *setup;
+	buf_init(&s->scratch, TCP_FRAME_MAX);
+	buf_init(&s->verdicts, TCP_FRAME_MAX);
+	s->urgent = loop_timer_add(setup->loop, on_urgent, s, err);
+	h.ctx = s;
+	if (s->urgent == NULL) {
+		(void)close(setup->fd);
+		receiver_session_free(s);
+		return NULL;
+	}
+	s->stream = tcp_stream_new(setup->loop, setup->fd, setup->tls, &limits, &h, err);
+	if (s->stream == NULL) {
+		receiver_session_free(s);
+		return NULL;
+	}
+	return s;
+}
+
+void receiver_session_free(struct receiver_session *s)
+{
+	if (s == NULL)
+		return;
+	receiver_source_free(s->source);
+	local_tree_free(s->tree);
+	mirror_free(s->mirror);
+	tcp_stream_free(s->stream);
+	while (s->first != NULL) {
+		struct work *w = s->first;
+
+		s->first = w->next;
+		free_work(w);
+	}
+	tcp_options_free(s->opt);
+	loop_timer_remove(s->urgent);
+	buf_done(&s->scratch);
+	buf_done(&s->verdicts);
+	free(s->peer);
+	free(s);
+}

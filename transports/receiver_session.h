@@ -1,0 +1,36 @@
+/*
+ * receiver_session.h - one sender's connection, served: handshake, works carried out by the mirroring engine on a
+ * module's tree, acknowledgements. In the loop of a process of its own.
+ */
+#ifndef FANSYNCD_TRANSPORTS_RECEIVER_SESSION_H
+#define FANSYNCD_TRANSPORTS_RECEIVER_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/err.h"
+#include "core/loop.h"
+#include "core/options.h"
+#include "transports/tcp_frames.h"
+#include "transports/tls.h"
+
+struct receiver_session;
+
+struct receiver_session_setup {
+	struct loop *loop;
+	int fd;			 /* accepted; the session's from here */
+	struct tls_context *tls; /* NULL: plaintext, allowed for this peer */
+	const struct receiver_options *opt;
+	const int *module_fds; /* one a module, O_DIRECTORY; -1: it is not there */
+	unsigned char host_id[TCP_HOST_ID];
+	const char *from; /* the peer's address, for the log */
+	/* The last call: the connection is over. */
+	void (*ended)(void *ctx);
+	void *ctx;
+};
+
+struct receiver_session *receiver_session_new(const struct receiver_session_setup *setup, struct err *err);
+void receiver_session_free(struct receiver_session *s);
+
+#endif

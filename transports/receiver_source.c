@@ -1,0 +1,817 @@
+#include "transports/receiver_source.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "core/path.h"
+#include "transports/listing.h"
+
+#define BUCKETS 4096u
+#define XATTRS_MAX (1u << 20)
+/* Credit goes back in portions. */
+#define CREDIT_STEP (256u * 1024)
+/* Read and hashed at a time: a multiple of each block's size. */
+#define HASH_TURN (2u * 1024 * 1024)
+
+struct remote_file {
+	struct receiver_source *owner;
+	struct remote_file *next; /* in its bucket */
+	uint32_t id;
+	struct tcp_state state, after;
+	bool ended;  /* END came: `after` is set */
+	int base_fd; /* what is to be replaced, as far as a difference may be sent; -1 */
+	struct remote_sink sink;
+	bool reading;
+	uint64_t at; /* where the next piece must begin */
+	/* The old file's blocks are hashed: the open is complete when all were sent. */
+	struct remote_file *next_hashing;
+	struct fileop *opening;
+	uint32_t block;
+	uint64_t hashed;
+	/* Came with its item: the whole content. */
+	char *content;
+	size_t content_len;
+	unsigned char digest[TCP_DIGEST];
+};
+
+/* A question that waits for its answer. */
+struct question {
+	struct question *next;
+	uint32_t id;
+	enum tcp_frame asked;
+	struct fileop *op;
+	struct fileops_wish wish;
+	int base_fd;
+};
+
+struct primed {
+	struct primed *next;
+	uint64_t hash;
+	char *path, *content;
+	size_t len, content_len;
+	bool charged; /* it took credit */
+	struct tcp_state state;
+	unsigned char digest[TCP_DIGEST];
+};
+
+struct receiver_source {
+	struct loop *loop;
+	struct tcp_stream *stream;
+	struct loop_timer *hash_timer;
+	struct remote_file *hashing; /* first come, first served */
+	unsigned char *piece;	     /* HASH_TURN bytes, while something is hashed */
+	uint32_t last_id;
+	struct question *questions[BUCKETS];
+	struct remote_file *files[BUCKETS];
+	struct primed *primed[BUCKETS];
+	size_t n_primed;
+	uint64_t owed; /* credit to be given back */
+	struct buf scratch;
+};
+
+static const struct fileops source_ops;
+static void on_hash_timer(void *ctx);
+
+/* ---- credit ---- */
+
+static void give_credit(struct receiver_source *s, uint64_t bytes, bool now)
+{
+	s->owed += bytes;
+	if (s->owed == 0 || (s->owed < CREDIT_STEP && !now))
+		return;
+	buf_clear(&s->scratch);
+	buf_add_u64(&s->scratch, s->owed);
+	if (tcp_stream_send(s->stream, TCP_CREDIT, s->scratch.data, s->scratch.len, ZSTREAM_PACK))
+		s->owed = 0;
+	tcp_stream_kick(s->stream);
+}
+
+/* ---- life ---- */
+
+struct receiver_source *receiver_source_new(struct loop *loop, struct tcp_stream *stream, struct err *err)
+{
+	struct receiver_source *s = calloc(1, sizeof(*s));
+
+	if (s == NULL) {
+		err_set(err, ERR_NOMEM, "out of memory for a session");
+		return NULL;
+	}
+	s->loop = loop;
+	s->stream = stream;
+	buf_init(&s->scratch, TCP_FRAME_MAX);
+	s->hash_timer = loop_timer_add(loop, on_hash_timer, s, err);
+	if (s->hash_timer == NULL) {
+		free(s);
+		return NULL;
+	}
+	return s;
+}
+
+static void free_file(struct remote_file *f)
+{
+	if (f->reading)
+		f->sink.dropped(f->sink.ctx);
+	if (f->base_fd >= 0)
+		(void)close(f->base_fd);
+	free(f->content);
+	free(f);
+}
+
+static void free_question(struct question *q)
+{
+	if (q->base_fd >= 0)
+		(void)close(q->base_fd);
+	free(q);
+}
+
+static void free_primed(struct primed *p)
+{
+	free(p->path);
+	free(p->content);
+	free(p);
+}
+
+void receiver_source_forget(struct receiver_source *s)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < BUCKETS && s->n_primed > 0; i++) {
+		while (s->primed[i] != NULL) {
+			struct primed *p = s->primed[i];
+
+			s->primed[i] = p->next;
+			bytes += p->charged ? p->content_len : 0;
+			free_primed(p);
+			s->n_primed--;
+		}
+	}
+	give_credit(s, bytes, true);
+}
+
+void receiver_source_free(struct receiver_source *s)
+{
+	if (s == NULL)
+		return;
+	for (size_t i = 0; i < BUCKETS; i++) {
+		while (s->primed[i] != NULL) {
+			struct primed *p = s->primed[i];
+
+			s->primed[i] = p->next;
+			free_primed(p);
+		}
+		while (s->files[i] != NULL) {
+			struct remote_file *f = s->files[i];
+
+			s->files[i] = f->next;
+			free_file(f);
+		}
+		while (s->questions[i] != NULL) {
+			struct question *q = s->questions[i];
+
+			s->questions[i] = q->next;
+			free_question(q);
+		}
+	}
+	loop_timer_remove(s->hash_timer);
+	free(s->piece);
+	buf_done(&s->scratch);
+	free(s);
+}
+
+struct fileops_end receiver_source_end(struct receiver_source *s)
+{
+	/* The sender's ctimes stay the sender's: what changes while it is read, it says itself. */
+	return (struct fileops_end){ .ops = &source_ops,
+				     .ctx = s,
+				     .tick_ns = 1,
+				     .caps = FILEOPS_BASE | FILEOPS_CTIME | FILEOPS_INODES | FILEOPS_XATTRS |
+					     FILEOPS_OWNERS };
+}
+
+/* ---- what came along ---- */
+
+static uint64_t hash_of(const char *p, size_t n)
+{
+	uint64_t h = UINT64_C(1469598103934665603);
+
+	for (size_t i = 0; i < n; i++)
+		h = (h ^ (unsigned char)p[i]) * UINT64_C(1099511628211);
+	return h;
+}
+
+bool receiver_source_prime(struct receiver_source *s, const struct tcp_item *item)
+{
+	const struct tcp_bytes *bytes = item->has_content ? &item->content : &item->text;
+	struct primed *p = calloc(1, sizeof(*p));
+
+	if (p != NULL) {
+		p->path = malloc(item->path.len + 1);
+		p->content = malloc(bytes->len + 1);
+	}
+	if (p == NULL || p->path == NULL || p->content == NULL) {
+		if (p != NULL)
+			free_primed(p);
+		give_credit(s, item->has_content ? bytes->len : 0, false);
+		return false;
+	}
+	memcpy(p->path, item->path.p, item->path.len);
+	memcpy(p->content, bytes->p, bytes->len);
+	p->content[bytes->len] = '\0';
+	p->charged = item->has_content;
+	p->len = item->path.len;
+	p->content_len = bytes->len;
+	p->state = item->state;
+	memcpy(p->digest, item->digest, sizeof(p->digest));
+	p->hash = hash_of(p->path, p->len);
+	p->next = s->primed[p->hash % BUCKETS];
+	s->primed[p->hash % BUCKETS] = p;
+	s->n_primed++;
+	return true;
+}
+
+static struct primed *take_primed(struct receiver_source *s, const char *path, size_t len)
+{
+	uint64_t hash = s->n_primed == 0 ? 0 : hash_of(path, len);
+
+	if (s->n_primed == 0)
+		return NULL;
+	for (struct primed **at = &s->primed[hash % BUCKETS]; *at != NULL; at = &(*at)->next) {
+		struct primed *p = *at;
+
+		if (p->hash != hash || p->len != len || memcmp(p->path, path, len) != 0)
+			continue;
+		*at = p->next;
+		s->n_primed--;
+		return p;
+	}
+	return NULL;
+}
+
+/* ---- questions ---- */
+
+static enum fileops_result no_memory(struct fileop *op)
+{
+	err_set(&op->err, ERR_NOMEM, "out of memory for a question to the sender");
+	return FILEOPS_FAILED;
+}
+
+static struct question *new_question(struct receiver_source *s, enum tcp_frame asked, struct fileop *op)
+{
+	struct question *q = calloc(1, sizeof(*q));
+
+	if (q == NULL)
+		return NULL;
+	q->id = ++s->last_id;
+	q->asked = asked;
+	q->op = op;
+	q->base_fd = -1;
+	q->next = s->questions[q->id % BUCKETS];
+	s->questions[q->id % BUCKETS] = q;
+	return q;
+}
+
+static struct question **find_question(struct receiver_source *s, uint32_t id)
+{
+	struct question **at = &s->questions[id % BUCKETS];
+
+	while (*at != NULL && (*at)->id != id)
+		at = &(*at)->next;
+	return at;
+}
+
+static enum fileops_result send_question(struct receiver_source *s, enum tcp_frame asked, struct fileop *op)
+{
+	struct question *q = find_question(s, s->last_id)[0];
+
+	if (!s->scratch.failed &&
+	    tcp_stream_send(s->stream, (uint8_t)asked, s->scratch.data, s->scratch.len, ZSTREAM_PACK)) {
+		tcp_stream_kick(s->stream);
+		return FILEOPS_PENDING;
+	}
+	*find_question(s, q->id) = q->next;
+	free_question(q);
+	(void)op;
+	return FILEOPS_DOWN;
+}
+
+static enum fileops_result ask(struct receiver_source *s, enum tcp_frame asked, struct fileop *op,
+			       const struct tcp_request *r, const struct fileops_wish *wish)
+{
+	struct question *q = new_question(s, asked, op);
+	struct tcp_request request = *r;
+
+	if (q == NULL)
+		return no_memory(op);
+	if (wish != NULL) {
+		q->wish = *wish;
+		listing_init(&op->list);
+	}
+	request.id = q->id;
+	buf_clear(&s->scratch);
+	tcp_put_request(&s->scratch, asked, &request);
+	return send_question(s, asked, op);
+}
+
+static enum fileops_result source_look(void *end, struct fileop *op, const char *path, size_t len)
+{
+	return ask(end, TCP_LOOK, op, &(struct tcp_request){ .path = { path, len } }, NULL);
+}
+
+static enum fileops_result source_list(void *end, struct fileop *op, const char *path, size_t len,
+				       const struct fileops_wish *wish)
+{
+	return ask(end, TCP_LIST, op, &(struct tcp_request){ .path = { path, len } }, wish);
+}
+
+static enum fileops_result source_readlink(void *end, struct fileop *op, const char *path, size_t len)
+{
+	struct receiver_source *s = end;
+	struct primed *p = take_primed(s, path, len);
+
+	if (p == NULL)
+		return ask(s, TCP_READLINK, op, &(struct tcp_request){ .path = { path, len } }, NULL);
+	op->bytes = p->content;
+	op->n_bytes = p->content_len;
+	p->content = NULL;
+	free_primed(p);
+	return FILEOPS_OK;
+}
+
+static enum fileops_result source_xattrs(void *end, struct fileop *op, const char *path, size_t len, unsigned kinds)
+{
+	return ask(end, TCP_XATTRS, op, &(struct tcp_request){ .path = { path, len }, .kinds = kinds }, NULL);
+}
+
+static enum fileops_result source_digest(void *end, struct fileop *op, const char *path, size_t len)
+{
+	return ask(end, TCP_DIGEST_OF, op, &(struct tcp_request){ .path = { path, len } }, NULL);
+}
+
+/* ---- files ---- */
+
+static struct remote_file *new_file(struct receiver_source *s, uint32_t id)
+{
+	struct remote_file *f = calloc(1, sizeof(*f));
+
+	if (f == NULL)
+		return NULL;
+	f->owner = s;
+	f->id = id;
+	f->base_fd = -1;
+	f->next = s->files[id % BUCKETS];
+	s->files[id % BUCKETS] = f;
+	return f;
+}
+
+static struct remote_file *find_file(struct receiver_source *s, uint32_t id)
+{
+	struct remote_file *f = s->files[id % BUCKETS];
+
+	/* Those that came along have no number. */
+	while (f != NULL && (f->id != id || f->content != NULL))
+		f = f->next;
+	return f;
+}
+
+static enum fileops_result open_primed(struct receiver_source *s, struct fileop *op, struct primed *p)
+{
+	struct remote_file *f = new_file(s, 0);
+
+	if (f == NULL) {
+		give_credit(s, p->content_len, false);
+		free_primed(p);
+		return no_memory(op);
+	}
+	f->content = p->content;
+	f->content_len = p->content_len;
+	f->state = f->after = p->state;
+	f->ended = true;
+	memcpy(f->digest, p->digest, sizeof(f->digest));
+	p->content = NULL;
+	free_primed(p);
+	op->file = (struct fileops_file){ .fd = -1, .impl = f };
+	op->st = f->state.st;
+	return FILEOPS_OK;
+}
+
+static enum fileops_result source_open(void *end, struct fileop *op, const char *path, size_t len,
+				       const struct fileops_file *base)
+{
+	struct receiver_source *s = end;
+	struct primed *p = take_primed(s, path, len);
+	struct tcp_request r = { .path = { path, len }, .old.look = LOOK_ABSENT };
+	enum fileops_result got;
+	struct question *q;
+	int base_fd = -1;
+
+	if (p != NULL)
+		return open_primed(s, op, p);
+	if (base != NULL && base->fd >= 0 && fstat(base->fd, &r.old.st) == 0 && S_ISREG(r.old.st.st_mode)) {
+		r.old.look = LOOK_FILE;
+		r.old_size = (uint64_t)r.old.st.st_size;
+		base_fd = fcntl(base->fd, F_DUPFD_CLOEXEC, 0);
+	}
+	got = ask(s, TCP_OPEN, op, &r, NULL);
+	q = got == FILEOPS_PENDING ? *find_question(s, s->last_id) : NULL;
+	if (q != NULL)
+		q->base_fd = base_fd;
+	else if (base_fd >= 0)
+		(void)close(base_fd);
+	return got;
+}
+
+static enum fileops_result source_restat(void *end, struct fileop *op, const struct fileops_file *file)
+{
+	struct receiver_source *s = end;
+	const struct remote_file *f = file->impl;
+
+	if (f->ended) {
+		op->st = f->after.st;
+		return FILEOPS_OK;
+	}
+	if (new_question(s, TCP_RESTAT, op) == NULL)
+		return no_memory(op);
+	buf_clear(&s->scratch);
+	buf_add_u32(&s->scratch, s->last_id);
+	buf_add_u32(&s->scratch, f->id);
+	return send_question(s, TCP_RESTAT, op);
+}
+
+static void source_drop(void *end, struct fileops_file *file)
+{
+	struct receiver_source *s = end;
+	struct remote_file *f = file->impl, **at;
+
+	if (f == NULL)
+		return;
+	file->impl = NULL;
+	at = &s->files[f->id % BUCKETS];
+	while (*at != f)
+		at = &(*at)->next;
+	*at = f->next;
+	if (f->content == NULL) {
+		buf_clear(&s->scratch);
+		buf_add_u32(&s->scratch, f->id);
+		(void)tcp_stream_send(s->stream, TCP_CLOSE_FILE, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+		tcp_stream_kick(s->stream);
+	} else {
+		give_credit(s, f->content_len, false);
+	}
+	for (at = &s->hashing; *at != NULL; at = &(*at)->next_hashing) {
+		if (*at == f) {
+			*at = f->next_hashing;
+			break;
+		}
+	}
+	free_file(f);
+}
+
+int remote_file_base(const struct remote_file *f)
+{
+	return f->base_fd;
+}
+
+static void sink_fails(struct remote_file *f, enum fileops_result result, const struct err *why)
+{
+	struct remote_sink sink = f->sink;
+
+	f->reading = false;
+	sink.end(sink.ctx, result, 0, f->digest, why);
+}
+
+static void read_content(struct remote_file *f, uint64_t offset)
+{
+	struct err err = ERR_INIT;
+	enum fileops_result got = FILEOPS_OK;
+
+	if (offset < f->content_len)
+		got = f->sink.data(f->sink.ctx, offset, f->content + offset, f->content_len - offset, &err);
+	if (got != FILEOPS_OK) {
+		sink_fails(f, got, &err);
+		return;
+	}
+	f->reading = false;
+	f->sink.end(f->sink.ctx, FILEOPS_OK, f->content_len, f->digest, NULL);
+}
+
+void remote_file_read(struct remote_file *f, uint64_t offset, uint64_t size, const struct remote_sink *sink)
+{
+	struct receiver_source *s = f->owner;
+	struct tcp_span span = { .file = f->id, .offset = offset, .len = size };
+
+	f->sink = *sink;
+	f->reading = true;
+	f->at = offset;
+	if (f->content != NULL) {
+		read_content(f, offset);
+		return;
+	}
+	buf_clear(&s->scratch);
+	tcp_put_span(&s->scratch, TCP_READ, &span);
+	(void)tcp_stream_send(s->stream, TCP_READ, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+	tcp_stream_kick(s->stream);
+}
+
+/* ---- what comes ---- */
+
+static bool broken(struct err *err, const char *what)
+{
+	err_set(err, ERR_PROTOCOL, "the sender sent %s that makes no sense", what);
+	return false;
+}
+
+static void complete(struct receiver_source *s, struct question **at, enum fileops_result result, const struct err *why)
+{
+	struct question *q = *at;
+	struct fileop *op = q->op;
+
+	(void)s;
+	*at = q->next;
+	free_question(q);
+	op->result = result;
+	if (result != FILEOPS_OK && why != NULL && why->class != ERR_NONE)
+		op->err = *why;
+	else if (result == FILEOPS_FAILED && op->err.class == ERR_NONE)
+		err_set(&op->err, ERR_IO, "the source: the sender gave no reason");
+	op->done(op);
+}
+
+static bool on_answer(struct receiver_source *s, const char *payload, size_t len, struct err *err)
+{
+	struct question **at;
+	struct tcp_answer a;
+	struct fileop *op;
+	uint32_t id;
+
+	if (!tcp_get_id(payload, len, &id) || *(at = find_question(s, id)) == NULL || (*at)->asked == TCP_LIST ||
+	    (*at)->asked == TCP_OPEN || !tcp_get_answer((*at)->asked, payload, len, &a))
+		return broken(err, "an answer");
+	op = (*at)->op;
+	if (a.result == FILEOPS_OK && a.state.look == LOOK_ABSENT)
+		a.result = FILEOPS_GONE;
+	op->st = a.state.st;
+	memcpy(op->digest, a.digest, sizeof(op->digest));
+	op->copied = a.size;
+	if (a.result == FILEOPS_OK && a.bytes.p != NULL) {
+		op->bytes = malloc(a.bytes.len + 1);
+		if (op->bytes == NULL) {
+			complete(s, at, no_memory(op), NULL);
+			return true;
+		}
+		memcpy(op->bytes, a.bytes.p, a.bytes.len);
+		op->bytes[a.bytes.len] = '\0';
+		op->n_bytes = a.bytes.len;
+	}
+	complete(s, at, (enum fileops_result)a.result, &a.why);
+	return true;
+}
+
+static bool add_entry(struct question *q, const struct tcp_list_entry *e)
+{
+	struct fileops_entry *entry;
+
+	if (e->state.look == LOOK_ABSENT)
+		return true;
+	if (!q->wish.keep(q->wish.ctx, e->name.p, e->name.len, e->state.look == LOOK_DIR))
+		return true;
+	entry = listing_add(&q->op->list, e->name.p, e->name.len);
+	if (entry == NULL)
+		return false;
+	entry->st = e->state.st;
+	return true;
+}
+
+static bool on_listing(struct receiver_source *s, const char *payload, size_t len, struct err *err)
+{
+	struct question **at;
+	struct tcp_listing l;
+	struct tcp_list_entry e;
+	struct reader r;
+	bool room = true;
+
+	if (!tcp_get_listing(payload, len, &r, &l) || *(at = find_question(s, l.id)) == NULL ||
+	    (*at)->asked != TCP_LIST)
+		return broken(err, "a listing");
+	for (uint32_t i = 0; i < l.count; i++) {
+		if (!tcp_next_entry(&r, &e))
+			return broken(err, "a listing");
+		room = room && add_entry(*at, &e);
+	}
+	if (!tcp_all_read(&r))
+		return broken(err, "a listing");
+	if (!room || l.result != FILEOPS_OK) {
+		struct fileop *op = (*at)->op;
+
+		listing_free(&op->list);
+		complete(s, at, room ? (enum fileops_result)l.result : no_memory(op), room ? &l.why : NULL);
+		return true;
+	}
+	if (!l.last)
+		return true;
+	listing_sort(&(*at)->op->list);
+	complete(s, at, FILEOPS_OK, NULL);
+	return true;
+}
+
+/* ---- hashes of the old file ---- */
+
+/* The open is complete with them: it has left the questions, and waits with its file. */
+static void hash_old(struct receiver_source *s, struct question **at, struct remote_file *f)
+{
+	struct question *q = *at;
+	struct remote_file **last = &s->hashing;
+
+	f->opening = q->op;
+	*at = q->next;
+	free_question(q);
+	while (*last != NULL)
+		last = &(*last)->next_hashing;
+	*last = f;
+	loop_timer_after(s->hash_timer, 0);
+}
+
+static ssize_t read_old(const struct remote_file *f, unsigned char *p, size_t n)
+{
+	size_t done = 0;
+
+	while (done < n) {
+		ssize_t got = pread(f->base_fd, p + done, n - done, (off_t)(f->hashed + done));
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			break;
+		done += (size_t)got;
+	}
+	return (ssize_t)done;
+}
+
+/* One frame of hashes. false: all are sent, or what is left can't be read (then the sender does without). */
+static bool hash_some(struct receiver_source *s, struct remote_file *f)
+{
+	struct buf *out = &s->scratch;
+	size_t n;
+
+	buf_clear(out);
+	buf_add_u32(out, f->id);
+	buf_add_u64(out, f->hashed / f->block);
+	n = (size_t)read_old(f, s->piece, HASH_TURN);
+	for (size_t at = 0; at < n; at += f->block)
+		buf_add_u64(out, XXH3_64bits(s->piece + at, n - at < f->block ? n - at : f->block));
+	f->hashed += n;
+	if (n > 0)
+		(void)tcp_stream_send(s->stream, TCP_HASHES, out->data, out->len, ZSTREAM_STORE);
+	return n == HASH_TURN;
+}
+
+static void on_hash_timer(void *ctx)
+{
+	struct receiver_source *s = ctx;
+	struct remote_file *f = s->hashing;
+	struct fileop *op;
+
+	if (s->piece == NULL)
+		s->piece = malloc(HASH_TURN);
+	if (f == NULL || (s->piece != NULL && hash_some(s, f))) {
+		if (f != NULL)
+			loop_timer_after(s->hash_timer, 0);
+		return;
+	}
+	tcp_stream_kick(s->stream);
+	s->hashing = f->next_hashing;
+	op = f->opening;
+	f->opening = NULL;
+	if (s->hashing != NULL) {
+		loop_timer_after(s->hash_timer, 0);
+	} else {
+		free(s->piece);
+		s->piece = NULL;
+	}
+	op->result = FILEOPS_OK;
+	op->done(op);
+}
+
+static bool on_opened(struct receiver_source *s, const char *payload, size_t len, struct err *err)
+{
+	struct question **at;
+	struct tcp_opened o;
+	struct remote_file *f;
+	struct fileop *op;
+
+	if (!tcp_get_opened(payload, len, &o) || *(at = find_question(s, o.id)) == NULL || (*at)->asked != TCP_OPEN)
+		return broken(err, "an opened file");
+	op = (*at)->op;
+	if (o.result != FILEOPS_OK) {
+		complete(s, at, (enum fileops_result)o.result, &o.why);
+		return true;
+	}
+	if (o.state.look != LOOK_FILE || find_file(s, o.file) != NULL)
+		return broken(err, "an opened file");
+	f = new_file(s, o.file);
+	if (f == NULL) {
+		complete(s, at, no_memory(op), NULL);
+		return true;
+	}
+	f->state = o.state;
+	f->base_fd = (*at)->base_fd;
+	(*at)->base_fd = -1;
+	op->file = (struct fileops_file){ .fd = -1, .impl = f };
+	op->st = o.state.st;
+	if (!o.wants_hashes || f->base_fd < 0) {
+		complete(s, at, FILEOPS_OK, NULL);
+		return true;
+	}
+	f->block = o.block;
+	hash_old(s, at, f);
+	return true;
+}
+
+/* Pieces of a file that was closed meanwhile are on their way still. */
+static bool on_piece(struct receiver_source *s, uint8_t type, const char *payload, size_t len, struct err *err)
+{
+	struct tcp_span span;
+	const char *content = NULL;
+	enum fileops_result got;
+	struct err why = ERR_INIT;
+	struct remote_file *f;
+
+	if (type == TCP_DATA ? !tcp_get_data(payload, len, &span, &content)
+			     : !tcp_get_span((enum tcp_frame)type, payload, len, &span))
+		return broken(err, "a piece of a file");
+	if (type == TCP_DATA)
+		give_credit(s, span.len, false);
+	f = find_file(s, span.file);
+	if (f == NULL || !f->reading)
+		return true;
+	if (span.offset != f->at)
+		return broken(err, "a piece of a file");
+	f->at += span.len;
+	if (type == TCP_DATA)
+		got = f->sink.data(f->sink.ctx, span.offset, content, (size_t)span.len, &why);
+	else if (type == TCP_HOLE)
+		got = f->sink.hole(f->sink.ctx, span.offset, span.len, &why);
+	else
+		got = f->sink.copy(f->sink.ctx, span.offset, span.len, span.from, &why);
+	if (got != FILEOPS_OK)
+		sink_fails(f, got, &why);
+	return true;
+}
+
+static bool on_end(struct receiver_source *s, const char *payload, size_t len, struct err *err)
+{
+	struct tcp_end e;
+	struct remote_file *f;
+	struct remote_sink sink;
+
+	if (!tcp_get_end(payload, len, &e))
+		return broken(err, "the end of a file");
+	f = find_file(s, e.file);
+	if (f == NULL)
+		return true;
+	f->after = e.state;
+	f->ended = true;
+	if (!f->reading)
+		return true;
+	if (e.result == FILEOPS_OK && e.size != f->at)
+		return broken(err, "the end of a file");
+	f->reading = false;
+	sink = f->sink;
+	sink.end(sink.ctx, (enum fileops_result)e.result, e.size, e.digest, &e.why);
+	return true;
+}
+
+bool receiver_source_frame(struct receiver_source *s, uint8_t type, const char *payload, size_t len, struct err *err)
+{
+	switch (type) {
+	case TCP_ANSWER:
+		return on_answer(s, payload, len, err);
+	case TCP_LISTING:
+		return on_listing(s, payload, len, err);
+	case TCP_OPENED:
+		return on_opened(s, payload, len, err);
+	case TCP_DATA:
+	case TCP_HOLE:
+	case TCP_COPY:
+		return on_piece(s, type, payload, len, err);
+	case TCP_END:
+		return on_end(s, payload, len, err);
+	default:
+		return broken(err, "a frame");
+	}
+}
+
+static const struct fileops source_ops = {
+	.look = source_look,
+	.list = source_list,
+	.readlink = source_readlink,
+	.xattrs = source_xattrs,
+	.digest = source_digest,
+	.open = source_open,
+	.restat = source_restat,
+	.drop = source_drop,
+};

@@ -1,0 +1,57 @@
+/*
+ * receiver_source.h - the sender's tree as the receiver's engine sees it: a source end (fileops.h) whose operations are
+ * questions over the connection, and the stream of content that its open files are.
+ *
+ * What an ITEM brought along (receiver_source_prime) is answered without asking. A file's `impl` is a struct
+ * remote_file; the target end's store calls remote_file_read with a sink for what comes.
+ */
+#ifndef FANSYNCD_TRANSPORTS_RECEIVER_SOURCE_H
+#define FANSYNCD_TRANSPORTS_RECEIVER_SOURCE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "transports/fileops.h"
+#include "transports/tcp_frames.h"
+#include "transports/tcp_stream.h"
+
+struct receiver_source;
+struct remote_file;
+
+/* The stream outlives it. NULL on failure. */
+struct receiver_source *receiver_source_new(struct loop *loop, struct tcp_stream *stream, struct err *err);
+/* Pending operations are dropped without callbacks. */
+void receiver_source_free(struct receiver_source *s);
+struct fileops_end receiver_source_end(struct receiver_source *s);
+
+/* Content of a file that came with its item; copied. false: out of memory (it is asked for then). The credit that it
+ * took comes back when it is used or forgotten. */
+bool receiver_source_prime(struct receiver_source *s, const struct tcp_item *item);
+/* The work is over: what was not used is forgotten. */
+void receiver_source_forget(struct receiver_source *s);
+
+/* Take an ANSWER, LISTING, OPENED, DATA, HOLE, COPY or END. false: it breaks a rule. */
+bool receiver_source_frame(struct receiver_source *s, uint8_t type, const char *payload, size_t len, struct err *err);
+
+/* Who takes what a file's content is made of, in the order of offsets, without gaps. A sink that fails says so once and
+ * is not called again; the rest is dropped. */
+struct remote_sink {
+	enum fileops_result (*data)(void *ctx, uint64_t offset, const void *p, size_t n, struct err *err);
+	enum fileops_result (*hole)(void *ctx, uint64_t offset, uint64_t n, struct err *err);
+	enum fileops_result (*copy)(void *ctx, uint64_t offset, uint64_t n, uint64_t from, struct err *err);
+	/* The last call, unless `dropped` is. OK: `size` bytes, their digest. */
+	void (*end)(void *ctx, enum fileops_result result, uint64_t size, const unsigned char digest[16],
+		    const struct err *why);
+	/* The file was closed, or the session is over: nothing follows. */
+	void (*dropped)(void *ctx);
+	void *ctx;
+};
+
+/* Have the content from `offset` to `size` sent. For what an item brought along the sink is called before this returns.
+ */
+void remote_file_read(struct remote_file *f, uint64_t offset, uint64_t size, const struct remote_sink *sink);
+/* The old file, for the sink's `copy`: a descriptor that lives as long as the file; -1: there is none. */
+int remote_file_base(const struct remote_file *f);
+
+#endif

@@ -1,0 +1,265 @@
+#include "transports/receiver_store.h"
+
+#include <errno.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "transports/local_files.h"
+#include "transports/receiver_source.h"
+
+#define PIECE (256u * 1024)
+
+/* A file on its way. */
+struct store_job {
+	struct local_tree *tree;
+	struct fileop *op;
+	struct fileops_file file;
+	const struct fileops_attrs *attrs;
+	struct remote_file *from;
+	XXH3_state_t *digest;
+	bool inside; /* store has not returned yet */
+	bool over;
+	bool no_clone;
+	enum fileops_result result;
+};
+
+static const unsigned char zeros[65536];
+
+static enum fileops_result failed(struct err *err, int code, const char *what)
+{
+	err_errno(err, code, "%s", what);
+	return code == EFBIG ? FILEOPS_TOOLONG : FILEOPS_FAILED;
+}
+
+static enum fileops_result write_at(int fd, uint64_t offset, const unsigned char *p, size_t n, struct err *err)
+{
+	while (n > 0) {
+		ssize_t got = pwrite(fd, p, n, (off_t)offset);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return failed(err, errno, "write");
+		p += got;
+		offset += (uint64_t)got;
+		n -= (size_t)got;
+	}
+	return FILEOPS_OK;
+}
+
+static enum fileops_result on_data(void *ctx, uint64_t offset, const void *p, size_t n, struct err *err)
+{
+	struct store_job *j = ctx;
+
+	(void)XXH3_128bits_update(j->digest, p, n);
+	j->op->copied += n;
+	return write_at(j->file.fd, offset, p, n, err);
+}
+
+/* The file is given its length at the end. */
+static enum fileops_result on_hole(void *ctx, uint64_t offset, uint64_t n, struct err *err)
+{
+	struct store_job *j = ctx;
+
+	(void)offset;
+	(void)err;
+	while (n > 0) {
+		size_t part = n < sizeof(zeros) ? (size_t)n : sizeof(zeros);
+
+		(void)XXH3_128bits_update(j->digest, zeros, part);
+		j->op->copied += part;
+		n -= part;
+	}
+	return FILEOPS_OK;
+}
+
+/* Extents are shared where the file system can. */
+static bool clone(struct store_job *j, uint64_t offset, uint64_t n, uint64_t from)
+{
+	struct file_clone_range r = {
+		.src_fd = remote_file_base(j->from), .src_offset = from, .src_length = n, .dest_offset = offset
+	};
+
+	if (j->no_clone)
+		return false;
+	if (ioctl(j->file.fd, FICLONERANGE, &r) == 0)
+		return true;
+	j->no_clone = errno != EINVAL; /* that may be the alignment of this one */
+	return false;
+}
+
+static enum fileops_result copy_piece(struct store_job *j, unsigned char *piece, uint64_t offset, size_t n,
+				      uint64_t from, struct err *err)
+{
+	size_t done = 0;
+
+	while (done < n) {
+		ssize_t got = pread(remote_file_base(j->from), piece + done, n - done, (off_t)(from + done));
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return failed(err, errno, "read of the old file");
+		if (got == 0) {
+			err_set(err, ERR_AGAIN, "the old file has become shorter");
+			return FILEOPS_FAILED;
+		}
+		done += (size_t)got;
+	}
+	(void)XXH3_128bits_update(j->digest, piece, n);
+	j->op->copied += n;
+	return clone(j, offset, n, from) ? FILEOPS_OK : write_at(j->file.fd, offset, piece, n, err);
+}
+
+static enum fileops_result on_copy(void *ctx, uint64_t offset, uint64_t n, uint64_t from, struct err *err)
+{
+	struct store_job *j = ctx;
+	enum fileops_result got = FILEOPS_OK;
+	unsigned char *piece;
+
+	if (remote_file_base(j->from) < 0) {
+		err_set(err, ERR_PROTOCOL, "the sender refers to an old file that is not there");
+		return FILEOPS_FAILED;
+	}
+	piece = malloc(PIECE);
+	if (piece == NULL)
+		return failed(err, ENOMEM, "copy of the old file");
+	while (n > 0 && got == FILEOPS_OK) {
+		size_t part = n < PIECE ? (size_t)n : PIECE;
+
+		got = copy_piece(j, piece, offset, part, from, err);
+		offset += part;
+		from += part;
+		n -= part;
+	}
+	free(piece);
+	return got;
+}
+
+static void end_job(struct store_job *j, enum fileops_result result)
+{
+	struct fileop *op = j->op;
+
+	(void)XXH3_freeState(j->digest);
+	j->digest = NULL;
+	j->over = true;
+	j->result = result;
+	if (j->inside)
+		return;
+	free(j);
+	op->result = result;
+	op->done(op);
+}
+
+static enum fileops_result whole(struct store_job *j, uint64_t size, const unsigned char digest[16])
+{
+	XXH128_canonical_t ours;
+
+	XXH128_canonicalFromHash(&ours, XXH3_128bits_digest(j->digest));
+	if (memcmp(ours.digest, digest, sizeof(ours.digest)) != 0) {
+		err_set(&j->op->err, ERR_AGAIN, "the content that arrived is not what was sent");
+		return FILEOPS_FAILED;
+	}
+	if (ftruncate(j->file.fd, (off_t)size) < 0)
+		return failed(&j->op->err, errno, "truncate");
+	return FILEOPS_OK;
+}
+
+static void on_end(void *ctx, enum fileops_result result, uint64_t size, const unsigned char digest[16],
+		   const struct err *why)
+{
+	struct store_job *j = ctx;
+
+	if (result == FILEOPS_OK)
+		result = whole(j, size, digest);
+	else if (why != NULL && why->class != ERR_NONE)
+		j->op->err = *why;
+	if (result == FILEOPS_OK)
+		result = local_tree_finish(j->tree, j->op, &j->file, j->attrs);
+	else
+		local_fileops.drop(j->tree, &j->file);
+	end_job(j, result);
+}
+
+static void on_dropped(void *ctx)
+{
+	struct store_job *j = ctx;
+
+	local_fileops.drop(j->tree, &j->file);
+	(void)XXH3_freeState(j->digest);
+	free(j);
+}
+
+/* What a cut connection left is part of the digest. */
+static bool digest_prefix(struct store_job *j, uint64_t n)
+{
+	unsigned char *piece = malloc(PIECE);
+	uint64_t at = 0;
+
+	while (piece != NULL && at < n) {
+		ssize_t got = pread(j->file.fd, piece, n - at < PIECE ? (size_t)(n - at) : PIECE, (off_t)at);
+
+		if (got <= 0)
+			break;
+		(void)XXH3_128bits_update(j->digest, piece, (size_t)got);
+		at += (uint64_t)got;
+	}
+	free(piece);
+	return at == n;
+}
+
+static enum fileops_result store(void *end, struct fileop *op, struct fileops_file *file,
+				 const struct fileops_store *what)
+{
+	struct remote_sink sink = {
+		.data = on_data, .hole = on_hole, .copy = on_copy, .end = on_end, .dropped = on_dropped
+	};
+	struct store_job *j;
+	enum fileops_result result;
+
+	if (what->from->impl == NULL)
+		return local_fileops.store(end, op, file, what);
+	j = calloc(1, sizeof(*j));
+	if (j != NULL)
+		j->digest = XXH3_createState();
+	if (j == NULL || j->digest == NULL) {
+		free(j);
+		local_fileops.drop(end, file);
+		return failed(&op->err, ENOMEM, "store");
+	}
+	j->tree = end;
+	j->op = op;
+	j->file = *file;
+	j->attrs = what->attrs;
+	j->from = what->from->impl;
+	*file = (struct fileops_file){ .fd = -1 };
+	(void)XXH3_128bits_reset(j->digest);
+	op->copied = what->offset;
+	sink.ctx = j;
+	j->inside = true;
+	if (what->offset > 0 && !digest_prefix(j, what->offset)) {
+		struct err why = ERR_INIT;
+
+		err_set(&why, ERR_AGAIN, "what was left of an earlier transfer can't be read");
+		on_end(j, FILEOPS_FAILED, 0, NULL, &why);
+	} else {
+		remote_file_read(j->from, what->offset, what->size, &sink);
+	}
+	j->inside = false;
+	if (!j->over)
+		return FILEOPS_PENDING;
+	result = j->result;
+	free(j);
+	return result;
+}
+
+void receiver_fileops(struct fileops *out)
+{
+	*out = local_fileops;
+	out->store = store;
+}

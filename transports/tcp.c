@@ -1,0 +1,816 @@
+/*
+ * tcp.c - the transport "tcp": works and the content of files to a receiver, over one connection (docs/PROTOCOL.md).
+ *
+ * The engine that decides what to write is the receiver's. Here a work is cut into pieces that a receiver takes, what
+ * it asks for is answered (tcp_serve.h), and what it acknowledges is settled.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/path.h"
+#include "core/transport.h"
+#include "transports/local_files.h"
+#include "transports/mirror.h"
+#include "transports/tcp_frames.h"
+#include "transports/tcp_options.h"
+#include "transports/tcp_serve.h"
+#include "transports/tcp_stream.h"
+#include "transports/tls.h"
+
+#define MEMORY_MAX (4u * 1024 * 1024)
+#define DELTA_CHANGES_MAX 4096u
+/* Paths of one piece of a work. */
+#define PIECE_BYTES (1024u * 1024)
+/* Pieces that a receiver has at a time: one is carried out while the next one travels. */
+#define PIECES_MAX 2u
+#define NO_ITEM UINT32_MAX
+
+/* A piece of a work that is under way. */
+struct piece {
+	struct piece *next;
+	uint64_t id, first;
+	uint32_t n_renames, n_items;
+	uint32_t *index; /* of each item in the work; NO_ITEM: a directory above, sent along for its times */
+	bool *settled;	 /* renames, then items */
+	uint32_t next_open;
+	uint32_t sent; /* items sent so far */
+	bool begun;
+};
+
+struct tcp_target {
+	const struct transport_env *env;
+	struct tls_context *tls;
+	struct tcp_stream *stream;
+	struct tcp_serve *serve;
+	struct tcp_memory *memory;
+	struct local_tree *tree;
+	struct fileops_end source;
+	struct addrinfo *addresses, *address; /* while connecting; the one that is tried */
+	bool ready;			      /* WELCOME came */
+	uint32_t max_changes;
+	uint64_t bytes_told;
+
+	const struct transport_work *work; /* NULL: idle */
+	bool reconcile;
+	size_t renames_cut, items_cut; /* cut into pieces so far */
+	struct piece *first, *last;
+	size_t n_pieces;
+	uint64_t last_id, last_seq;
+	struct loop_timer *urgent;
+	struct err down; /* class not NONE: to be told from the timer */
+	struct buf scratch;
+	char *content; /* TCP_INLINE_MAX */
+};
+
+static void submit(struct tcp_target *t);
+static void connect_next(struct tcp_target *t, const struct err *why);
+
+/* ---- validate ---- */
+
+static bool is_loopback(const char *host)
+{
+	struct in_addr v4;
+	struct in6_addr v6;
+
+	if (strcmp(host, "localhost") == 0)
+		return true;
+	if (inet_pton(AF_INET, host, &v4) == 1)
+		return (ntohl(v4.s_addr) >> 24) == 127;
+	return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+static int validate(struct sync_options *opt, struct err *err)
+{
+	const struct tcp_options *o = &opt->tcp;
+	char *text;
+
+	if (opt->host == NULL || o->module == NULL)
+		return err_set(err, ERR_CONFIG, "host and module are required");
+	if (strpbrk(opt->host, "/@ ") != NULL || opt->host[0] == '-')
+		return err_set(err, ERR_CONFIG, "host: \"%s\" is no host's name or address", opt->host);
+	if (o->key != NULL && o->certificate != NULL)
+		return err_set(err, ERR_CONFIG, "either key or certificate, not both");
+	if (o->key == NULL && o->certificate == NULL && !o->insecure && !is_loopback(opt->host))
+		return err_set(err, ERR_CONFIG,
+			       "key (a file made with `openssl rand -hex 32`) or certificate, privateKey and ca are "
+			       "required; or "
+			       "insecure = true, and everybody on the way can read and change what is sent");
+	if (asprintf(&text, "%s:%s", opt->host, o->module) < 0)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	free(opt->target);
+	opt->target = text;
+	return mirror_validate(opt, 0, err);
+}
+
+/* ---- settling ---- */
+
+static void free_piece(struct piece *p)
+{
+	free(p->index);
+	free(p->settled);
+	free(p);
+}
+
+static void forget_work(struct tcp_target *t)
+{
+	while (t->first != NULL) {
+		struct piece *p = t->first;
+
+		t->first = p->next;
+		free_piece(p);
+	}
+	t->last = NULL;
+	t->n_pieces = 0;
+	t->work = NULL;
+	t->renames_cut = t->items_cut = 0;
+}
+
+static void settle(struct tcp_target *t, struct piece *p, uint32_t at, enum verdict v, const struct err *why)
+{
+	if (p->settled[at])
+		return;
+	p->settled[at] = true;
+	if (at < p->n_renames)
+		t->env->settle_rename(t->env->ctx, (size_t)p->index[p->n_items] + at, v, why);
+	else if (p->index[at - p->n_renames] != NO_ITEM)
+		t->env->settle(t->env->ctx, p->index[at - p->n_renames], v, why);
+	else if (v != VERDICT_DONE && v != VERDICT_GONE)
+		log_debug(LOG_CAT_RECORD, "a directory's times were not set: %s",
+			  why == NULL ? "no reason" : why->text);
+}
+
+static struct piece *piece_of(const struct tcp_target *t, uint64_t seq)
+{
+	struct piece *p = t->first;
+
+	while (p != NULL && (seq < p->first || seq >= p->first + p->n_renames + p->n_items))
+		p = p->next;
+	return p;
+}
+
+static bool on_ack(struct tcp_target *t, const char *payload, size_t len)
+{
+	struct tcp_verdict v;
+	struct reader r;
+	uint64_t upto;
+	uint32_t count;
+
+	if (!tcp_get_ack(payload, len, &r, &upto, &count) || upto > t->last_seq)
+		return false;
+	for (uint32_t i = 0; i < count; i++) {
+		struct piece *p;
+
+		if (!tcp_next_verdict(&r, &v))
+			return false;
+		p = piece_of(t, v.seq);
+		if (p == NULL)
+			return false;
+		settle(t, p, (uint32_t)(v.seq - p->first), v.v, v.why.class == ERR_NONE ? NULL : &v.why);
+	}
+	if (!tcp_all_read(&r))
+		return false;
+	for (struct piece *p = t->first; p != NULL && p->first <= upto; p = p->next)
+		for (; p->next_open < p->n_renames + p->n_items && p->first + p->next_open <= upto; p->next_open++)
+			settle(t, p, p->next_open, VERDICT_DONE, NULL);
+	return true;
+}
+
+static bool on_done(struct tcp_target *t, const char *payload, size_t len)
+{
+	struct piece *p = t->first;
+	struct tcp_done d;
+
+	if (!tcp_get_done(payload, len, &d) || p == NULL || d.work != p->id || p->sent < p->n_items)
+		return false;
+	t->env->counters->files_sent += d.files;
+	t->env->counters->deletions += d.deletions;
+	t->env->counters->renames_carried += d.renames;
+	t->first = p->next;
+	if (t->first == NULL)
+		t->last = NULL;
+	t->n_pieces--;
+	free_piece(p);
+	if (t->first == NULL && t->items_cut == t->work->n_items && t->renames_cut == t->work->n_renames) {
+		forget_work(t);
+		t->env->finished(t->env->ctx);
+	} else {
+		submit(t);
+	}
+	return true;
+}
+
+/* ---- cutting and sending works ---- */
+
+/* Directories above the first item of a later piece: their times are set anew behind what this piece changes in them.
+ */
+static uint32_t parents_of(const struct tcp_target *t, size_t first, uint32_t *out, uint32_t max)
+{
+	const struct transport_item *items = t->work->items, *item = &items[first];
+	uint32_t n = 0;
+
+	for (size_t i = first; i-- > 0 && n < max;)
+		if (items[i].look == LOOK_DIR && path_below(item->path, item->len, items[i].path, items[i].len)) {
+			out[n++] = (uint32_t)i;
+			item = &items[i];
+			if (item->len == 0)
+				break;
+		}
+	return n;
+}
+
+static struct piece *new_piece(uint32_t n_renames, uint32_t n_items)
+{
+	struct piece *p = calloc(1, sizeof(*p));
+
+	if (p == NULL)
+		return NULL;
+	p->index = calloc(n_items + 1, sizeof(*p->index));
+	p->settled = calloc(n_renames + n_items + 1, sizeof(*p->settled));
+	if (p->index == NULL || p->settled == NULL) {
+		free_piece(p);
+		return NULL;
+	}
+	p->n_renames = n_renames;
+	p->n_items = n_items;
+	return p;
+}
+
+/* The next piece: renames first, then items; as many as a receiver takes. NULL: out of memory. */
+static struct piece *cut(struct tcp_target *t)
+{
+	const struct transport_work *w = t->work;
+	uint32_t parents[64], n_parents = 0, n_renames = 0, n_items = 0;
+	size_t bytes = 0;
+	struct piece *p;
+
+	while (t->renames_cut + n_renames < w->n_renames && n_renames < t->max_changes && bytes < PIECE_BYTES) {
+		const struct batch_rename *r = &w->renames[t->renames_cut + n_renames];
+
+		bytes += r->from_len + r->to_len;
+		n_renames++;
+	}
+	if (t->renames_cut + n_renames == w->n_renames) {
+		if (t->items_cut > 0 && !t->reconcile)
+			n_parents = parents_of(t, t->items_cut, parents, 64);
+		while (t->items_cut + n_items < w->n_items && n_parents + n_items < t->max_changes &&
+		       bytes < PIECE_BYTES)
+			bytes += w->items[t->items_cut + n_items++].len;
+	}
+	p = new_piece(n_renames, n_parents + n_items);
+	if (p == NULL)
+		return NULL;
+	for (uint32_t i = 0; i < n_parents; i++)
+		p->index[i] = parents[n_parents - 1 - i] | 0x80000000u;
+	for (uint32_t i = 0; i < n_items; i++)
+		p->index[n_parents + i] = (uint32_t)(t->items_cut + i);
+	p->index[n_parents + n_items] = (uint32_t)t->renames_cut;
+	t->renames_cut += n_renames;
+	t->items_cut += n_items;
+	p->id = ++t->last_id;
+	p->first = t->last_seq + 1;
+	t->last_seq += n_renames + n_parents + n_items;
+	if (t->last != NULL)
+		t->last->next = p;
+	else
+		t->first = p;
+	t->last = p;
+	t->n_pieces++;
+	return p;
+}
+
+static bool send_scratch(struct tcp_target *t, enum tcp_frame type)
+{
+	return !t->scratch.failed &&
+	       tcp_stream_send(t->stream, (uint8_t)type, t->scratch.data, t->scratch.len, ZSTREAM_PACK);
+}
+
+static bool begin_piece(struct tcp_target *t, struct piece *p)
+{
+	const struct tcp_work w = { .id = p->id,
+				    .first = p->first,
+				    .kind = t->reconcile ? TCP_RECONCILE : TCP_APPLY,
+				    .may_delete = t->work->may_delete,
+				    .max_delete = t->work->max_delete,
+				    .n_renames = p->n_renames,
+				    .n_items = p->n_items };
+
+	buf_clear(&t->scratch);
+	tcp_put_work(&t->scratch, &w);
+	if (!send_scratch(t, TCP_WORK))
+		return false;
+	for (uint32_t i = 0; i < p->n_renames; i++) {
+		buf_clear(&t->scratch);
+		tcp_put_rename(&t->scratch, &t->work->renames[p->index[p->n_items] + i]);
+		if (!send_scratch(t, TCP_RENAME))
+			return false;
+	}
+	p->begun = true;
+	return true;
+}
+
+/* The whole content of a small file, if it is there to be had, and one version of it. */
+static bool read_small(struct tcp_target *t, const struct transport_item *item, struct tcp_item *out)
+{
+	const struct fileops *ops = t->source.ops;
+	XXH128_canonical_t digest;
+	struct fileop op = { 0 };
+	struct stat before;
+	size_t n = 0, size;
+	bool fine = false;
+
+	if (ops->open(t->source.ctx, &op, item->path, item->len, NULL) != FILEOPS_OK)
+		return false;
+	before = op.st;
+	size = (size_t)before.st_size;
+	if (before.st_size <= TCP_INLINE_MAX) {
+		ssize_t got = 1;
+
+		while (n < size && (got = pread(op.file.fd, t->content + n, size - n, (off_t)n)) > 0)
+			n += (size_t)got;
+		fine = got > 0 && n == size && ops->restat(t->source.ctx, &op, &op.file) == FILEOPS_OK &&
+		       op.st.st_size == before.st_size && op.st.st_mtim.tv_sec == before.st_mtim.tv_sec &&
+		       op.st.st_mtim.tv_nsec == before.st_mtim.tv_nsec &&
+		       op.st.st_ctim.tv_sec == before.st_ctim.tv_sec &&
+		       op.st.st_ctim.tv_nsec == before.st_ctim.tv_nsec && tcp_serve_take_credit(t->serve, n);
+	}
+	ops->drop(t->source.ctx, &op.file);
+	if (!fine)
+		return false;
+	out->state.st = before;
+	out->has_content = true;
+	out->content = (struct tcp_bytes){ t->content, n };
+	XXH128_canonicalFromHash(&digest, XXH3_128bits(t->content, n));
+	memcpy(out->digest, digest.digest, sizeof(out->digest));
+	return true;
+}
+
+static bool send_item(struct tcp_target *t, const struct transport_item *item, bool along)
+{
+	struct tcp_item out = { .path = { item->path, item->len },
+				.flags = item->flags,
+				.tries = item->tries,
+				.state = { .look = item->look, .st = item->st } };
+	enum zstream_how how = ZSTREAM_PACK;
+	struct fileop op = { 0 };
+	bool ok;
+
+	if (!along && !t->reconcile && item->look == LOOK_FILE && item->st.st_size <= TCP_INLINE_MAX &&
+	    !t->env->opt->rsync.checksum && read_small(t, item, &out) &&
+	    zstream_random(out.content.p, out.content.len < 4096 ? out.content.len : 4096))
+		how = ZSTREAM_STORE;
+	if (item->look == LOOK_SYMLINK &&
+	    t->source.ops->readlink(t->source.ctx, &op, item->path, item->len) == FILEOPS_OK) {
+		out.has_text = true;
+		out.text = (struct tcp_bytes){ op.bytes, op.n_bytes };
+	}
+	buf_clear(&t->scratch);
+	tcp_put_item(&t->scratch, &out);
+	ok = !t->scratch.failed && tcp_stream_send2(t->stream, TCP_ITEM, t->scratch.data, t->scratch.len, out.content.p,
+						    out.has_content ? out.content.len : 0, how);
+	free(op.bytes);
+	return ok;
+}
+
+/* false: the stream takes no more now (or is lost: its end follows). */
+static bool send_piece(struct tcp_target *t, struct piece *p)
+{
+	if (!p->begun && (!tcp_stream_writable(t->stream) || !begin_piece(t, p)))
+		return false;
+	while (p->sent < p->n_items) {
+		uint32_t index = p->index[p->sent];
+		bool along = (index & 0x80000000u) != 0;
+
+		if (!tcp_stream_writable(t->stream) || !send_item(t, &t->work->items[index & 0x7fffffffu], along))
+			return false;
+		if (along)
+			p->index[p->sent] = NO_ITEM;
+		p->sent++;
+	}
+	return true;
+}
+
+static void out_of_memory(struct tcp_target *t)
+{
+	err_set(&t->down, ERR_NOMEM, "out of memory for what is to be sent");
+	loop_timer_after(t->urgent, 0);
+}
+
+static void submit(struct tcp_target *t)
+{
+	if (!t->ready || t->work == NULL)
+		return;
+	for (;;) {
+		struct piece *p = t->last;
+
+		if (p == NULL || p->sent == p->n_items) {
+			bool more = t->renames_cut < t->work->n_renames || t->items_cut < t->work->n_items;
+
+			if (!more || t->n_pieces >= PIECES_MAX)
+				break;
+			p = cut(t);
+			if (p == NULL) {
+				out_of_memory(t);
+				return;
+			}
+		}
+		if (!send_piece(t, p))
+			break;
+	}
+	tcp_stream_kick(t->stream);
+}
+
+/* ---- frames ---- */
+
+static bool on_welcome(struct tcp_target *t, const char *payload, size_t len, struct err *err)
+{
+	struct tcp_serve_setup setup = { .stream = t->stream,
+					 .source = t->source,
+					 .filter = t->env->opt->filter,
+					 .sparse = t->env->opt->rsync.sparse,
+					 .memory = t->memory };
+	struct tcp_welcome w;
+
+	if (!tcp_get_welcome(payload, len, &w) || w.version < TCP_VERSION_MIN || w.version > TCP_VERSION_MAX)
+		return err_set(err, ERR_PROTOCOL, "the receiver's greeting makes no sense") == 0;
+	setup.features = w.features;
+	t->serve = tcp_serve_new(&setup);
+	if (t->serve == NULL)
+		return err_set(err, ERR_NOMEM, "out of memory for a connection") == 0;
+	tcp_serve_add_credit(t->serve, w.credit);
+	t->max_changes = w.max_changes < DELTA_CHANGES_MAX ? w.max_changes : DELTA_CHANGES_MAX;
+	t->ready = true;
+	log_info("connected to %s, %.*s", t->env->opt->target, (int)w.software.len, w.software.p);
+	submit(t);
+	return true;
+}
+
+static bool on_refused(const char *payload, size_t len, struct err *err)
+{
+	struct err why;
+
+	if (!tcp_get_err(payload, len, &why))
+		return err_set(err, ERR_PROTOCOL, "the receiver's refusal makes no sense") == 0;
+	return err_set(err, why.class == ERR_NONE ? ERR_NETWORK : why.class, "the receiver ended it: %s",
+		       why.class == ERR_NONE ? "without a reason" : why.text) == 0;
+}
+
+static bool on_found(struct tcp_target *t, const char *payload, size_t len)
+{
+	struct tcp_bytes path;
+	enum verdict v;
+	struct err why;
+
+	if (t->work == NULL || !tcp_get_found(payload, len, &path, &v, &why))
+		return false;
+	t->env->found(t->env->ctx, path.p, path.len, v, why.class == ERR_NONE ? NULL : &why);
+	return true;
+}
+
+static bool on_progress(struct tcp_target *t, const char *payload, size_t len)
+{
+	struct tcp_progress p;
+	char phase[24];
+
+	if (!tcp_get_progress(payload, len, &p))
+		return false;
+	(void)snprintf(phase, sizeof(phase), "%.*s", (int)(p.phase.len < 20 ? p.phase.len : 20), p.phase.p);
+	t->env->progress(t->env->ctx, &(struct transport_progress){ .phase = phase,
+								    .files = p.files,
+								    .files_total = p.files_total,
+								    .bytes = p.bytes,
+								    .bytes_total = p.bytes_total,
+								    .path = p.path.p,
+								    .path_len = p.path.len });
+	return true;
+}
+
+static bool take_frame(struct tcp_target *t, uint8_t type, const char *payload, size_t len, struct err *err)
+{
+	switch (type) {
+	case TCP_ACK:
+		return on_ack(t, payload, len);
+	case TCP_FOUND:
+		return on_found(t, payload, len);
+	case TCP_PROGRESS:
+		return on_progress(t, payload, len);
+	case TCP_DONE:
+		return on_done(t, payload, len);
+	default:
+		return tcp_serve_frame(t->serve, type, payload, len, err);
+	}
+}
+
+static bool on_frame(void *ctx, uint8_t type, const char *payload, size_t len, struct err *err)
+{
+	struct tcp_target *t = ctx;
+
+	if (type == TCP_REFUSE || type == TCP_BYE)
+		return on_refused(payload, len, err);
+	if (!t->ready)
+		return type == TCP_WELCOME ? on_welcome(t, payload, len, err) : false;
+	if (take_frame(t, type, payload, len, err))
+		return true;
+	if (err->class == ERR_NONE)
+		err_set(err, ERR_PROTOCOL, "the receiver sent a frame of type %u that makes no sense", type);
+	return false;
+}
+
+static void count_bytes(struct tcp_target *t)
+{
+	uint64_t now = t->stream == NULL ? 0 : tcp_stream_bytes_out(t->stream);
+
+	t->env->counters->bytes_sent += now - t->bytes_told;
+	t->bytes_told = now;
+}
+
+/* What arrived may have brought credit, questions, and room for the next piece. */
+static void on_idle(void *ctx)
+{
+	struct tcp_target *t = ctx;
+
+	if (!t->ready)
+		return;
+	tcp_serve_pump(t->serve);
+	submit(t);
+	count_bytes(t);
+}
+
+static void on_drained(void *ctx)
+{
+	on_idle(ctx);
+}
+
+/* ---- connecting ---- */
+
+static void disconnect(struct tcp_target *t)
+{
+	count_bytes(t);
+	tcp_serve_free(t->serve);
+	t->serve = NULL;
+	tcp_stream_free(t->stream);
+	t->stream = NULL;
+	t->ready = false;
+	t->bytes_told = 0;
+	if (t->addresses != NULL)
+		freeaddrinfo(t->addresses);
+	t->addresses = t->address = NULL;
+	t->last_seq = t->last_id = 0;
+}
+
+static void on_ended(void *ctx, const struct err *why)
+{
+	struct tcp_target *t = ctx;
+	struct err copy = *why;
+
+	if (t->addresses != NULL && t->address != NULL && why->class == ERR_NETWORK) {
+		tcp_stream_free(t->stream);
+		t->stream = NULL;
+		connect_next(t, &copy);
+		return;
+	}
+	disconnect(t);
+	if (t->work == NULL) {
+		log_info("%s: %s; it is connected again for the next change", t->env->opt->target, copy.text);
+		return;
+	}
+	if (copy.class == ERR_GONE)
+		copy.class = ERR_NETWORK;
+	forget_work(t);
+	err_set(&t->down, copy.class, "%s: %s", t->env->opt->target, copy.text);
+	loop_timer_after(t->urgent, 0);
+}
+
+static void on_ready(void *ctx, const char *peer)
+{
+	struct tcp_target *t = ctx;
+	const struct sync_options *opt = t->env->opt;
+	struct tcp_hello h = { .version_min = TCP_VERSION_MIN,
+			       .version_max = TCP_VERSION_MAX,
+			       .features = (opt->tcp.delta == DELTA_NEVER ? 0 : TCP_FEATURE_DELTA) | TCP_FEATURE_RESUME,
+			       .software = { "fansyncd " FANSYNCD_VERSION, strlen("fansyncd " FANSYNCD_VERSION) },
+			       .module = { opt->tcp.module, strlen(opt->tcp.module) },
+			       .sync = { opt->name, strlen(opt->name) } };
+	struct buf options;
+
+	(void)peer;
+	if (t->addresses != NULL)
+		freeaddrinfo(t->addresses);
+	t->addresses = t->address = NULL;
+	t->env->counters->handshakes++;
+	buf_init(&options, TCP_FRAME_MAX / 2);
+	tcp_put_options(&options, opt);
+	h.options = (struct tcp_bytes){ options.data, options.len };
+	buf_clear(&t->scratch);
+	tcp_put_hello(&t->scratch, &h);
+	if (options.failed || !send_scratch(t, TCP_HELLO)) {
+		err_set(&t->down, ERR_LIMIT, "the filter rules are too long for the tcp transport");
+		loop_timer_after(t->urgent, 0);
+	}
+	tcp_stream_kick(t->stream);
+	buf_done(&options);
+}
+
+static int open_socket(const struct addrinfo *a, int64_t timeout_ns, struct err *err)
+{
+	int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), on = 1;
+	unsigned ms = (unsigned)(timeout_ns / NS_PER_MS);
+
+	if (fd < 0)
+		return err_errno(err, errno, "socket");
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
+	if (connect(fd, a->ai_addr, a->ai_addrlen) == 0 || errno == EINPROGRESS)
+		return fd;
+	err_errno(err, errno, "cannot connect");
+	err->class = ERR_NETWORK;
+	(void)close(fd);
+	return -1;
+}
+
+/* The next of the host's addresses; the last failure is the one that is told. */
+static void connect_next(struct tcp_target *t, const struct err *why)
+{
+	const struct tcp_options *o = &t->env->opt->tcp;
+	const struct tcp_stream_limits limits = { .handshake_ns = o->timeout_ns,
+						  .silence_ns = o->timeout_ns,
+						  .announce_plain = true,
+						  .level = !t->env->opt->rsync.compress ? 0 : (int)o->compress_level };
+	const struct tcp_stream_handler h = { .ready = on_ready,
+					      .frame = on_frame,
+					      .drained = on_drained,
+					      .idle = on_idle,
+					      .ended = on_ended,
+					      .ctx = t };
+	struct err last = *why;
+
+	while (t->address != NULL) {
+		int fd = open_socket(t->address, o->timeout_ns, &last);
+
+		t->address = t->address->ai_next;
+		if (fd < 0)
+			continue;
+		t->stream = tcp_stream_new(t->env->loop, fd, t->tls, &limits, &h, &last);
+		if (t->stream != NULL)
+			return;
+	}
+	disconnect(t);
+	if (t->work == NULL)
+		return;
+	forget_work(t);
+	err_set(&t->down, last.class, "%s: %s", t->env->opt->target, last.text);
+	loop_timer_after(t->urgent, 0);
+}
+
+static void start_connecting(struct tcp_target *t)
+{
+	struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG };
+	struct err err = ERR_INIT;
+	char port[16];
+	int got;
+
+	(void)snprintf(port, sizeof(port), "%lld", (long long)t->env->opt->tcp.port);
+	got = getaddrinfo(t->env->opt->host, port, &hints, &t->addresses);
+	if (got != 0) {
+		t->addresses = NULL;
+		forget_work(t);
+		err_set(&t->down, ERR_NETWORK, "%s: the host's name is not known: %s", t->env->opt->target,
+			gai_strerror(got));
+		return;
+	}
+	t->address = t->addresses;
+	err_set(&err, ERR_NETWORK, "the host has no address");
+	connect_next(t, &err);
+}
+
+/* ---- the transport ---- */
+
+static void on_urgent(void *ctx)
+{
+	struct tcp_target *t = ctx;
+	struct err down = t->down;
+
+	if (down.class == ERR_NONE && t->work != NULL && t->stream == NULL) {
+		start_connecting(t);
+		down = t->down;
+	}
+	if (down.class == ERR_NONE) {
+		submit(t);
+		return;
+	}
+	t->down = (struct err)ERR_INIT;
+	forget_work(t);
+	t->env->down(t->env->ctx, &down);
+}
+
+static int start(void *session, const struct transport_work *work, bool reconcile, struct err *err)
+{
+	struct tcp_target *t = session;
+
+	if (t->work != NULL)
+		return err_set(err, ERR_BUG, "a work is under way");
+	t->work = work;
+	t->reconcile = reconcile;
+	t->renames_cut = t->items_cut = 0;
+	loop_timer_after(t->urgent, 0);
+	return 0;
+}
+
+static int apply(void *session, const struct transport_work *work, struct err *err)
+{
+	return start(session, work, false, err);
+}
+
+static int reconcile(void *session, const struct transport_work *work, struct err *err)
+{
+	return start(session, work, true, err);
+}
+
+static void close_target(void *session)
+{
+	struct tcp_target *t = session;
+
+	disconnect(t);
+	forget_work(t);
+	tls_context_free(t->tls);
+	tcp_memory_free(t->memory);
+	local_tree_free(t->tree);
+	loop_timer_remove(t->urgent);
+	buf_done(&t->scratch);
+	free(t->content);
+	free(t);
+}
+
+static int set_up_tls(struct tcp_target *t, struct err *err)
+{
+	const struct tcp_options *o = &t->env->opt->tcp;
+	struct tls_config c = { .certificate = o->certificate,
+				.private_key = o->private_key,
+				.ca = o->ca,
+				.peer_name = o->peer_name != NULL ? o->peer_name : t->env->opt->host };
+	struct tls_key key;
+
+	if (o->key == NULL && o->certificate == NULL)
+		return 0;
+	if (o->key != NULL && tls_key_read(o->key, &key, err) < 0)
+		return -1;
+	c.key = o->key == NULL ? NULL : &key;
+	t->tls = tls_client_new(&c, err);
+	if (o->key != NULL)
+		tls_key_wipe(&key);
+	return t->tls == NULL ? -1 : 0;
+}
+
+static void *open_target(const struct transport_env *env, struct err *err)
+{
+	struct tcp_target *t = calloc(1, sizeof(*t));
+	int fd;
+
+	if (t == NULL) {
+		err_set(err, ERR_NOMEM, "out of memory");
+		return NULL;
+	}
+	t->env = env;
+	buf_init(&t->scratch, TCP_FRAME_MAX);
+	t->content = malloc(TCP_INLINE_MAX);
+	t->memory = tcp_memory_new(MEMORY_MAX);
+	t->urgent = loop_timer_add(env->loop, on_urgent, t, err);
+	fd = fcntl(env->source_fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		err_errno(err, errno, "the source");
+	else
+		t->tree = local_tree_new(env->loop, fd, err);
+	if (t->content == NULL || t->memory == NULL || t->urgent == NULL || t->tree == NULL || set_up_tls(t, err) < 0) {
+		if (err->class == ERR_NONE)
+			err_set(err, ERR_NOMEM, "out of memory");
+		close_target(t);
+		return NULL;
+	}
+	t->source = local_tree_end(t->tree, false);
+	return t;
+}
+
+extern const struct transport transport_tcp;
+const struct transport transport_tcp = {
+	.name = "tcp",
+	.caps = TRANSPORT_MODULE | TRANSPORT_RENAME | TRANSPORT_NATIVE,
+	.default_delay_ns = 0,
+	.validate = validate,
+	.open = open_target,
+	.apply = apply,
+	.reconcile = reconcile,
+	.close = close_target,
+};

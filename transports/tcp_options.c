@@ -1,0 +1,177 @@
+#include "transports/tcp_options.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/filter.h"
+
+enum key {
+	KEY_FLAGS = 1,
+	KEY_RULE,
+	KEY_MAX_SIZE,
+	KEY_MIN_SIZE,
+	KEY_MAX_DELETE,
+	KEY_DURABILITY,
+	KEY_FIRST_OPTIONAL = 128
+};
+
+#define RULE_MAX 65536u
+
+/* The place of a flag is its bit on the wire. */
+static const size_t flags[] = {
+	offsetof(struct sync_options, rsync.links),	      offsetof(struct sync_options, rsync.times),
+	offsetof(struct sync_options, rsync.perms),	      offsetof(struct sync_options, rsync.owner),
+	offsetof(struct sync_options, rsync.group),	      offsetof(struct sync_options, rsync.devices),
+	offsetof(struct sync_options, rsync.specials),	      offsetof(struct sync_options, rsync.acls),
+	offsetof(struct sync_options, rsync.xattrs),	      offsetof(struct sync_options, rsync.hard_links),
+	offsetof(struct sync_options, rsync.sparse),	      offsetof(struct sync_options, rsync.checksum),
+	offsetof(struct sync_options, rsync.update),	      offsetof(struct sync_options, rsync.executability),
+	offsetof(struct sync_options, rsync.omit_dir_times),  offsetof(struct sync_options, rsync.omit_link_times),
+	offsetof(struct sync_options, rsync.numeric_ids),     offsetof(struct sync_options, rsync.existing),
+	offsetof(struct sync_options, rsync.delete_excluded), offsetof(struct sync_options, bidirectional),
+	offsetof(struct sync_options, conflict_copies),	      offsetof(struct sync_options, rsync.prune_empty_dirs),
+};
+#define FLAGS (sizeof(flags) / sizeof(flags[0]))
+
+static bool *flag_at(const struct sync_options *opt, size_t i)
+{
+	return (bool *)((char *)(uintptr_t)opt + flags[i]);
+}
+
+static void put_head(struct buf *out, enum key key, size_t len)
+{
+	buf_add_byte(out, (unsigned char)key);
+	buf_add_u32(out, (uint32_t)len);
+}
+
+static void put_text(struct buf *out, enum key key, const char *text)
+{
+	if (text == NULL)
+		return;
+	put_head(out, key, strlen(text));
+	buf_add_str(out, text);
+}
+
+void tcp_put_options(struct buf *out, const struct sync_options *opt)
+{
+	uint64_t bits = 0;
+
+	for (size_t i = 0; i < FLAGS; i++)
+		if (*flag_at(opt, i))
+			bits |= UINT64_C(1) << i;
+	put_head(out, KEY_FLAGS, 8);
+	buf_add_u64(out, bits);
+	for (size_t i = 0; i < filter_count(opt->filter); i++)
+		put_text(out, KEY_RULE, filter_rule_text(opt->filter, i));
+	put_text(out, KEY_MAX_SIZE, opt->rsync.max_size);
+	put_text(out, KEY_MIN_SIZE, opt->rsync.min_size);
+	put_head(out, KEY_MAX_DELETE, 8);
+	buf_add_u64(out, (uint64_t)opt->max_delete);
+}
+
+/* "1.5M" and the like: digits, a dot, a letter or two. */
+static int take_size(char **out, const char *p, size_t len, struct err *err)
+{
+	bool fine = len > 0 && len < 32;
+
+	for (size_t i = 0; fine && i < len; i++)
+		fine = strchr("0123456789.bBkKmMgGtTpPiI+-", p[i]) != NULL && p[i] != '\0';
+	if (!fine)
+		return err_set(err, ERR_PROTOCOL, "a size that is none");
+	free(*out);
+	*out = strndup(p, len);
+	return *out == NULL ? err_set(err, ERR_NOMEM, "out of memory for options") : 0;
+}
+
+static int take_flags(struct sync_options *opt, struct reader *r, struct err *err)
+{
+	uint64_t bits = reader_u64(r);
+
+	if (r->failed || r->left > 0 || bits >> FLAGS != 0)
+		return err_set(err, ERR_PROTOCOL, "flags that are not understood");
+	for (size_t i = 0; i < FLAGS; i++)
+		*flag_at(opt, i) = (bits >> i & 1) != 0;
+	return 0;
+}
+
+static int take_option(struct sync_options *opt, unsigned key, const char *p, size_t len, struct err *err)
+{
+	struct reader r;
+
+	reader_init(&r, p, len);
+	switch (key) {
+	case KEY_FLAGS:
+		return take_flags(opt, &r, err);
+	case KEY_RULE:
+		if (len > RULE_MAX || memchr(p, '\0', len) != NULL)
+			return err_set(err, ERR_PROTOCOL, "a filter rule that is too long");
+		return filter_add_rule(opt->filter, p, len, err);
+	case KEY_MAX_SIZE:
+		return take_size(&opt->rsync.max_size, p, len, err);
+	case KEY_MIN_SIZE:
+		return take_size(&opt->rsync.min_size, p, len, err);
+	case KEY_MAX_DELETE:
+		opt->max_delete = (int64_t)reader_u64(&r);
+		if (r.failed || r.left > 0 || opt->max_delete < -1)
+			return err_set(err, ERR_PROTOCOL, "a limit of deletions that is none");
+		return 0;
+	default:
+		if (key < KEY_FIRST_OPTIONAL)
+			return err_set(err, ERR_PROTOCOL, "option %u is not known here: it takes a newer receiver",
+				       key);
+		return 0;
+	}
+}
+
+static struct sync_options *new_options(void)
+{
+	struct sync_options *opt = calloc(1, sizeof(*opt));
+
+	if (opt == NULL)
+		return NULL;
+	opt->filter = filter_new();
+	opt->delete_mode = DELETE_ALWAYS;
+	opt->max_delete = -1;
+	if (opt->filter != NULL)
+		return opt;
+	free(opt);
+	return NULL;
+}
+
+struct sync_options *tcp_get_options(const char *p, size_t len, struct err *err)
+{
+	struct sync_options *opt = new_options();
+	struct reader r;
+
+	if (opt == NULL) {
+		err_set(err, ERR_NOMEM, "out of memory for options");
+		return NULL;
+	}
+	reader_init(&r, p, len);
+	while (r.left > 0) {
+		unsigned key = reader_u8(&r);
+		size_t n = reader_u32(&r);
+		const char *value = reader_bytes(&r, n);
+
+		if (value == NULL)
+			err_set(err, ERR_PROTOCOL, "options that make no sense");
+		if (value == NULL || take_option(opt, key, value, n, err) < 0) {
+			tcp_options_free(opt);
+			return NULL;
+		}
+	}
+	return opt;
+}
+
+void tcp_options_free(struct sync_options *opt)
+{
+	if (opt == NULL)
+		return;
+	filter_free(opt->filter);
+	free(opt->rsync.max_size);
+	free(opt->rsync.min_size);
+	free(opt->name);
+	free(opt->source);
+	free(opt->target);
+	free(opt);
+}

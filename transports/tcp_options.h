@@ -1,0 +1,19 @@
+/*
+ * tcp_options.h - what a HELLO's options say is to be mirrored, between sync_options and bytes. Pure.
+ *
+ * The receiver's engine runs by the sender's options: it is given a struct sync_options of its own, in which only what
+ * an engine looks at is set.
+ */
+#ifndef FANSYNCD_TRANSPORTS_TCP_OPTIONS_H
+#define FANSYNCD_TRANSPORTS_TCP_OPTIONS_H
+
+#include "core/buf.h"
+#include "core/err.h"
+#include "core/options.h"
+
+void tcp_put_options(struct buf *out, const struct sync_options *opt);
+/* NULL: `err` says which rule or option is not understood. Freed by tcp_options_free. */
+struct sync_options *tcp_get_options(const char *p, size_t len, struct err *err);
+void tcp_options_free(struct sync_options *opt);
+
+#endif

@@ -1,0 +1,872 @@
+#include "transports/tcp_serve.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "core/path.h"
+#include "transports/listing.h"
+#include "transports/tcp_private.h"
+
+#define FILES_MAX 1024u
+#define BUCKETS 1024u
+#define LISTING_BYTES (48u * 1024)
+/* A file shorter than this is sent whole. */
+#define DELTA_MIN (128u * 1024)
+#define BLOCKS_MAX 65536u
+/* One turn of one file. */
+#define TURN_BYTES (256u * 1024)
+
+struct served {
+	struct served *next; /* in its bucket */
+	struct served *next_active, *prev_active;
+	uint32_t id;
+	struct fileops_file file;
+	struct stat st;
+	char *path;
+	size_t path_len;
+	bool reading, failed_already;
+	uint64_t at, end;  /* of what was asked for */
+	uint64_t data_end; /* bytes below it are data for sure */
+	XXH3_state_t *digest;
+	/* A difference: */
+	uint32_t block;		/* 0: none is made */
+	struct tcp_blocks *old; /* what the receiver has; NULL: not known (yet) */
+	struct tcp_blocks *new; /* of what is sent now; NULL: not gathered */
+	bool wants_hashes;
+};
+
+struct tcp_serve {
+	struct tcp_serve_setup up;
+	struct served *files[BUCKETS];
+	struct served *active; /* round; the next one to be served */
+	struct digesting *digesting;
+	size_t n_files;
+	uint32_t last_id;
+	uint64_t credit, content_bytes;
+	struct buf scratch;
+	unsigned char *piece; /* a block, at least TCP_DATA_MAX */
+	size_t piece_cap;
+};
+
+/* Large files take a while. */
+struct digesting {
+	struct fileop op;
+	struct digesting *next, **link;
+	struct tcp_serve *s;
+	uint32_t id;
+};
+
+static void forget_digesting(struct digesting *d)
+{
+	*d->link = d->next;
+	if (d->next != NULL)
+		d->next->link = d->link;
+	free(d);
+}
+
+struct tcp_serve *tcp_serve_new(const struct tcp_serve_setup *setup)
+{
+	struct tcp_serve *s = calloc(1, sizeof(*s));
+
+	if (s == NULL)
+		return NULL;
+	s->up = *setup;
+	buf_init(&s->scratch, TCP_FRAME_MAX);
+	s->piece_cap = TURN_BYTES;
+	s->piece = malloc(s->piece_cap);
+	if (s->piece == NULL) {
+		free(s);
+		return NULL;
+	}
+	return s;
+}
+
+/* ---- files ---- */
+
+static struct served *find(struct tcp_serve *s, uint32_t id)
+{
+	struct served *f = s->files[id % BUCKETS];
+
+	while (f != NULL && f->id != id)
+		f = f->next;
+	return f;
+}
+
+static void activate(struct tcp_serve *s, struct served *f)
+{
+	if (f->next_active != NULL)
+		return;
+	if (s->active == NULL) {
+		f->next_active = f->prev_active = f;
+		s->active = f;
+		return;
+	}
+	f->next_active = s->active;
+	f->prev_active = s->active->prev_active;
+	f->prev_active->next_active = f;
+	s->active->prev_active = f;
+}
+
+static void deactivate(struct tcp_serve *s, struct served *f)
+{
+	if (f->next_active == NULL)
+		return;
+	if (s->active == f)
+		s->active = f->next_active == f ? NULL : f->next_active;
+	f->next_active->prev_active = f->prev_active;
+	f->prev_active->next_active = f->next_active;
+	f->next_active = f->prev_active = NULL;
+	f->reading = false;
+}
+
+static void close_served(struct tcp_serve *s, struct served *f)
+{
+	struct served **at = &s->files[f->id % BUCKETS];
+
+	deactivate(s, f);
+	while (*at != f)
+		at = &(*at)->next;
+	*at = f->next;
+	s->n_files--;
+	s->up.source.ops->drop(s->up.source.ctx, &f->file);
+	(void)XXH3_freeState(f->digest);
+	tcp_blocks_free(f->old);
+	tcp_blocks_free(f->new);
+	free(f->path);
+	free(f);
+}
+
+void tcp_serve_free(struct tcp_serve *s)
+{
+	if (s == NULL)
+		return;
+	for (size_t i = 0; i < BUCKETS; i++)
+		while (s->files[i] != NULL)
+			close_served(s, s->files[i]);
+	while (s->digesting != NULL)
+		forget_digesting(s->digesting);
+	buf_done(&s->scratch);
+	free(s->piece);
+	free(s);
+}
+
+/* ---- answers ---- */
+
+static enum look look_of(mode_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFDIR:
+		return LOOK_DIR;
+	case S_IFREG:
+		return LOOK_FILE;
+	case S_IFLNK:
+		return LOOK_SYMLINK;
+	default:
+		return mode == 0 ? LOOK_ABSENT : LOOK_SPECIAL;
+	}
+}
+
+/* Times of the last change of an inode are this host's alone, but for what is being read. */
+static struct tcp_state state_of(const struct stat *st, bool ctime)
+{
+	struct tcp_state s = { .look = look_of(st->st_mode), .st = *st };
+
+	if (!ctime)
+		s.st.st_ctim = (struct timespec){ 0 };
+	return s;
+}
+
+static bool send_scratch(struct tcp_serve *s, enum tcp_frame type)
+{
+	bool ok = !s->scratch.failed &&
+		  tcp_stream_send(s->up.stream, (uint8_t)type, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+
+	tcp_stream_kick(s->up.stream);
+	return ok;
+}
+
+static bool answer(struct tcp_serve *s, enum tcp_frame asked, const struct tcp_answer *a)
+{
+	buf_clear(&s->scratch);
+	tcp_put_answer(&s->scratch, asked, a);
+	return send_scratch(s, TCP_ANSWER);
+}
+
+static enum fileops_result call(struct tcp_serve *s, enum tcp_frame asked, const struct tcp_request *r,
+				struct fileop *op)
+{
+	const struct fileops *ops = s->up.source.ops;
+	void *end = s->up.source.ctx;
+
+	switch (asked) {
+	case TCP_LOOK:
+		return ops->look(end, op, r->path.p, r->path.len);
+	case TCP_READLINK:
+		return ops->readlink(end, op, r->path.p, r->path.len);
+	case TCP_XATTRS:
+		return ops->xattrs(end, op, r->path.p, r->path.len, r->kinds);
+	default:
+		return FILEOPS_UNABLE;
+	}
+}
+
+static bool hidden(const struct tcp_serve *s, const char *path, size_t len, bool is_dir)
+{
+	return path_is_temp(path + path_base(path, len), len - path_base(path, len)) ||
+	       !filter_includes(s->up.filter, path, len, is_dir);
+}
+
+static bool on_question(struct tcp_serve *s, enum tcp_frame type, const struct tcp_request *r)
+{
+	struct tcp_answer a = { .id = r->id };
+	struct fileop op = { 0 };
+	bool ok;
+
+	a.result = (uint8_t)call(s, type, r, &op);
+	a.why = op.err;
+	if (a.result == FILEOPS_OK && type == TCP_LOOK) {
+		a.state = state_of(&op.st, true);
+		if (hidden(s, r->path.p, r->path.len, S_ISDIR(op.st.st_mode)))
+			a.result = FILEOPS_GONE;
+	} else if (a.result == FILEOPS_OK && hidden(s, r->path.p, r->path.len, false) &&
+		   hidden(s, r->path.p, r->path.len, true)) {
+		a.result = FILEOPS_GONE;
+	}
+	a.bytes = (struct tcp_bytes){ op.bytes, op.n_bytes };
+	ok = answer(s, type, &a);
+	free(op.bytes);
+	return ok;
+}
+
+struct wish_ctx {
+	struct tcp_serve *s;
+	char *path; /* of the directory and a slash, with room for a name */
+	size_t len;
+};
+
+static bool keep(void *ctx, const char *name, size_t len, bool is_dir)
+{
+	struct wish_ctx *w = ctx;
+
+	if (len > NAME_BYTES_MAX)
+		return false;
+	memcpy(w->path + w->len, name, len);
+	/* The directory itself is included: its own verdict was made before. */
+	return !path_is_temp(name, len) && filter_match(w->s->up.filter, w->path, w->len + len, is_dir);
+}
+
+static bool send_listing(struct tcp_serve *s, uint32_t id, const struct listing *list)
+{
+	size_t i = 0;
+
+	do {
+		struct tcp_listing l = { .id = id };
+		size_t at, first = i;
+
+		buf_clear(&s->scratch);
+		tcp_put_listing(&s->scratch, &l);
+		at = s->scratch.len;
+		for (; i < list->n && s->scratch.len < LISTING_BYTES; i++) {
+			struct tcp_list_entry e = { .name = { list->v[i].name, list->v[i].len },
+						    .state = state_of(&list->v[i].st, false) };
+
+			tcp_put_list_entry(&s->scratch, &e);
+		}
+		tcp_set_u32(&s->scratch, at - 4, (uint32_t)(i - first));
+		if (!s->scratch.failed)
+			s->scratch.data[at - 5] = i == list->n;
+		if (!send_scratch(s, TCP_LISTING))
+			return false;
+	} while (i < list->n);
+	return true;
+}
+
+static bool refuse_listing(struct tcp_serve *s, uint32_t id, enum fileops_result result, const struct err *why)
+{
+	struct tcp_listing l = { .id = id, .result = (uint8_t)result, .why = *why, .last = true };
+
+	buf_clear(&s->scratch);
+	tcp_put_listing(&s->scratch, &l);
+	return send_scratch(s, TCP_LISTING);
+}
+
+static bool on_list(struct tcp_serve *s, const struct tcp_request *r)
+{
+	struct wish_ctx ctx = { .s = s, .path = malloc(r->path.len + NAME_BYTES_MAX + 2) };
+	const struct fileops_wish wish = { .keep = keep, .ctx = &ctx };
+	struct fileop op = { 0 };
+	enum fileops_result got = FILEOPS_GONE;
+	bool ok;
+
+	if (ctx.path == NULL)
+		return false;
+	memcpy(ctx.path, r->path.p, r->path.len);
+	ctx.len = r->path.len;
+	if (ctx.len > 0)
+		ctx.path[ctx.len++] = '/';
+	if (!hidden(s, r->path.p, r->path.len, true))
+		got = s->up.source.ops->list(s->up.source.ctx, &op, r->path.p, r->path.len, &wish);
+	ok = got == FILEOPS_OK ? send_listing(s, r->id, &op.list) : refuse_listing(s, r->id, got, &op.err);
+	if (got == FILEOPS_OK)
+		listing_free(&op.list);
+	free(ctx.path);
+	return ok;
+}
+
+static bool answer_digest(struct digesting *d, enum fileops_result result)
+{
+	struct tcp_answer a = { .id = d->id, .result = (uint8_t)result, .why = d->op.err, .size = d->op.copied };
+	struct tcp_serve *s = d->s;
+
+	memcpy(a.digest, d->op.digest, sizeof(a.digest));
+	forget_digesting(d);
+	return answer(s, TCP_DIGEST_OF, &a);
+}
+
+static void on_digested(struct fileop *op)
+{
+	struct digesting *d = op->owner;
+
+	(void)answer_digest(d, op->result); /* when it can't be sent the stream ends */
+}
+
+static bool on_digest(struct tcp_serve *s, const struct tcp_request *r)
+{
+	struct digesting *d = calloc(1, sizeof(*d));
+	enum fileops_result got = FILEOPS_GONE;
+
+	if (d == NULL)
+		return false;
+	d->s = s;
+	d->id = r->id;
+	d->op.done = on_digested;
+	d->op.owner = d;
+	d->next = s->digesting;
+	d->link = &s->digesting;
+	if (d->next != NULL)
+		d->next->link = &d->next;
+	s->digesting = d;
+	if (!hidden(s, r->path.p, r->path.len, false))
+		got = s->up.source.ops->digest(s->up.source.ctx, &d->op, r->path.p, r->path.len);
+	return got == FILEOPS_PENDING || answer_digest(d, got);
+}
+
+/* ---- opening ---- */
+
+static uint32_t block_for(uint64_t size)
+{
+	uint32_t block = TCP_BLOCK_MIN;
+
+	while (size / block > BLOCKS_MAX && block < TCP_BLOCK_MAX)
+		block *= 2;
+	return block;
+}
+
+/* Whether and how a difference is made. */
+static void plan_delta(struct tcp_serve *s, struct served *f, const struct tcp_request *r)
+{
+	uint64_t size = (uint64_t)f->st.st_size;
+
+	if ((s->up.features & TCP_FEATURE_DELTA) == 0 || size < DELTA_MIN)
+		return;
+	f->block = block_for(size);
+	f->new = calloc(1, sizeof(*f->new));
+	if (f->new == NULL || r->old_size < DELTA_MIN || r->old.look != LOOK_FILE)
+		return;
+	f->old = tcp_memory_take(s->up.memory, f->path, f->path_len, r->old_size, &r->old.st.st_mtim);
+	if (f->old != NULL)
+		f->block = f->old->block;
+	else
+		f->wants_hashes = true;
+}
+
+static struct served *new_served(struct tcp_serve *s, struct fileop *op, const struct tcp_request *r)
+{
+	struct served *f = calloc(1, sizeof(*f));
+
+	if (f != NULL) {
+		f->digest = XXH3_createState();
+		f->path = malloc(r->path.len + 1);
+	}
+	if (f == NULL || f->digest == NULL || f->path == NULL) {
+		if (f != NULL) {
+			(void)XXH3_freeState(f->digest);
+			free(f->path);
+		}
+		free(f);
+		return NULL;
+	}
+	memcpy(f->path, r->path.p, r->path.len);
+	f->path_len = r->path.len;
+	f->file = op->file;
+	f->st = op->st;
+	while (++s->last_id == 0 || find(s, s->last_id) != NULL)
+		;
+	f->id = s->last_id;
+	f->next = s->files[f->id % BUCKETS];
+	s->files[f->id % BUCKETS] = f;
+	s->n_files++;
+	return f;
+}
+
+static bool on_open(struct tcp_serve *s, const struct tcp_request *r)
+{
+	struct tcp_opened o = { .id = r->id, .result = FILEOPS_GONE };
+	struct fileop op = { 0 };
+	struct served *f = NULL;
+
+	if (s->n_files >= FILES_MAX) {
+		o.result = FILEOPS_FAILED;
+		err_set(&op.err, ERR_LIMIT, "the source: too many files are open");
+	} else if (!hidden(s, r->path.p, r->path.len, false)) {
+		o.result = (uint8_t)s->up.source.ops->open(s->up.source.ctx, &op, r->path.p, r->path.len, NULL);
+	}
+	if (o.result == FILEOPS_OK) {
+		f = new_served(s, &op, r);
+		if (f == NULL) {
+			s->up.source.ops->drop(s->up.source.ctx, &op.file);
+			o.result = FILEOPS_FAILED;
+			err_set(&op.err, ERR_NOMEM, "the source: out of memory");
+		}
+	}
+	o.why = op.err;
+	if (f != NULL) {
+		plan_delta(s, f, r);
+		o.file = f->id;
+		o.state = state_of(&f->st, true);
+		o.wants_hashes = f->wants_hashes;
+		o.block = f->block;
+	}
+	buf_clear(&s->scratch);
+	tcp_put_opened(&s->scratch, &o);
+	return send_scratch(s, TCP_OPENED);
+}
+
+/* ---- hashes of what the receiver has ---- */
+
+static bool add_hash(struct tcp_blocks *b, uint64_t hash)
+{
+	if (b->n == b->cap) {
+		size_t cap = b->cap == 0 ? 64 : 2 * b->cap;
+		uint64_t *v = realloc(b->hash, cap * sizeof(*v));
+
+		if (v == NULL)
+			return false;
+		b->hash = v;
+		b->cap = cap;
+	}
+	b->hash[b->n++] = hash;
+	return true;
+}
+
+static bool on_hashes(struct tcp_serve *s, const char *payload, size_t len)
+{
+	struct reader r;
+	struct served *f;
+	uint64_t first;
+
+	reader_init(&r, payload, len);
+	f = find(s, reader_u32(&r));
+	first = reader_u64(&r);
+	if (r.failed || r.left % 8 != 0)
+		return false;
+	if (f == NULL)
+		return true; /* closed meanwhile */
+	if (!f->wants_hashes || f->reading)
+		return false;
+	if (f->old == NULL)
+		f->old = calloc(1, sizeof(*f->old));
+	if (f->old == NULL)
+		return true; /* it is sent whole then */
+	if (first != f->old->n || f->old->n + r.left / 8 > 2u * BLOCKS_MAX)
+		return false;
+	f->old->block = f->block;
+	while (r.left > 0)
+		if (!add_hash(f->old, reader_u64(&r)))
+			break;
+	return true;
+}
+
+/* ---- content ---- */
+
+static bool send_end(struct tcp_serve *s, struct served *f, enum fileops_result result, const struct err *why)
+{
+	struct tcp_end e = { .file = f->id, .result = (uint8_t)result, .size = f->at };
+	XXH128_canonical_t digest;
+	struct fileop op = { 0 };
+
+	if (why != NULL)
+		e.why = *why;
+	XXH128_canonicalFromHash(&digest, XXH3_128bits_digest(f->digest));
+	memcpy(e.digest, digest.digest, sizeof(e.digest));
+	if (s->up.source.ops->restat(s->up.source.ctx, &op, &f->file) == FILEOPS_OK)
+		f->st = op.st;
+	e.state = state_of(&f->st, true);
+	deactivate(s, f);
+	buf_clear(&s->scratch);
+	tcp_put_end(&s->scratch, &e);
+	return send_scratch(s, TCP_END);
+}
+
+static bool same_version(const struct stat *a, const struct stat *b)
+{
+	return a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+	       a->st_mtim.tv_nsec == b->st_mtim.tv_nsec && a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
+	       a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+/* All was sent: what it was is remembered, if it was one version from its beginning to its end. */
+static void remember(struct tcp_serve *s, struct served *f, const struct stat *before)
+{
+	struct tcp_blocks *b = f->new;
+
+	if (b == NULL || s->up.memory == NULL || !same_version(before, &f->st) || b->n == 0)
+		return;
+	f->new = NULL;
+	b->path = f->path;
+	b->path_len = f->path_len;
+	f->path = NULL;
+	f->path_len = 0;
+	b->size = (uint64_t)f->st.st_size;
+	b->mtime = f->st.st_mtim;
+	b->block = f->block;
+	tcp_memory_keep(s->up.memory, b);
+}
+
+static ssize_t read_fully(int fd, unsigned char *p, size_t n, uint64_t offset)
+{
+	size_t done = 0;
+
+	while (done < n) {
+		ssize_t got = pread(fd, p + done, n - done, (off_t)(offset + done));
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -1;
+		if (got == 0)
+			break;
+		done += (size_t)got;
+	}
+	return (ssize_t)done;
+}
+
+static bool fail_file(struct tcp_serve *s, struct served *f, int code)
+{
+	struct err err = ERR_INIT;
+
+	err_errno(&err, code, "source: cannot read");
+	err.class = ERR_IO;
+	return send_end(s, f, FILEOPS_FAILED, &err);
+}
+
+static bool send_copy_or_hole(struct tcp_serve *s, struct served *f, enum tcp_frame type, uint64_t n)
+{
+	struct tcp_span span = { .file = f->id, .offset = f->at, .len = n, .from = f->at };
+
+	buf_clear(&s->scratch);
+	tcp_put_span(&s->scratch, type, &span);
+	return tcp_stream_send(s->up.stream, (uint8_t)type, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+}
+
+static bool send_data(struct tcp_serve *s, struct served *f, const unsigned char *p, size_t n)
+{
+	while (n > 0) {
+		size_t part = n < TCP_DATA_MAX ? n : TCP_DATA_MAX;
+		struct tcp_span span = { .file = f->id, .offset = f->at };
+
+		buf_clear(&s->scratch);
+		tcp_put_span(&s->scratch, TCP_DATA, &span);
+		if (!tcp_stream_send2(s->up.stream, TCP_DATA, s->scratch.data, s->scratch.len, p, part,
+				      zstream_random(p, part < 4096 ? part : 4096) ? ZSTREAM_STORE : ZSTREAM_PACK))
+			return false;
+		s->credit -= part;
+		s->content_bytes += part;
+		f->at += part;
+		p += part;
+		n -= part;
+	}
+	return true;
+}
+
+static const unsigned char zeros[65536];
+
+/* A hole of the source, from f->at on; *len 0: there is none. Also learns how far the data behind reaches. */
+static void find_hole(struct tcp_serve *s, struct served *f, uint64_t *len)
+{
+	off_t at;
+
+	*len = 0;
+	if (!s->up.sparse || f->at < f->data_end || f->at >= f->end)
+		return;
+	at = lseek(f->file.fd, (off_t)f->at, SEEK_DATA);
+	if (at < 0) {
+		if (errno == ENXIO)
+			*len = f->end - f->at;
+		else
+			f->data_end = f->end;
+		return;
+	}
+	if ((uint64_t)at > f->at)
+		*len = ((uint64_t)at < f->end ? (uint64_t)at : f->end) - f->at;
+	at = lseek(f->file.fd, at, SEEK_HOLE);
+	f->data_end = at < 0 ? f->end : (uint64_t)at;
+	if (f->block == 0)
+		return;
+	/* Blocks stay where they are: holes end at their bounds. */
+	if (f->at + *len < f->end)
+		*len -= *len % f->block;
+	f->data_end += f->block - 1 - (f->data_end - 1) % f->block;
+	if (*len == 0 && f->data_end <= f->at)
+		f->data_end = f->at + f->block;
+}
+
+/* A hole is real only as long as the file reaches that far. */
+static bool serve_hole(struct tcp_serve *s, struct served *f, uint64_t len)
+{
+	if (!send_copy_or_hole(s, f, TCP_HOLE, len))
+		return false;
+	f->at += len;
+	tcp_blocks_free(f->new); /* blocks are not aligned any more */
+	f->new = NULL;
+	for (uint64_t done = 0; done < len;) {
+		uint64_t n = len - done < sizeof(zeros) ? len - done : sizeof(zeros);
+
+		(void)XXH3_128bits_update(f->digest, zeros, (size_t)n);
+		done += n;
+	}
+	return true;
+}
+
+/* A block at a time: equal ones are runs of COPY. */
+static bool serve_blocks(struct tcp_serve *s, struct served *f, const unsigned char *p, size_t n)
+{
+	uint64_t run = 0;
+
+	for (size_t done = 0; done < n;) {
+		size_t part = n - done < f->block ? n - done : f->block;
+		uint64_t hash = XXH3_64bits(p + done, part), index = (f->at + run) / f->block;
+		bool same = f->old != NULL && index < f->old->n && f->old->hash[index] == hash;
+
+		if (f->new != NULL && !add_hash(f->new, hash)) {
+			tcp_blocks_free(f->new);
+			f->new = NULL;
+		}
+		if (same) {
+			run += part;
+		} else {
+			if (run > 0 && !send_copy_or_hole(s, f, TCP_COPY, run))
+				return false;
+			f->at += run;
+			run = 0;
+			if (!send_data(s, f, p + done, part))
+				return false;
+		}
+		done += part;
+	}
+	if (run > 0 && !send_copy_or_hole(s, f, TCP_COPY, run))
+		return false;
+	f->at += run;
+	return true;
+}
+
+/* false: the stream is lost. */
+static bool serve_turn(struct tcp_serve *s, struct served *f)
+{
+	uint64_t hole, left;
+	size_t want;
+	ssize_t got;
+
+	find_hole(s, f, &hole);
+	if (hole > 0)
+		return serve_hole(s, f, hole);
+	left = f->end - f->at;
+	if (f->data_end > f->at && f->data_end - f->at < left)
+		left = f->data_end - f->at;
+	want = left < TURN_BYTES ? (size_t)left : TURN_BYTES;
+	got = want == 0 ? 0 : read_fully(f->file.fd, s->piece, want, f->at);
+	if (got < 0)
+		return fail_file(s, f, errno);
+	(void)XXH3_128bits_update(f->digest, s->piece, (size_t)got);
+	if (got > 0 &&
+	    (f->block != 0 ? !serve_blocks(s, f, s->piece, (size_t)got) : !send_data(s, f, s->piece, (size_t)got)))
+		return false;
+	if (f->at >= f->end || (size_t)got < want) {
+		struct stat before = f->st;
+
+		if (!send_end(s, f, FILEOPS_OK, NULL))
+			return false;
+		remember(s, f, &before);
+	}
+	return true;
+}
+
+void tcp_serve_pump(struct tcp_serve *s)
+{
+	bool any = false;
+
+	while (s->active != NULL && s->credit >= TURN_BYTES && tcp_stream_writable(s->up.stream)) {
+		struct served *f = s->active;
+
+		s->active = f->next_active;
+		any = true;
+		if (!serve_turn(s, f))
+			return;
+	}
+	if (any)
+		tcp_stream_kick(s->up.stream);
+}
+
+/* What is before the offset stands at the receiver; the digest is of the whole. */
+static bool digest_prefix(struct tcp_serve *s, struct served *f, uint64_t n)
+{
+	for (uint64_t at = 0; at < n;) {
+		size_t want = n - at < s->piece_cap ? (size_t)(n - at) : s->piece_cap;
+		ssize_t got = read_fully(f->file.fd, s->piece, want, at);
+
+		if (got <= 0)
+			return false;
+		(void)XXH3_128bits_update(f->digest, s->piece, (size_t)got);
+		at += (uint64_t)got;
+	}
+	return true;
+}
+
+static bool on_read(struct tcp_serve *s, const struct tcp_span *span)
+{
+	struct served *f = find(s, span->file);
+
+	if (f == NULL || f->reading)
+		return false;
+	f->reading = true;
+	f->at = span->offset;
+	f->end = span->len;
+	f->data_end = s->up.sparse ? f->at : f->end;
+	(void)XXH3_128bits_reset(f->digest);
+	if (span->offset > 0) {
+		tcp_blocks_free(f->new);
+		f->new = NULL;
+		f->block = 0;
+		if (!digest_prefix(s, f, span->offset))
+			return fail_file(s, f, EIO);
+	}
+	activate(s, f);
+	return true;
+}
+
+static bool on_restat(struct tcp_serve *s, uint32_t id, uint32_t file)
+{
+	struct served *f = find(s, file);
+	struct tcp_answer a = { .id = id };
+	struct fileop op = { 0 };
+
+	if (f == NULL)
+		return false;
+	a.result = (uint8_t)s->up.source.ops->restat(s->up.source.ctx, &op, &f->file);
+	a.why = op.err;
+	a.state = state_of(&op.st, true);
+	return answer(s, TCP_RESTAT, &a);
+}
+
+/* ---- frames ---- */
+
+bool tcp_serve_take_credit(struct tcp_serve *s, uint64_t bytes)
+{
+	if (s->credit < bytes)
+		return false;
+	s->credit -= bytes;
+	s->content_bytes += bytes;
+	return true;
+}
+
+void tcp_serve_add_credit(struct tcp_serve *s, uint64_t bytes)
+{
+	s->credit = bytes > UINT64_MAX / 2 - s->credit ? UINT64_MAX / 2 : s->credit + bytes;
+}
+
+uint64_t tcp_serve_content_bytes(const struct tcp_serve *s)
+{
+	return s->content_bytes;
+}
+
+static bool on_numbers(struct tcp_serve *s, uint8_t type, const char *payload, size_t len)
+{
+	struct reader r;
+	uint32_t a, b = 0;
+	struct served *f;
+
+	reader_init(&r, payload, len);
+	if (type == TCP_CREDIT) {
+		uint64_t credit = reader_u64(&r);
+
+		if (r.failed || r.left > 0)
+			return false;
+		tcp_serve_add_credit(s, credit);
+		return true;
+	}
+	a = reader_u32(&r);
+	if (type == TCP_RESTAT)
+		b = reader_u32(&r);
+	if (r.failed || r.left > 0)
+		return false;
+	if (type == TCP_RESTAT)
+		return on_restat(s, a, b);
+	f = find(s, a);
+	if (f == NULL)
+		return false;
+	close_served(s, f);
+	return true;
+}
+
+static bool on_request(struct tcp_serve *s, uint8_t type, const char *payload, size_t len)
+{
+	struct tcp_request r;
+
+	if (!tcp_get_request((enum tcp_frame)type, payload, len, &r))
+		return false;
+	if (type == TCP_LIST)
+		return on_list(s, &r);
+	if (type == TCP_OPEN)
+		return on_open(s, &r);
+	if (type == TCP_DIGEST_OF)
+		return on_digest(s, &r);
+	return on_question(s, (enum tcp_frame)type, &r);
+}
+
+static bool take(struct tcp_serve *s, uint8_t type, const char *payload, size_t len)
+{
+	struct tcp_span span;
+
+	switch (type) {
+	case TCP_LOOK:
+	case TCP_LIST:
+	case TCP_READLINK:
+	case TCP_XATTRS:
+	case TCP_DIGEST_OF:
+	case TCP_OPEN:
+		return on_request(s, type, payload, len);
+	case TCP_READ:
+		return tcp_get_span(TCP_READ, payload, len, &span) && on_read(s, &span);
+	case TCP_RESTAT:
+	case TCP_CLOSE_FILE:
+	case TCP_CREDIT:
+		return on_numbers(s, type, payload, len);
+	case TCP_HASHES:
+		return on_hashes(s, payload, len);
+	default:
+		return false;
+	}
+}
+
+bool tcp_serve_frame(struct tcp_serve *s, uint8_t type, const char *payload, size_t len, struct err *err)
+{
+	if (take(s, type, payload, len))
+		return true;
+	if (err->class == ERR_NONE)
+		err_set(err, ERR_PROTOCOL, "the receiver asked for something that makes no sense");
+	return false;
+}

@@ -1,0 +1,48 @@
+/*
+ * tcp_serve.h - the sender's answers: its tree as far as the filter shows it, and the content of files, as a difference
+ * to what the receiver has where that is less. In the loop; reads local files only.
+ *
+ * A receiver is a stranger's program: what the rules exclude does not exist for it, and no path leads out of the
+ * source.
+ */
+#ifndef FANSYNCD_TRANSPORTS_TCP_SERVE_H
+#define FANSYNCD_TRANSPORTS_TCP_SERVE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/filter.h"
+#include "transports/fileops.h"
+#include "transports/tcp_frames.h"
+#include "transports/tcp_stream.h"
+
+struct tcp_serve;
+
+struct tcp_serve_setup {
+	struct tcp_stream *stream; /* outlives it */
+	struct fileops_end source; /* local; answers at once */
+	const struct filter *filter;
+	bool sparse;		   /* tell of holes */
+	uint32_t features;	   /* enum tcp_feature, as agreed */
+	struct tcp_memory *memory; /* of what was sent; NULL: none */
+};
+
+struct tcp_serve *tcp_serve_new(const struct tcp_serve_setup *setup);
+void tcp_serve_free(struct tcp_serve *s);
+/* LOOK to CLOSE, CREDIT, HASHES. false: it breaks a rule. */
+bool tcp_serve_frame(struct tcp_serve *s, uint8_t type, const char *payload, size_t len, struct err *err);
+/* Send what can be sent now: after frames, and when the stream drained. */
+void tcp_serve_pump(struct tcp_serve *s);
+/* Whether so much credit is there; takes it. */
+bool tcp_serve_take_credit(struct tcp_serve *s, uint64_t bytes);
+void tcp_serve_add_credit(struct tcp_serve *s, uint64_t bytes);
+/* Content bytes sent so far. */
+uint64_t tcp_serve_content_bytes(const struct tcp_serve *s);
+
+/* The hashes of the blocks of files that were sent, by their size and mtime: kept across connections, bounded. */
+struct tcp_memory;
+struct tcp_memory *tcp_memory_new(size_t max_bytes);
+void tcp_memory_free(struct tcp_memory *m);
+
+#endif

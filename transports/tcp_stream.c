@@ -1,0 +1,610 @@
+#include "transports/tcp_stream.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/frame.h"
+
+#define QUEUE_MAX (8u * 1024 * 1024)
+#define HIGH_MARK (512u * 1024)
+#define LOW_MARK (128u * 1024)
+#define READ_BYTES (128u * 1024)
+/* What arrived and was not handed out yet, before reading stops. */
+#define PLAIN_MAX (2u * ZSTREAM_PLAIN_MAX + TCP_FRAME_MAX)
+/* Levels that the load chooses from, and how often it may. */
+static const int levels[] = { 0, 1, 3, 6 };
+#define LEVELS (sizeof(levels) / sizeof(levels[0]))
+#define LEVEL_PERIOD_NS (100 * NS_PER_MS)
+
+enum stream_state { STREAM_CONNECTING = 1, STREAM_HANDSHAKE, STREAM_OPEN, STREAM_FINISHING, STREAM_ENDED };
+
+struct tcp_stream {
+	struct loop *loop;
+	struct tcp_stream_handler h;
+	struct tcp_stream_limits limits;
+	int fd;
+	struct loop_fd *source;
+	struct loop_timer *timer;  /* the deadline of the handshake, then the heartbeat */
+	struct loop_timer *urgent; /* due at once: a flush, a delayed end, or frames after a pause */
+	struct tls_conn *tls;
+	enum stream_state state;
+	unsigned want; /* LOOP_READ, LOOP_WRITE: what TLS or connect waits for */
+
+	struct zstream_out *pack;
+	struct zstream_in *unpack;
+	struct buf out; /* records, to be sent from out_at */
+	size_t out_at;
+	struct buf in;	  /* records */
+	struct buf plain; /* frames */
+	bool kicked, paused, full, busy, freed, failed;
+	struct err why; /* of the end, while `failed` waits for the loop */
+	int64_t heard_ns, sent_ns;
+	uint64_t bytes_out, bytes_in;
+
+	size_t level_at;
+	int64_t level_ns, blocked_ns; /* since when; time the socket was full in this period */
+	int64_t blocked_since_ns;     /* 0: it takes bytes */
+};
+
+static void on_socket(void *ctx, int fd, unsigned events);
+
+/* ---- the end ---- */
+
+static void release(struct tcp_stream *s)
+{
+	buf_done(&s->out);
+	buf_done(&s->in);
+	buf_done(&s->plain);
+	zstream_out_free(s->pack);
+	zstream_in_free(s->unpack);
+	free(s);
+}
+
+static void close_down(struct tcp_stream *s)
+{
+	loop_fd_remove(s->source);
+	s->source = NULL;
+	tls_conn_free(s->tls);
+	s->tls = NULL;
+	if (s->fd >= 0)
+		(void)close(s->fd);
+	s->fd = -1;
+}
+
+void tcp_stream_free(struct tcp_stream *s)
+{
+	if (s == NULL || s->freed)
+		return;
+	s->freed = true;
+	s->state = STREAM_ENDED;
+	close_down(s);
+	loop_timer_remove(s->timer);
+	loop_timer_remove(s->urgent);
+	if (!s->busy)
+		release(s);
+}
+
+/* The end is told from the timer, never from within a call of the owner's. */
+static void end_soon(struct tcp_stream *s, const struct err *why)
+{
+	if (s->failed || s->state == STREAM_ENDED)
+		return;
+	s->failed = true;
+	s->why = *why;
+	s->state = STREAM_ENDED;
+	close_down(s);
+	loop_timer_stop(s->timer);
+	loop_timer_after(s->urgent, 0);
+}
+
+static void fail(struct tcp_stream *s, enum err_class class, const char *why)
+{
+	struct err err = ERR_INIT;
+
+	err_set(&err, class, "%s", why);
+	end_soon(s, &err);
+}
+
+/* ---- compression follows the load ---- */
+
+static bool adaptive(const struct tcp_stream *s)
+{
+	return s->limits.level < 0;
+}
+
+static void note_blocked(struct tcp_stream *s, bool blocked, int64_t now)
+{
+	if (blocked && s->blocked_since_ns == 0)
+		s->blocked_since_ns = now;
+	if (!blocked && s->blocked_since_ns != 0) {
+		s->blocked_ns += now - s->blocked_since_ns;
+		s->blocked_since_ns = 0;
+	}
+}
+
+/* While the socket was full most of the time the wire is what limits: compress harder. While it never was, the
+ * processor is: compress less. */
+static void follow_load(struct tcp_stream *s, int64_t now)
+{
+	int64_t period = now - s->level_ns;
+
+	if (!adaptive(s) || period < LEVEL_PERIOD_NS)
+		return;
+	if (s->blocked_since_ns != 0) {
+		s->blocked_ns += now - s->blocked_since_ns;
+		s->blocked_since_ns = now;
+	}
+	if (s->blocked_ns * 2 > period && s->level_at + 1 < LEVELS)
+		s->level_at++;
+	else if (s->blocked_ns * 10 < period && s->level_at > 1)
+		s->level_at--;
+	(void)zstream_set_level(s->pack, levels[s->level_at]);
+	s->level_ns = now;
+	s->blocked_ns = 0;
+}
+
+/* ---- out ---- */
+
+static size_t queued(const struct tcp_stream *s)
+{
+	return s->out.len - s->out_at;
+}
+
+bool tcp_stream_writable(const struct tcp_stream *s)
+{
+	return s->state == STREAM_OPEN && !s->full;
+}
+
+bool tcp_stream_send2(struct tcp_stream *s, uint8_t type, const void *head, size_t head_len, const void *body,
+		      size_t body_len, enum zstream_how how)
+{
+	size_t len = head_len + body_len;
+	unsigned char header[FRAME_HEADER];
+
+	if (s->state != STREAM_OPEN || len > TCP_FRAME_MAX)
+		return false;
+	for (size_t i = 0; i < 4; i++)
+		header[i] = (unsigned char)(len >> (8 * i));
+	header[4] = type;
+	if (!zstream_put(s->pack, &s->out, header, sizeof(header), ZSTREAM_PACK) ||
+	    !zstream_put(s->pack, &s->out, head, head_len, ZSTREAM_PACK) ||
+	    !zstream_put(s->pack, &s->out, body, body_len, how)) {
+		fail(s, ERR_NOMEM, "out of memory for what is to be sent");
+		return false;
+	}
+	if (queued(s) >= HIGH_MARK) {
+		s->full = true;
+		tcp_stream_kick(s);
+	}
+	return true;
+}
+
+bool tcp_stream_send(struct tcp_stream *s, uint8_t type, const void *payload, size_t len, enum zstream_how how)
+{
+	return tcp_stream_send2(s, type, payload, len, NULL, 0, how);
+}
+
+static enum tls_want write_some(struct tcp_stream *s, const char *data, size_t n, size_t *done, struct err *err)
+{
+	ssize_t got;
+
+	if (s->tls != NULL)
+		return tls_write(s->tls, data, n, done, err);
+	do
+		got = send(s->fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (got < 0 && errno == EINTR);
+	*done = got > 0 ? (size_t)got : 0;
+	if (got >= 0)
+		return TLS_DONE;
+	if (errno == EAGAIN)
+		return TLS_WANT_WRITE;
+	err_errno(err, errno, "the connection");
+	err->class = ERR_NETWORK;
+	return TLS_FAILED;
+}
+
+static void watch(struct tcp_stream *s)
+{
+	unsigned events = s->want;
+
+	if (s->source == NULL)
+		return;
+	if (!s->paused || s->state < STREAM_OPEN)
+		events |= s->state == STREAM_CONNECTING ? 0 : LOOP_READ;
+	loop_fd_set(s->source, events);
+}
+
+static void push(struct tcp_stream *s)
+{
+	int64_t now = clock_mono_ns();
+	struct err err = ERR_INIT;
+
+	s->want &= ~LOOP_WRITE;
+	while (queued(s) > 0) {
+		size_t done = 0, n = queued(s);
+		enum tls_want got = write_some(s, s->out.data + s->out_at, n, &done, &err);
+
+		if (got == TLS_FAILED || got == TLS_CLOSED) {
+			end_soon(s, &err);
+			return;
+		}
+		s->out_at += done;
+		s->bytes_out += done;
+		if (done > 0)
+			s->sent_ns = now;
+		if (got == TLS_WANT_WRITE)
+			s->want |= LOOP_WRITE;
+		if (got != TLS_DONE)
+			break;
+	}
+	note_blocked(s, (s->want & LOOP_WRITE) != 0, now);
+	if (queued(s) == 0) {
+		buf_clear(&s->out);
+		s->out_at = 0;
+	} else if (s->out_at > s->out.len / 2) {
+		buf_consume(&s->out, s->out_at);
+		s->out_at = 0;
+	}
+}
+
+static void flush(struct tcp_stream *s)
+{
+	if (s->state != STREAM_OPEN && s->state != STREAM_FINISHING)
+		return;
+	follow_load(s, clock_mono_ns());
+	if (!zstream_flush(s->pack, &s->out)) {
+		fail(s, ERR_NOMEM, "out of memory for what is to be sent");
+		return;
+	}
+	s->kicked = false;
+	push(s);
+	watch(s);
+}
+
+void tcp_stream_kick(struct tcp_stream *s)
+{
+	if (s->kicked || s->state != STREAM_OPEN)
+		return;
+	s->kicked = true;
+	loop_timer_after(s->urgent, 0);
+}
+
+/* Everything has left. */
+static bool all_sent(const struct tcp_stream *s)
+{
+	return queued(s) == 0 && zstream_waiting(s->pack) == 0;
+}
+
+static void tell_drained(struct tcp_stream *s)
+{
+	if (!s->full || queued(s) > LOW_MARK || s->state != STREAM_OPEN)
+		return;
+	s->full = false;
+	s->h.drained(s->h.ctx);
+}
+
+static void say_goodbye(struct tcp_stream *s)
+{
+	struct err why = ERR_INIT;
+
+	if (s->state != STREAM_FINISHING || !all_sent(s))
+		return;
+	if (s->tls != NULL)
+		tls_shutdown(s->tls);
+	(void)shutdown(s->fd, SHUT_WR);
+	err_set(&why, ERR_GONE, "ended");
+	end_soon(s, &why);
+}
+
+void tcp_stream_finish(struct tcp_stream *s)
+{
+	if (s->state != STREAM_OPEN)
+		return;
+	s->state = STREAM_FINISHING;
+	loop_timer_after(s->urgent, 0);
+}
+
+/* ---- in ---- */
+
+static bool swallow(uint8_t type, size_t len)
+{
+	return type == TCP_FRAME_PING && len == 0;
+}
+
+static void hand_out(struct tcp_stream *s)
+{
+	struct err err = ERR_INIT;
+	const char *payload;
+	size_t len;
+	uint8_t type;
+	int got = 0;
+
+	while (s->state == STREAM_OPEN && !s->paused) {
+		got = frame_next(&s->plain, TCP_FRAME_MAX, &type, &payload, &len);
+		if (got < 0) {
+			fail(s, ERR_PROTOCOL, "the peer sent a frame that is too long");
+			return;
+		}
+		if (got > 0) {
+			if (!swallow(type, len) && !s->h.frame(s->h.ctx, type, payload, len, &err)) {
+				if (err.class == ERR_NONE)
+					err_set(&err, ERR_PROTOCOL, "the peer sent a frame that makes no sense");
+				end_soon(s, &err);
+				return;
+			}
+			continue;
+		}
+		got = zstream_get(s->unpack, &s->in, &s->plain, &err);
+		if (got < 0)
+			end_soon(s, &err);
+		if (got <= 0)
+			return;
+	}
+}
+
+static enum tls_want read_some(struct tcp_stream *s, size_t *done, struct err *err)
+{
+	char *at = s->in.data + s->in.len;
+	ssize_t got;
+
+	if (s->tls != NULL)
+		return tls_read(s->tls, at, READ_BYTES, done, err);
+	do
+		got = recv(s->fd, at, READ_BYTES, MSG_DONTWAIT);
+	while (got < 0 && errno == EINTR);
+	*done = got > 0 ? (size_t)got : 0;
+	if (got > 0)
+		return TLS_DONE;
+	if (got == 0)
+		return TLS_CLOSED;
+	if (errno == EAGAIN)
+		return TLS_WANT_READ;
+	err_errno(err, errno, "the connection");
+	err->class = ERR_NETWORK;
+	return TLS_FAILED;
+}
+
+/* One buffer's worth; TLS hands out a record at a time and must be emptied of what it has read already. */
+static void pull(struct tcp_stream *s)
+{
+	struct err err = ERR_INIT;
+	size_t taken = 0;
+
+	while (taken < READ_BYTES) {
+		size_t done = 0;
+		enum tls_want got;
+
+		if (!buf_reserve(&s->in, READ_BYTES)) {
+			fail(s, ERR_NOMEM, "out of memory for what arrives");
+			return;
+		}
+		got = read_some(s, &done, &err);
+		s->in.len += done;
+		s->bytes_in += done;
+		taken += done;
+		if (done > 0)
+			s->heard_ns = clock_mono_ns();
+		if (got == TLS_WANT_WRITE)
+			s->want |= LOOP_WRITE;
+		if (got == TLS_CLOSED)
+			err_set(&err, ERR_GONE, "the peer ended the connection");
+		if (got == TLS_CLOSED || got == TLS_FAILED) {
+			hand_out(s);
+			end_soon(s, &err);
+			return;
+		}
+		if (got != TLS_DONE || (s->tls == NULL && done < READ_BYTES))
+			return;
+	}
+	if (s->tls != NULL && tls_pending(s->tls))
+		loop_timer_after(s->urgent, 0);
+}
+
+static void take_in(struct tcp_stream *s)
+{
+	if (s->state == STREAM_FINISHING) {
+		/* What comes now is of no interest, but unread bytes would make the close a reset. */
+		pull(s);
+		buf_clear(&s->in);
+		return;
+	}
+	hand_out(s); /* after a pause */
+	if (s->state != STREAM_OPEN || s->paused)
+		return;
+	pull(s);
+	hand_out(s);
+	if (!s->freed && s->state == STREAM_OPEN && s->h.idle != NULL)
+		s->h.idle(s->h.ctx);
+}
+
+void tcp_stream_pause(struct tcp_stream *s, bool paused)
+{
+	if (s->paused == paused)
+		return;
+	s->paused = paused;
+	if (!paused && s->state == STREAM_OPEN)
+		loop_timer_after(s->urgent, 0);
+	watch(s);
+}
+
+/* ---- beginning ---- */
+
+static void heartbeat(struct tcp_stream *s)
+{
+	loop_timer_after(s->timer, s->limits.silence_ns / 3);
+}
+
+static void opened(struct tcp_stream *s)
+{
+	s->state = STREAM_OPEN;
+	s->heard_ns = s->sent_ns = s->level_ns = clock_mono_ns();
+	heartbeat(s);
+	s->h.ready(s->h.ctx, s->tls == NULL ? "" : tls_peer(s->tls));
+	if (!s->freed && s->tls != NULL && tls_pending(s->tls))
+		loop_timer_after(s->urgent, 0);
+}
+
+static void shake_hands(struct tcp_stream *s)
+{
+	struct err err = ERR_INIT;
+	enum tls_want got = s->tls == NULL ? TLS_DONE : tls_handshake(s->tls, &err);
+
+	s->want = got == TLS_WANT_WRITE ? LOOP_WRITE : 0;
+	if (got == TLS_DONE) {
+		opened(s);
+	} else if (got == TLS_CLOSED || got == TLS_FAILED) {
+		if (err.class == ERR_NONE)
+			err_set(&err, ERR_NETWORK, "TLS handshake: the connection was closed");
+		end_soon(s, &err);
+	}
+}
+
+static void connected(struct tcp_stream *s)
+{
+	socklen_t len = sizeof(int);
+	struct err err = ERR_INIT;
+	int code = 0;
+
+	if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &code, &len) < 0)
+		code = errno;
+	if (code != 0) {
+		err_errno(&err, code, "cannot connect");
+		err.class = ERR_NETWORK;
+		end_soon(s, &err);
+		return;
+	}
+	s->state = STREAM_HANDSHAKE;
+	s->want = 0;
+	shake_hands(s);
+}
+
+static void step(struct tcp_stream *s, unsigned events)
+{
+	if (s->state == STREAM_CONNECTING)
+		connected(s);
+	else if (s->state == STREAM_HANDSHAKE)
+		shake_hands(s);
+	else if ((events & (LOOP_READ | LOOP_HUP)) != 0)
+		take_in(s);
+	if (!s->freed && (s->state == STREAM_OPEN || s->state == STREAM_FINISHING) &&
+	    (s->kicked || queued(s) > 0 || s->state == STREAM_FINISHING))
+		flush(s);
+	if (!s->freed)
+		tell_drained(s);
+	if (!s->freed)
+		say_goodbye(s);
+	if (!s->freed)
+		watch(s);
+}
+
+static void leave(struct tcp_stream *s)
+{
+	s->busy = false;
+	if (s->freed)
+		release(s);
+}
+
+static void on_socket(void *ctx, int fd, unsigned events)
+{
+	struct tcp_stream *s = ctx;
+
+	(void)fd;
+	s->busy = true;
+	step(s, events);
+	leave(s);
+}
+
+static void on_urgent(void *ctx)
+{
+	struct tcp_stream *s = ctx;
+
+	s->busy = true;
+	if (s->failed) {
+		s->failed = false;
+		s->h.ended(s->h.ctx, &s->why);
+	} else {
+		step(s, LOOP_READ);
+	}
+	leave(s);
+}
+
+static void on_timer(void *ctx)
+{
+	struct tcp_stream *s = ctx;
+	int64_t now = clock_mono_ns();
+
+	s->busy = true;
+	if (s->state < STREAM_OPEN) {
+		fail(s, ERR_NETWORK,
+		     s->state == STREAM_CONNECTING ? "the host did not answer in time"
+						   : "TLS handshake: no answer in time");
+	} else if (now - s->heard_ns > s->limits.silence_ns && !s->paused) {
+		fail(s, ERR_NETWORK, "the peer has been silent for too long");
+	} else if (s->state != STREAM_ENDED) {
+		if (s->state == STREAM_OPEN && now - s->sent_ns >= s->limits.silence_ns / 4 && queued(s) == 0 &&
+		    tcp_stream_send(s, TCP_FRAME_PING, NULL, 0, ZSTREAM_PACK))
+			tcp_stream_kick(s);
+		heartbeat(s);
+	}
+	leave(s);
+}
+
+static bool set_up(struct tcp_stream *s, struct tls_context *tls, struct err *err)
+{
+	s->level_at = 1;
+	s->pack = zstream_out_new(adaptive(s) ? levels[s->level_at] : s->limits.level);
+	s->unpack = zstream_in_new();
+	if (tls != NULL)
+		s->tls = tls_conn_new(tls, s->fd);
+	if (s->pack == NULL || s->unpack == NULL || (tls != NULL && s->tls == NULL)) {
+		err_set(err, ERR_NOMEM, "out of memory for a connection");
+		return false;
+	}
+	s->source = loop_fd_add(s->loop, s->fd, LOOP_WRITE, on_socket, s, err);
+	s->timer = loop_timer_add(s->loop, on_timer, s, err);
+	s->urgent = loop_timer_add(s->loop, on_urgent, s, err);
+	return s->source != NULL && s->timer != NULL && s->urgent != NULL;
+}
+
+struct tcp_stream *tcp_stream_new(struct loop *loop, int fd, struct tls_context *tls, const struct tcp_stream_limits *l,
+				  const struct tcp_stream_handler *h, struct err *err)
+{
+	struct tcp_stream *s = calloc(1, sizeof(*s));
+
+	if (s == NULL) {
+		(void)close(fd);
+		err_set(err, ERR_NOMEM, "out of memory for a connection");
+		return NULL;
+	}
+	s->loop = loop;
+	s->h = *h;
+	s->limits = *l;
+	s->fd = fd;
+	s->state = STREAM_CONNECTING;
+	s->want = LOOP_WRITE;
+	buf_init(&s->out, QUEUE_MAX);
+	buf_init(&s->in, 2u * (ZSTREAM_HEADER + ZSTREAM_BODY_MAX) + READ_BYTES);
+	buf_init(&s->plain, PLAIN_MAX);
+	if (!set_up(s, tls, err)) {
+		tcp_stream_free(s);
+		return NULL;
+	}
+	if (l->announce_plain && tls == NULL)
+		(void)buf_add_byte(&s->out, 'P');
+	loop_timer_after(s->timer, l->handshake_ns);
+	return s;
+}
+
+uint64_t tcp_stream_bytes_out(const struct tcp_stream *s)
+{
+	return s->bytes_out;
+}
+
+uint64_t tcp_stream_bytes_in(const struct tcp_stream *s)
+{
+	return s->bytes_in;
+}

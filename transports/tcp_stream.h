@@ -1,0 +1,75 @@
+/*
+ * tcp_stream.h - one connection of the tcp transport, either end: socket, TLS, records, frames, heartbeat. In the loop.
+ *
+ * Frames (core/frame.h) are appended to `out` of the stream and leave when tcp_stream_kick was called or enough has
+ * gathered; what arrives is handed out frame by frame. It never writes without being able to read. A peer that keeps
+ * silent for the time limit, closes, or breaks a rule ends the stream: `ended` is called once, from the loop.
+ * Nothing but TLS' own alerts is said to a peer before its handshake is over.
+ */
+#ifndef FANSYNCD_TRANSPORTS_TCP_STREAM_H
+#define FANSYNCD_TRANSPORTS_TCP_STREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/buf.h"
+#include "core/err.h"
+#include "core/loop.h"
+#include "transports/tls.h"
+#include "transports/zstream.h"
+
+/* Of a frame's payload. Content travels in pieces well below it. */
+#define TCP_FRAME_MAX (128u * 1024)
+/* Type of the frame that the stream sends and swallows itself; the others are transports/tcp_frames.h's. */
+#define TCP_FRAME_PING 1u
+
+struct tcp_stream_handler {
+	/* The handshake is over: `peer` is a key's or a certificate's name, "" without TLS. */
+	void (*ready)(void *ctx, const char *peer);
+	/* false: the frame breaks a rule, `err` says which; the stream ends with it. The payload lives for the call. */
+	bool (*frame)(void *ctx, uint8_t type, const char *payload, size_t len, struct err *err);
+	/* What was queued has left, down to the low mark: more may be given. */
+	void (*drained)(void *ctx);
+	/* All that had arrived was handed out: a moment to flush. May be NULL. */
+	void (*idle)(void *ctx);
+	/* The last call. ERR_GONE: the peer ended it in order. */
+	void (*ended)(void *ctx, const struct err *why);
+	void *ctx;
+};
+
+struct tcp_stream_limits {
+	int64_t handshake_ns; /* for connecting and TLS together */
+	int64_t silence_ns;   /* nothing heard for so long: dead. A third of it without sending: a ping */
+	int level;	      /* of compression; 0: none; -1: follows the load */
+	bool announce_plain;  /* a sender without TLS: says so by the byte 'P' before its first record */
+};
+
+struct tcp_stream;
+
+/* Take a socket (connected, or connecting without blocking). `tls` NULL: plaintext. The descriptor is the stream's from
+ * here, also on failure (NULL). */
+struct tcp_stream *tcp_stream_new(struct loop *loop, int fd, struct tls_context *tls, const struct tcp_stream_limits *l,
+				  const struct tcp_stream_handler *h, struct err *err);
+/* No callback afterwards; may be called from one. NULL is fine. */
+void tcp_stream_free(struct tcp_stream *s);
+
+/* Append a frame; `how` says whether its payload is worth compressing. false: memory or the queue's ceiling, the stream
+ * ends soon. */
+bool tcp_stream_send(struct tcp_stream *s, uint8_t type, const void *payload, size_t len, enum zstream_how how);
+/* The same in two parts, so that content need not be copied behind its header. */
+bool tcp_stream_send2(struct tcp_stream *s, uint8_t type, const void *head, size_t head_len, const void *body,
+		      size_t body_len, enum zstream_how how);
+/* Let what was appended leave before the next wait. */
+void tcp_stream_kick(struct tcp_stream *s);
+/* Whether more should be given now; when false, `drained` will follow. */
+bool tcp_stream_writable(const struct tcp_stream *s);
+/* Stop or go on handing out frames (and, by that, reading): back-pressure. */
+void tcp_stream_pause(struct tcp_stream *s, bool paused);
+/* End in order once all is sent: the peer sees a clean close. `ended` follows. */
+void tcp_stream_finish(struct tcp_stream *s);
+/* Bytes on the wire so far. */
+uint64_t tcp_stream_bytes_out(const struct tcp_stream *s);
+uint64_t tcp_stream_bytes_in(const struct tcp_stream *s);
+
+#endif

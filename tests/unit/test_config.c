@@ -321,7 +321,7 @@ static void test_transport_errors(void **state)
 		"t.conf:2: transport is missing; it is one of rsync, rsyncssh, direct, sftp, tcp\n");
 	refused(ONE("source = \"/a\"; target = \"/b\";\ntransport = \"rsynssh\";"),
 		"t.conf:2: unknown transport \"rsynssh\"; did you mean \"rsyncssh\"?; there are rsync, rsyncssh, "
-		"direct, sftp\n");
+		"direct, sftp, tcp\n");
 	refused(ONE("transport = \"rsync\";"), "t.conf:1: source is missing\nt.conf:1: target is missing\n");
 	refused(ONE("transport = \"rsyncssh\"; source = \"/a\";\ntarget = \"/b\";"),
 		"t.conf:1: host is missing\nt.conf:1: targetdir is missing\n"

@@ -120,6 +120,22 @@ static void test_direct(void **state)
 	config_free(c);
 }
 
+static void test_tcp(void **state)
+{
+	struct config *c = example("tcp.conf");
+
+	(void)state;
+	assert_string_equal(c->syncs[0].tcp.module, "web");
+	assert_int_equal(c->syncs[0].tcp.port, 8737);
+	assert_true(c->syncs[0].rsync.archive && c->syncs[0].rsync.compress);
+	config_free(c);
+	c = example("receiver.conf");
+	assert_int_equal(c->n_syncs, 0);
+	assert_int_equal(c->receiver->listen.n, 2);
+	assert_string_equal(c->receiver->modules[0].allow.v[0], "web");
+	config_free(c);
+}
+
 static void test_rsyncd(void **state)
 {
 	struct config *c = example("rsyncd.conf");
@@ -261,6 +277,7 @@ int main(void)
 		cmocka_unit_test(test_maxscale_comment),
 		cmocka_unit_test(test_local),
 		cmocka_unit_test(test_direct),
+		cmocka_unit_test(test_tcp),
 		cmocka_unit_test(test_rsyncd),
 		cmocka_unit_test(test_rsyncssh),
 		cmocka_unit_test(test_table_of_the_page),

@@ -141,7 +141,7 @@ static int read_keys(struct receiver *r, struct err *err)
 static void open_modules(struct receiver *r)
 {
 	for (size_t i = 0; i < r->opt->n_modules; i++) {
-		struct stat now, then;
+		struct stat now = { 0 }, then = { 0 };
 		const char *path = r->opt->modules[i].path;
 
 		if (r->module_fds[i] >= 0 && stat(path, &now) == 0 && fstat(r->module_fds[i], &then) == 0 &&

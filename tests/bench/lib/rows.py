@@ -24,7 +24,7 @@ class Size:
         self.fan_out = (10, 1000 if quick else 5000, 50 if quick else 250)
         self.samples = 15 if quick else 60
         self.remote_samples = 10 if quick else 30
-        self.elsewhere_seconds = 2 if quick else 5
+        self.elsewhere_seconds = 2 if quick else 3
 
 
     def repetitions(self):
@@ -73,8 +73,8 @@ def pairs_of(place, n, sources=1):
 # ---- a burst ----
 
 def burst_live(place, c, pairs, files, dirs, seed, limit):
-    c.start(place, pairs)
     try:
+        c.start(place, pairs)
         await_true(c.compared, 60, c.name + " has compared")
         pause(SETTLE)
         arrival = Arrival(place.target(""), [t for _, t in pairs])
@@ -188,13 +188,12 @@ def latency_of(place, everybody, samples, report):
             write_tree(source, 1000, 50, i)
             os.makedirs(target)
             shutil.copytree(source, target, dirs_exist_ok=True)
+            running.append(c)
             if c.live:
                 c.start(place, [(source, target)])
-                running.append(c)
                 await_true(c.compared, 60, c.name + " has compared")
             else:
                 c.prepare(place)
-                running.append(c)
         pause(1)
         at = [(c, Doorbell(place.target("t%d/d0000" % i)), place.source("s%d/d0000" % i), place.target("t%d/d0000" % i))
               for i, c in enumerate(everybody)]
@@ -308,8 +307,8 @@ def elsewhere_once(place, c, seconds, report):
     pair = pairs_of(place, 1)[0]
     os.makedirs(place.source("elsewhere"))
     write_tree(pair[0], 1000, 50, 1)
-    c.start(place, [pair])
     try:
+        c.start(place, [pair])
         await_true(c.compared, 60, c.name + " has compared")
         pause(SETTLE)
         start = time.perf_counter()

@@ -368,6 +368,11 @@ static void check_values(struct config_run *run, struct sync_options *s, struct 
 	if (s->require_marker != NULL &&
 	    (s->require_marker[0] == '\0' || !path_valid(s->require_marker, strlen(s->require_marker))))
 		sync_error(run, d, "requireMarker", "requireMarker: must be a path below the tree, without \"..\"");
+	if (s->require_target_marker != NULL &&
+	    (s->require_target_marker[0] == '\0' ||
+	     !path_valid(s->require_target_marker, strlen(s->require_target_marker))))
+		sync_error(run, d, "requireTargetMarker",
+			   "requireTargetMarker: must be a path below the tree, without \"..\"");
 	if (s->retry_min_ns > s->retry_max_ns)
 		sync_error(run, d, config_draft_given(d, "retryMin", SECTION_SYNC) ? "retryMin" : "retryMax",
 			   "retryMin: larger than retryMax");
@@ -422,5 +427,8 @@ void config_finish_sync(struct config_run *run, size_t i)
 	d->local = (d->transport->caps & TRANSPORT_LOCAL_TARGET) != 0 && s->target != NULL && local_target(s->target);
 	if (d->local && make_absolute(run, d, "target", &s->target) != 0)
 		return;
+	if (s->require_target_marker != NULL && !d->local && (d->transport->caps & TRANSPORT_MARKER) == 0)
+		config_error(run, config_draft_place(d, "requireTargetMarker", SECTION_SYNC),
+			     "requireTargetMarker: \"%s\" can't look for it", s->transport);
 	validate(run, s, d);
 }

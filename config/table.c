@@ -141,7 +141,11 @@ static const struct config_key table[] = {
 	SYN(TYPE_BOOL, "allowEmptySource", allow_empty_source, .def = "false",
 	    .help = "mirror an empty source, although that empties the target"),
 	SYN(TYPE_STRING, "requireMarker", require_marker, .flags = KEY_NONEMPTY,
-	    .help = "file, relative to the source, that must exist there before anything is deleted on the target"),
+	    .help = "file, relative to the source, that must exist there before anything is carried: a source without it is "
+		    "not mounted, or the wrong one"),
+	SYN(TYPE_STRING, "requireTargetMarker", require_target_marker, .flags = KEY_NONEMPTY,
+	    .help = "file, relative to the target, that must exist there before anything is carried: a target without it is "
+		    "not mounted, or the wrong one. It is never deleted"),
 	SYN(TYPE_INT, "maxDelete", max_delete, .def = "auto", .min = 0, .max = COUNT_MAX, .unit = "entries", .flags = KEY_AUTO,
 	    .help = "deletions that one batch or reconcile may do; auto: for a reconcile, the larger of 1000 and half of the listing"),
 	SYN(TYPE_BOOL, "conflictCopies", conflict_copies, .def = "false", .help = "bidirectional: keep the loser of a conflict beside the winner"),

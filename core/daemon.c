@@ -104,6 +104,7 @@ static void member_free(struct member *m)
 		loop_timer_remove(m->interval);
 	if (m->lock_fd >= 0)
 		(void)close(m->lock_fd);
+	guards_done(m);
 	free(m);
 }
 
@@ -116,6 +117,7 @@ static struct member *member_new(struct daemon *d, const struct sync_options *op
 		return NULL;
 	}
 	m->lock_fd = -1;
+	m->accept = d->options->once && d->options->allow_delete;
 	m->source = sources_get(d, opt->source);
 	if (m->source != NULL)
 		m->sync = sync_new(&d->env, opt, err);
@@ -235,7 +237,7 @@ static void check_insist(struct daemon *d)
 		struct sync_snapshot s;
 
 		sync_snapshot(d->members[i]->sync, &s);
-		if (s.state != SYNC_DOWN || s.first_done)
+		if ((s.state != SYNC_DOWN && s.state != SYNC_STOPPED) || s.first_done)
 			continue;
 		log_error("%s: the first comparison failed, and insist is off: stopping", s.opt->name);
 		daemon_stop(d, EXIT_BAD);
@@ -596,6 +598,8 @@ static int set_up(struct daemon *d, struct err *err)
 		.runtime_root = d->runtime_root,
 		.state_dir = d->state_dir,
 		.config_text = env_config_text,
+		.guard_text = guards_text,
+		.guard_learned = guards_learned,
 		.drain = env_drain,
 		.slot_take = env_slot_take,
 		.slot_give = env_slot_give,

@@ -209,7 +209,8 @@ static void check(struct barrier *b, struct awaited *a)
 	/* A comparison that was asked for does not wait for a target to come back; the barrier does. */
 	if (!b->rq.sync_now)
 		return;
-	if (snap.state == SYNC_DOWN && !sync_busy(m->sync) && snap.down_tries > a->down_tries) {
+	if ((snap.state == SYNC_DOWN || snap.state == SYNC_STOPPED) && !sync_busy(m->sync) &&
+	    snap.down_tries > a->down_tries) {
 		(void)snprintf(why, sizeof(why), "%s", snap.reason == NULL ? "the target is down" : snap.reason);
 		over(b, a, &snap, why);
 	} else if (snap.state == SYNC_NO_SOURCE && snap.reason != NULL) {
@@ -315,7 +316,8 @@ static int choose(struct barrier *b, const struct barrier_request *rq)
 		if (a->name == NULL)
 			return -1;
 		a->before = *snap.counters;
-		a->down_tries = snap.down_tries;
+		/* What is under way was not asked for: should it fail, the next attempt counts. */
+		a->down_tries = snap.down_tries + (sync_busy(d->members[i]->sync) ? 1 : 0);
 		b->n++;
 	}
 	return b->awaited == NULL ? -1 : 0;
@@ -348,6 +350,11 @@ static void urge(struct barrier *b)
 		struct member *m = daemon_member(d, b->awaited[i].name);
 
 		if (b->rq.sync_now) {
+			/* A source that is not trusted is looked at once more, before the answer. */
+			if (!m->running) {
+				m->accept = m->accept || b->rq.allow_delete;
+				m->source->retry_ns = 0;
+			}
 			/* `once`: the comparison at the start is the one that was asked for. */
 			if (!d->options->once)
 				sync_reconcile(m->sync, "asked for", false, b->rq.allow_delete, b->generation);

@@ -7,6 +7,7 @@
 
 #include "core/control.h"
 #include "core/daemon.h"
+#include "core/guard.h"
 #include "core/loop.h"
 #include "core/notify.h"
 #include "core/pidfile.h"
@@ -46,6 +47,9 @@ struct member {
 	bool started;		     /* its first reconcile was ordered */
 	bool lock_told;		     /* that it waits for the lock has been logged */
 	struct loop_timer *interval; /* reconcileInterval; NULL: none */
+	struct guard_state guard;    /* the record of its target, as of its last run */
+	bool accept;		     /* the administrator said --allow-delete: for the next look at its source only */
+	char *refused;		     /* why its source is not trusted, as logged; NULL: it is */
 	/* For rates: the counters at the last sample and the rates then found. */
 	int64_t sample_ns;
 	uint64_t sample_files, sample_bytes;
@@ -115,6 +119,18 @@ void sources_free_all(struct daemon *d);
 void sources_on_record(void *ctx, struct watched *w, const struct change *c);
 void sources_on_state(void *ctx, struct watched *w, enum watched_state state, const char *why);
 void sources_on_changed(void *ctx, struct watched *w, const char *refused);
+
+/* ---- daemon_guards.c ---- */
+/* Whether the member may work on this source root; reads its record. -1: why not, and what to do. */
+int guards_check(struct member *m, int root_fd, struct err *err);
+/* The same, with the lock held: notes the root when it is the first one, or accepted. */
+int guards_admit(struct member *m, int root_fd, struct err *err);
+/* Refused: to the log (once) and to the sync's status. */
+void guards_refuse(struct member *m, const char *why);
+/* sync_env.guard_text and guard_learned. */
+int guards_text(void *ctx, const struct sync_options *opt, struct buf *out);
+void guards_learned(void *ctx, const struct sync_options *opt, const char *text, size_t len);
+void guards_done(struct member *m);
 
 /* ---- daemon_barrier.c ---- */
 /* Where an answer goes: a connection, or this process's own output. */

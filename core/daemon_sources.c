@@ -10,6 +10,7 @@
 #include "core/clock.h"
 #include "core/daemon_private.h"
 #include "core/fsutil.h"
+#include "core/guard_switches.h"
 #include "core/log.h"
 
 /* How often a missing source, or a lock that another process holds, is looked for. */
@@ -136,20 +137,45 @@ static struct watched *watch(struct source *s, struct err *err)
 	return w;
 }
 
-static int open_source(struct source *s, struct err *err)
+static int open_root(struct source *s, struct err *err)
 {
+	/* The path was resolved when the configuration was read: a symbolic link took its place since. */
+	s->root_fd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | (GUARD_SYMLINK ? O_NOFOLLOW : 0));
+	if (s->root_fd >= 0)
+		return 0;
+	if (errno == ELOOP || errno == ENOTDIR)
+		return err_set(err, ERR_GONE,
+			       "the source %.300s is no directory any more (a symbolic link or a file took its place); "
+			       "if that is right: restart or reload",
+			       s->path);
+	return err_errno(err, errno, "cannot open the source %s", s->path);
+}
 
-	s->root_fd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->root_fd < 0)
-		return err_errno(err, errno, "cannot open the source %s", s->path);
+/* Whether any of its waiting syncs trusts the root; the others are told why not. */
+static bool is_trusted(struct source *s)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < s->daemon->n_members; i++) {
+		struct member *m = s->daemon->members[i];
+		struct err err = ERR_INIT;
+
+		if (m->source != s || m->running)
+			continue;
+		if (guards_check(m, s->root_fd, &err) == 0)
+			any = true;
+		else
+			guards_refuse(m, err.text);
+	}
+	return any;
+}
+
+static int start_watching(struct source *s, struct err *err)
+{
 	if (s->daemon->watchers == NULL)
 		return 0;
 	s->watched = watch(s, err);
-	if (s->watched == NULL) {
-		close_source(s);
-		return -1;
-	}
-	return 0;
+	return s->watched == NULL ? -1 : 0;
 }
 
 static bool has_new_member(const struct source *s)
@@ -286,8 +312,15 @@ static void run_member(struct member *m)
 {
 	struct daemon *d = m->source->daemon;
 	const struct sync_options *opt = sync_options_of(m->sync);
+	struct err err = ERR_INIT;
 
 	if (!take_lock(m)) {
+		if (m->source->retry_ns < clock_mono_ns())
+			plan_retry(m->source);
+		return;
+	}
+	if (guards_admit(m, m->source->root_fd, &err) < 0) {
+		guards_refuse(m, err.text);
 		if (m->source->retry_ns < clock_mono_ns())
 			plan_retry(m->source);
 		return;
@@ -296,7 +329,7 @@ static void run_member(struct member *m)
 	m->lock_told = false;
 	sync_source_found(m->sync, m->source->root_fd);
 	if (m->started)
-		sync_reconcile(m->sync, "the source is back", false, false, d->generation);
+		sync_reconcile(m->sync, "the source is back", false, false, 0); /* nobody saw the changes: all wait */
 	else if (opt->init || d->options->once) /* what is recorded from now on is not of the start */
 		sync_reconcile(m->sync, NULL, true, d->options->once && d->options->allow_delete, d->generation++);
 	m->started = true;
@@ -306,14 +339,22 @@ static void run_member(struct member *m)
 static void find(struct source *s)
 {
 	struct err err = ERR_INIT;
+	bool opened = open_root(s, &err) == 0;
 
-	if (open_source(s, &err) == 0) {
+	if (opened && !is_trusted(s)) {
+		close_source(s); /* nothing to watch; each sync has been told */
+		set_why(s, NULL);
+		plan_retry(s);
+		return;
+	}
+	if (opened && start_watching(s, &err) == 0) {
 		if (s->tries > 0 && s->why != NULL)
 			log_normal("%s: the source is back", s->path);
 		set_why(s, NULL);
 		s->tries = 0;
 		return;
 	}
+	close_source(s);
 	if (s->why == NULL || strcmp(s->why, err.text) != 0)
 		log_error("%s; its syncs wait for it", err.text);
 	set_why(s, err.text);
@@ -321,6 +362,14 @@ static void find(struct source *s)
 	for (size_t i = 0; i < s->daemon->n_members; i++)
 		if (s->daemon->members[i]->source == s)
 			sync_source_lost(s->daemon->members[i]->sync, err.text);
+}
+
+/* What the administrator said is for this look only: a source that goes wrong later is not meant by it. */
+static void end_acceptance(struct source *s)
+{
+	for (size_t i = 0; i < s->daemon->n_members; i++)
+		if (s->daemon->members[i]->source == s)
+			s->daemon->members[i]->accept = false;
 }
 
 static bool has_waiting_member(const struct source *s)
@@ -335,19 +384,22 @@ static bool has_waiting_member(const struct source *s)
 void sources_poll(struct daemon *d)
 {
 	int64_t now = clock_mono_ns(), next = INT64_MAX;
-	bool due;
+	bool due, looked;
 
 	for (struct source *s = d->sources; s != NULL; s = s->next) {
 		if (s->lost)
 			lose(s, s->why == NULL ? "the source is gone" : s->why);
 		if (!has_waiting_member(s))
 			continue;
-		if (s->retry_ns <= now && s->root_fd < 0)
+		looked = s->retry_ns <= now;
+		if (looked && s->root_fd < 0)
 			find(s);
 		due = s->retry_ns <= now; /* a member without its lock plans the next try, for all of them */
 		for (size_t i = 0; due && i < d->n_members && s->root_fd >= 0; i++)
 			if (d->members[i]->source == s && !d->members[i]->running)
 				run_member(d->members[i]);
+		if (looked)
+			end_acceptance(s);
 		if (has_waiting_member(s) && s->retry_ns < next)
 			next = s->retry_ns;
 	}

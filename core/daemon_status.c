@@ -142,6 +142,20 @@ static void text_source(struct buf *out, const struct member *m)
 		buf_printf(out, "  problem   %s\n", m->source->why);
 }
 
+/* Where nothing is deleted on the target, and why. */
+static void text_kept(struct buf *out, const struct guard_state *g)
+{
+	for (size_t i = 0; i < g->n_mounts; i++) {
+		const char *why = guard_mount_why(&g->mounts[i]);
+
+		if (why == NULL)
+			continue;
+		buf_add_str(out, "  kept      ");
+		put_escaped(out, g->mounts[i].path, g->mounts[i].len);
+		buf_printf(out, ": nothing is deleted there: %s\n", why);
+	}
+}
+
 static void text_member(struct buf *out, const struct member *m)
 {
 	struct sync_snapshot s;
@@ -177,6 +191,7 @@ static void text_member(struct buf *out, const struct member *m)
 		buf_add_str(out, "\n");
 	}
 	text_failures(out, s.failures);
+	text_kept(out, &m->guard);
 	text_counters(out, &s, info.events);
 }
 
@@ -298,6 +313,23 @@ static void json_pending(void *ctx, const char *path, size_t len, unsigned flags
 	json_close(out, '}');
 }
 
+static void json_kept(struct buf *out, const struct guard_state *g)
+{
+	json_key(out, "kept");
+	json_open(out, '[');
+	for (size_t i = 0; i < g->n_mounts; i++) {
+		const char *why = guard_mount_why(&g->mounts[i]);
+
+		if (why == NULL)
+			continue;
+		json_open(out, '{');
+		json_put_bytes(out, "path", g->mounts[i].path, g->mounts[i].len);
+		json_put_string(out, "reason", why);
+		json_close(out, '}');
+	}
+	json_close(out, ']');
+}
+
 static void json_member(struct buf *out, const struct member *m)
 {
 	struct sync_snapshot s;
@@ -332,6 +364,7 @@ static void json_member(struct buf *out, const struct member *m)
 	sync_list_pending(m->sync, PENDING_SHOWN, json_pending, out);
 	json_close(out, ']');
 	status_json_failures(out, s.failures);
+	json_kept(out, &m->guard);
 	json_counters(out, &s, info.events);
 	json_close(out, '}');
 }
@@ -384,7 +417,7 @@ void status_line(struct daemon *d, char *out, size_t size)
 		sync_snapshot(d->members[i]->sync, &s);
 		pending += s.pending + s.in_flight;
 		failures += s.failures->n;
-		in_trouble += s.state == SYNC_DOWN || s.state == SYNC_NO_SOURCE ? 1 : 0;
+		in_trouble += s.state == SYNC_DOWN || s.state == SYNC_STOPPED || s.state == SYNC_NO_SOURCE ? 1 : 0;
 	}
 	(void)snprintf(out, size, "%zu sync%s, %zu changes pending, %zu failures, %zu targets or sources out of reach",
 		       d->n_members, d->n_members == 1 ? "" : "s", pending, failures, in_trouble);

@@ -3,18 +3,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "core/path.h"
 
-#define IDENTITY_FORMAT "fansyncd-root 1 fsid %" PRIx64 " dev %" PRIu64 " ino %" PRIu64 "\n"
 /* remove_tree recurses once a level: a stranger's deep tree must not exhaust the stack. */
 #define REMOVE_DEPTH_MAX 256
 
@@ -252,57 +249,6 @@ int remove_tree(const char *path, struct err *err)
 	r.dev = st.st_dev;
 	remove_entry(&r, AT_FDCWD, path, 0);
 	return r.failed ? -1 : 0;
-}
-
-/* ---- the root's identity ---- */
-
-int identity_of_fd(int fd, struct root_identity *out, struct err *err)
-{
-	struct statfs fs;
-	struct stat st;
-	uint32_t id[2];
-
-	if (fstatfs(fd, &fs) < 0 || fstat(fd, &st) < 0)
-		return err_errno(err, errno, "cannot look at the source's root");
-	memcpy(id, &fs.f_fsid, sizeof(id));
-	*out = (struct root_identity){ .fsid = (uint64_t)id[0] << 32 | id[1], .dev = st.st_dev, .ino = st.st_ino };
-	return 0;
-}
-
-bool identity_same(const struct root_identity *a, const struct root_identity *b)
-{
-	return a->fsid == b->fsid && a->ino == b->ino;
-}
-
-static int identity_text(char *out, size_t size, const struct root_identity *id)
-{
-	return snprintf(out, size, IDENTITY_FORMAT, id->fsid, id->dev, id->ino);
-}
-
-int identity_read(const char *path, struct root_identity *out, struct err *err)
-{
-	char again[256];
-	struct buf text;
-	int rc;
-
-	buf_init(&text, 512u * 1024);
-	rc = read_file(path, 4096, &text, err);
-	/* Only what we would write ourselves: a cut or damaged number must not pass for another root's. */
-	if (rc == 0 &&
-	    (sscanf(buf_str(&text), "fansyncd-root 1 fsid %" SCNx64 " dev %" SCNu64 " ino %" SCNu64, &out->fsid,
-		    &out->dev, &out->ino) != 3 ||
-	     (size_t)identity_text(again, sizeof(again), out) != text.len || memcmp(again, text.data, text.len) != 0))
-		rc = err_set(err, ERR_PROTOCOL, "%s makes no sense: remove it if the source is the right one", path);
-	buf_done(&text);
-	return rc;
-}
-
-int identity_write(const char *path, const struct root_identity *id, struct err *err)
-{
-	char text[256];
-	int n = identity_text(text, sizeof(text), id);
-
-	return atomic_write(path, text, (size_t)n, 0600, FSUTIL_SYNC, err);
 }
 
 int source_is_empty(int fd, struct err *err)

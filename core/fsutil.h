@@ -1,5 +1,5 @@
 /*
- * fsutil.h - files of our own: written atomically, locked, private; the identity of a source's root.
+ * fsutil.h - files of our own: written atomically, locked, private; whether a source is empty.
  *
  * For the state, run-time and status files. Everything here blocks on the local file system, and nothing follows a
  * symlink in the last component of a path.
@@ -39,19 +39,6 @@ int lock_file(const char *path, enum lock_mode mode, struct err *err);
 /* Remove a directory with all below it, or a file. Does not follow symlinks, does not cross into another file system
  * (ERR_UNSAFE). A path that does not exist is fine. Goes on after a failure and returns the first one. */
 int remove_tree(const char *path, struct err *err);
-
-/* Who a source's root is. */
-struct root_identity {
-	uint64_t fsid; /* statfs f_fsid: stays across reboots where the file system has a UUID */
-	uint64_t dev;
-	uint64_t ino;
-};
-int identity_of_fd(int fd, struct root_identity *out, struct err *err);
-/* Same root: fsid and inode. The device number is noted for the administrator only: it may change at a reboot. */
-bool identity_same(const struct root_identity *a, const struct root_identity *b);
-/* The state file of one source. Reading: ERR_GONE when there is none yet, ERR_PROTOCOL when it makes no sense. */
-int identity_read(const char *path, struct root_identity *out, struct err *err);
-int identity_write(const char *path, const struct root_identity *id, struct err *err);
 
 /* Whether a directory holds nothing worth mirroring (lost+found and our temp files do not count): 1, 0, or -1. The
  * descriptor may be O_PATH; its position stays. */

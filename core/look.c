@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/guard_switches.h"
 #include "core/path.h"
 
 void looker_init(struct looker *l, int root_fd)
@@ -52,7 +53,7 @@ static int open_by_steps(int root_fd, const char *path, size_t len)
 	return fd;
 }
 
-static int open_beneath(int root_fd, const char *path, size_t len)
+int look_open_dir(int root_fd, const char *path, size_t len)
 {
 	struct open_how how = {
 		.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
@@ -93,7 +94,7 @@ static int enter_dir(struct looker *l, const char *path, size_t len)
 	if (len > 0)
 		memcpy(l->dir, path, len);
 	l->dir_len = len;
-	l->dir_fd = open_beneath(l->root_fd, path, len);
+	l->dir_fd = look_open_dir(l->root_fd, path, len);
 	return l->dir_fd < 0 ? -1 : 0;
 }
 
@@ -115,6 +116,10 @@ static int look_failed(struct looker *l, const char *path, size_t len, enum look
 	if (code == ESTALE)
 		forget_dir(l);
 	if (code == ENOENT || code == ENOTDIR || code == ELOOP) {
+		*out = LOOK_ABSENT;
+		return 0;
+	}
+	if (!GUARD_UNREADABLE) {
 		*out = LOOK_ABSENT;
 		return 0;
 	}
@@ -156,7 +161,7 @@ static int cannot_read(const char *path, size_t len, int code, struct err *err)
 
 int looker_open_dir(struct looker *l, const char *path, size_t len, struct err *err)
 {
-	int at = open_beneath(l->root_fd, path, len), fd;
+	int at = look_open_dir(l->root_fd, path, len), fd;
 
 	if (at < 0)
 		return cannot_read(path, len, errno, err);

@@ -21,6 +21,9 @@ struct looker {
 	size_t dir_cap;
 };
 
+/* A directory below the root as an O_PATH descriptor, reached through no symlink. -1: errno. */
+int look_open_dir(int root_fd, const char *path, size_t len);
+
 void looker_init(struct looker *l, int root_fd);
 /* Close what is kept open. To be called before the looks of a new batch, too: a directory kept open may have been
  * moved. */

@@ -91,8 +91,8 @@ struct sync_options {
 	enum inotify_mode inotify_mode;
 	bool one_file_system;
 	bool allow_empty_source;
-	char *require_marker;
-	int64_t max_delete; /* -1: default of DESIGN.md promise 5 */
+	char *require_marker, *require_target_marker; /* relative to the source, the target */
+	int64_t max_delete;			      /* -1: default of DESIGN.md promise 5 */
 	bool conflict_copies;
 	int64_t large_file;	  /* bytes */
 	int64_t batch_size_limit; /* bytes; lsyncd's key */

@@ -114,6 +114,25 @@ static bool is_protected(const struct maker *m, const struct batch_item *b)
 	return as_file || as_dir;
 }
 
+/* Where nothing may be deleted a deletion is given up, with the reason. true: this is such a place. */
+static bool is_kept(struct maker *m, size_t i)
+{
+	const struct batch_item *b = &m->in->batch->items[i];
+	const struct keep *k = keep_touches(m->in->keep, b->path, b->len);
+	struct err why = ERR_INIT;
+
+	if (k == NULL)
+		return false;
+	if (k->why == NULL && k->len == b->len) {
+		settle(m, i, VERDICT_DONE, NULL);
+		return true;
+	}
+	err_set(&why, ERR_UNSAFE, "not deleted on the target: %.*s: %s", (int)(k->len < 200 ? k->len : 200),
+		k->len == 0 ? "" : k->path, k->why == NULL ? "is requireTargetMarker" : k->why);
+	settle(m, i, VERDICT_REJECT, &why);
+	return true;
+}
+
 static void plan_absent(struct maker *m, size_t i)
 {
 	const struct batch_item *b = &m->in->batch->items[i];
@@ -129,6 +148,8 @@ static void plan_absent(struct maker *m, size_t i)
 		settle(m, i, VERDICT_DONE, NULL);
 		return;
 	}
+	if (is_kept(m, i))
+		return;
 	if (add_item(m, &m->p->part[PLAN_APPLY], i, LOOK_ABSENT, NULL) == NULL)
 		return;
 	if (!m->in->bidirectional)
@@ -178,8 +199,13 @@ static void plan_present(struct maker *m, size_t i, enum look look, const struct
 		settle(m, i, VERDICT_DONE, NULL);
 		return;
 	}
+	/* It would take the place of a directory that holds what is to be kept. */
+	if (look != LOOK_DIR && keep_holds(m->in->keep, b->path, b->len) && is_kept(m, i))
+		return;
 	if (recursive)
-		part = &m->p->part[reconcile_deletes(m, b) ? PLAN_RECONCILE : PLAN_RECONCILE_KEEP];
+		part = &m->p->part[reconcile_deletes(m, b) && !keep_covers(m->in->keep, b->path, b->len)
+					   ? PLAN_RECONCILE
+					   : PLAN_RECONCILE_KEEP];
 	if (add_item(m, part, i, look, st) == NULL)
 		return;
 	if (recursive)
@@ -253,7 +279,8 @@ static int sort_part(struct plan_part *part)
 /* A rename whose names the filter treats differently (or not at all) is a matter of comparing both. */
 static bool rename_is_whole(const struct maker *m, const struct batch_rename *r)
 {
-	return (m->in->caps & TRANSPORT_RENAME) != 0 &&
+	return (m->in->caps & TRANSPORT_RENAME) != 0 && keep_touches(m->in->keep, r->from, r->from_len) == NULL &&
+	       keep_touches(m->in->keep, r->to, r->to_len) == NULL &&
 	       filter_includes(m->in->filter, r->from, r->from_len, r->is_dir) &&
 	       filter_includes(m->in->filter, r->to, r->to_len, r->is_dir);
 }

@@ -8,6 +8,8 @@
  *  - a path first seen being created that is gone again (MARK_BORN) is nothing to the target;
  *  - what cannot be looked at (denied, I/O error) is neither sent nor deleted, but tried again;
  *  - what the filter does not include is not sent, what it protects is not deleted;
+ *  - where nothing may be deleted (keep.h) nothing is: not by name, not because something else is in its place, and not
+ *    by moving it away;
  *  - a recursive mark on a directory is a reconcile, which covers all items below; on anything else a plain one;
  *  - a file with several names (hard links) is sent under all of them: the kernel reports one;
  *  - a directory in which something came, went or was replaced is sent too, for its own mtime;
@@ -56,6 +58,7 @@ struct plan_input {
 	bool delete_excluded;
 	bool dir_times; /* directories' mtimes are mirrored */
 	bool bidirectional;
+	const struct keep_list *keep; /* may be NULL */
 	int (*look)(void *ctx, const char *path, size_t len, enum look *out, struct stat *st, struct err *err);
 	/* Call `add` for each other name of a file that has several; may be NULL. The paths live as long as the plan.
 	 */

@@ -11,6 +11,7 @@
 
 #include "core/clock.h"
 #include "core/fsutil.h"
+#include "core/guard.h"
 #include "core/intake.h"
 #include "core/log.h"
 #include "core/policy.h"
@@ -20,6 +21,7 @@
 #define BATCH_BYTES_MAX (8u * 1024 * 1024)
 #define RENAMES_MAX 10000u
 #define CONFIG_TEXT_MAX (8u * 1024 * 1024)
+#define GUARD_PAUSE_NS (10 * NS_PER_S)
 
 struct sync {
 	const struct sync_env *env;
@@ -51,6 +53,8 @@ struct sync {
 	struct wire_progress progress;
 
 	bool down;
+	bool retry_soon; /* asked to try again while a batch was under way: should it fail, at once */
+	bool guarded;	 /* down, and not for want of the target: a guard refused */
 	uint32_t down_tries;
 	int64_t down_until_ns;
 	int64_t pause_until_ns; /* something was due, and yet there was no batch */
@@ -68,7 +72,7 @@ const char *sync_state_name(enum sync_state s)
 {
 	static const char *const names[] = {
 		[SYNC_NO_SOURCE] = "no source", [SYNC_IDLE] = "idle", [SYNC_WAITING] = "waiting",
-		[SYNC_SENDING] = "sending",	[SYNC_DOWN] = "down",
+		[SYNC_SENDING] = "sending",	[SYNC_DOWN] = "down", [SYNC_STOPPED] = "stopped",
 	};
 
 	return names[s];
@@ -202,6 +206,7 @@ void sync_retry_now(struct sync *s)
 {
 	changeset_release_retries(s->changes);
 	s->down_until_ns = 0;
+	s->retry_soon = s->batch != NULL;
 }
 
 /* Whether the first reconcile is still to end. */
@@ -377,8 +382,8 @@ static void on_batch_done(void *ctx, uint64_t batch_id)
 	log_info("%s: batch of %zu paths and %zu renames done in %.3f s", s->opt->name, s->batch->n_items,
 		 s->batch->n_renames, (double)(clock_mono_ns() - s->batch_started_ns) / (double)NS_PER_S);
 	if (s->down_tries > 0)
-		log_normal("%s: the target is back", s->opt->name);
-	s->down = false;
+		log_normal("%s: %s", s->opt->name, s->guarded ? "goes on" : "the target is back");
+	s->down = s->guarded = s->retry_soon = false;
 	s->down_tries = 0;
 	s->last_done_real_ns = clock_real_ns();
 	end_batch(s);
@@ -387,21 +392,45 @@ static void on_batch_done(void *ctx, uint64_t batch_id)
 		log_normal("%s: first comparison finished, %zu failures", s->opt->name, s->failures.n);
 }
 
-static void go_down(struct sync *s, const char *why)
+/* What a guard refused is soon looked at again: the source may be mounted by then. */
+static int64_t pause_after(const struct sync *s)
 {
+	int64_t pause = policy_backoff_ns(s->down_tries, s->opt->retry_min_ns, s->opt->retry_max_ns, random_bits());
+
+	return s->guarded && pause > GUARD_PAUSE_NS ? GUARD_PAUSE_NS : pause;
+}
+
+static void log_down(struct sync *s, const char *why, bool news)
+{
+	if (!news)
+		log_debug(LOG_CAT_ALARM, "%s: attempt %u failed: %s", s->opt->name, s->down_tries, why);
+	else if (s->guarded)
+		log_error("%s: stopped: %s", s->opt->name, why);
+	else
+		log_error("%s: %s; it is tried again until it works", s->opt->name, why);
+}
+
+static void go_down_for(struct sync *s, const char *why, bool guarded)
+{
+	bool news = s->down_tries == 0 || s->guarded != guarded ||
+		    (guarded && (s->reason == NULL || strcmp(s->reason, why) != 0));
+
 	changeset_abandon(s->changes, clock_mono_ns());
 	end_batch(s);
 	s->down = true;
+	s->guarded = guarded;
 	s->down_tries++;
-	s->down_until_ns = clock_mono_ns() +
-			   policy_backoff_ns(s->down_tries, s->opt->retry_min_ns, s->opt->retry_max_ns, random_bits());
+	s->down_until_ns = s->retry_soon ? 0 : clock_mono_ns() + pause_after(s);
+	s->retry_soon = false;
 	set_text(&s->reason, why);
 	note_error(s, why);
-	if (s->down_tries == 1)
-		log_error("%s: %s; it is tried again until it works", s->opt->name, why);
-	else
-		log_debug(LOG_CAT_ALARM, "%s: attempt %u failed: %s", s->opt->name, s->down_tries, why);
+	log_down(s, why, news);
 	changed(s);
+}
+
+static void go_down(struct sync *s, const char *why)
+{
+	go_down_for(s, why, false);
 }
 
 static void on_down(void *ctx, const struct err *why)
@@ -409,7 +438,7 @@ static void on_down(void *ctx, const struct err *why)
 	struct sync *s = ctx;
 
 	s->worker_told = true;
-	go_down(s, why->text);
+	go_down_for(s, why->text, why->class == ERR_UNSAFE);
 }
 
 static void on_ready(void *ctx)
@@ -446,6 +475,13 @@ static void on_counters(void *ctx, const struct wire_counters *c)
 
 	s->worker_last = *c;
 	add_counters(s);
+}
+
+static void on_guard(void *ctx, const char *text, size_t len)
+{
+	struct sync *s = ctx;
+
+	s->env->guard_learned(s->env->ctx, s->opt, text, len);
 }
 
 static void on_ended(void *ctx, const char *how)
@@ -513,6 +549,19 @@ static char *archive_path(const struct sync *s, struct err *err)
 	return path;
 }
 
+/* The configuration and the record, as texts. */
+static int worker_texts(struct sync *s, struct buf *config, struct buf *guard, struct err *err)
+{
+	buf_init(config, CONFIG_TEXT_MAX);
+	buf_init(guard, GUARD_TEXT_MAX);
+	if (s->env->config_text(s->env->ctx, s->opt, config) == 0 &&
+	    s->env->guard_text(s->env->ctx, s->opt, guard) == 0)
+		return 0;
+	buf_done(config);
+	buf_done(guard);
+	return err_set(err, ERR_NOMEM, "out of memory for the worker's configuration");
+}
+
 static int start_worker(struct sync *s, struct err *err)
 {
 	static const struct worker_events template = {
@@ -524,10 +573,11 @@ static int start_worker(struct sync *s, struct err *err)
 		.down = on_down,
 		.progress = on_progress,
 		.counters = on_counters,
+		.guard = on_guard,
 		.ended = on_ended,
 	};
 	struct worker_events events = template;
-	struct buf text;
+	struct buf text, guard;
 	struct worker_spec spec = { .mode = "--worker", .name = s->opt->name };
 	char *archive;
 
@@ -535,13 +585,12 @@ static int start_worker(struct sync *s, struct err *err)
 	if (make_runtime_dir(s, err) < 0)
 		return -1;
 	archive = archive_path(s, err);
-	buf_init(&text, CONFIG_TEXT_MAX);
-	if (archive == NULL || s->env->config_text(s->env->ctx, s->opt, &text) < 0) {
-		buf_done(&text);
+	if (archive == NULL || worker_texts(s, &text, &guard, err) < 0) {
 		free(archive);
-		return err->class != ERR_NONE ? -1
-					      : err_set(err, ERR_NOMEM, "out of memory for the worker's configuration");
+		return err->class != ERR_NONE ? -1 : err_set(err, ERR_NOMEM, "out of memory for a worker");
 	}
+	spec.guard = guard.data;
+	spec.guard_len = guard.len;
 	spec.config = (struct wire_config){
 		.text = text.data,
 		.text_len = text.len,
@@ -555,6 +604,7 @@ static int start_worker(struct sync *s, struct err *err)
 	s->worker = worker_link_start(s->env->loop, &spec, &events, err);
 	buf_done(&text);
 	free(archive);
+	buf_done(&guard);
 	if (s->worker == NULL)
 		return -1;
 	if (s->workers_started++ > 0)
@@ -692,7 +742,7 @@ void sync_source_found(struct sync *s, int root_fd)
 		drop_worker(s); /* it has the old directory open */
 	s->root_dev = st.st_dev;
 	s->root_ino = st.st_ino;
-	s->down = false;
+	s->down = s->guarded = false;
 	set_text(&s->reason, NULL);
 	changed(s);
 }
@@ -794,10 +844,10 @@ static enum sync_state state_of(const struct sync *s)
 {
 	if (s->root_fd < 0)
 		return s->held ? SYNC_WAITING : SYNC_NO_SOURCE;
-	if (s->batch != NULL)
-		return s->down_tries > 0 ? SYNC_DOWN : SYNC_SENDING;
-	if (s->down)
-		return SYNC_DOWN;
+	if (s->batch != NULL && s->down_tries == 0)
+		return SYNC_SENDING;
+	if (s->batch != NULL || s->down)
+		return s->guarded ? SYNC_STOPPED : SYNC_DOWN;
 	return changeset_pending(s->changes) + changeset_pending_renames(s->changes) > 0 ? SYNC_WAITING : SYNC_IDLE;
 }
 
@@ -826,7 +876,7 @@ void sync_snapshot(const struct sync *s, struct sync_snapshot *out)
 		.batch_started_ns = s->batch_started_ns,
 		.worker = s->worker == NULL ? 0 : worker_link_pid(s->worker),
 	};
-	if (out->state == SYNC_NO_SOURCE || out->state == SYNC_DOWN)
+	if (out->state == SYNC_NO_SOURCE || out->state == SYNC_DOWN || out->state == SYNC_STOPPED)
 		out->reason = s->reason;
 	else if (s->held)
 		out->reason = "another fansyncd is at work on this sync";

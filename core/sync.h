@@ -31,6 +31,9 @@ struct sync_env {
 	const char *state_dir;
 	/* The configuration text of a worker. */
 	int (*config_text)(void *ctx, const struct sync_options *opt, struct buf *out);
+	/* The record of core/guard.h as text for the worker, and what the worker made of it. */
+	int (*guard_text)(void *ctx, const struct sync_options *opt, struct buf *out);
+	void (*guard_learned)(void *ctx, const struct sync_options *opt, const char *text, size_t len);
 	/* Read the kernel's events to the end now. A verdict may only be believed when every rename that happened while
 	 * the batch was in flight has been recorded: it copies marks that are in flight, and the verdict ends them. */
 	void (*drain)(void *ctx);
@@ -48,6 +51,7 @@ enum sync_state {
 	SYNC_WAITING,	    /* marks wait for their delay, a slot, or their backoff */
 	SYNC_SENDING,	    /* a batch is in flight */
 	SYNC_DOWN,	    /* the target can't be reached: waiting to try again */
+	SYNC_STOPPED,	    /* a guard against deletions refused: looked at again now and then */
 };
 
 const char *sync_state_name(enum sync_state s);
@@ -69,8 +73,9 @@ struct sync_counters {
 struct sync_snapshot {
 	const struct sync_options *opt;
 	enum sync_state state;
-	const char *reason; /* why NO_SOURCE or DOWN, or that another process holds the sync up; NULL otherwise */
-	bool first_done;    /* the first reconcile is over */
+	/* Why NO_SOURCE, DOWN or STOPPED, or that another process holds the sync up; NULL otherwise. */
+	const char *reason;
+	bool first_done; /* the first reconcile is over */
 	size_t pending, pending_renames, in_flight;
 	int64_t lag_ns;		   /* age of the oldest mark that is due or in flight; 0: none */
 	uint32_t down_tries;	   /* failed attempts to reach the target since it last worked */

@@ -26,6 +26,7 @@
 #include "core/batch.h"
 #include "core/entry.h"
 #include "core/err.h"
+#include "core/keep.h"
 #include "core/loop.h"
 #include "core/options.h"
 
@@ -38,6 +39,8 @@ enum transport_cap {
 	TRANSPORT_EXEC = 1u << 4,	  /* starts programs: the worker can't be confined by seccomp */
 	TRANSPORT_HOST = 1u << 5,	  /* host and targetdir are required instead of target */
 	TRANSPORT_MODULE = 1u << 6,	  /* the same with host and a module of its receiver */
+	TRANSPORT_MARKER = 1u << 7, /* looks for requireTargetMarker on its own, before each work: ERR_UNSAFE by `down`
+				       without it. A local target's is looked for by the core */
 };
 
 struct transport_item {
@@ -60,11 +63,16 @@ struct transport_work {
 	size_t n_items;
 	bool may_delete;    /* lsyncd's delete modes, already decided for this work */
 	int64_t max_delete; /* entries; -1: the default of DESIGN.md promise 5 */
+	/* Nothing is deleted at and below these paths, nor a directory above as a whole; NULL: none. An apply is not
+	 * given deletions there; what it is given must not make room for itself by deleting a directory there. */
+	const struct keep_list *keep;
+	bool unguarded; /* --allow-delete: requireTargetMarker does not matter for this work */
 };
 
 /* Sums since the session was opened; the worker adds them up. */
 struct transport_counters {
 	uint64_t files_sent, bytes_sent, deletions, renames_carried, handshakes, processes, conflicts;
+	uint64_t entries_deleted; /* each one below a deleted directory, too: what max_delete is about */
 };
 
 struct transport_progress {

@@ -90,6 +90,14 @@ bool wire_put_batch(struct buf *out, const struct batch *b, unsigned flags)
 	return end(out, at);
 }
 
+bool wire_put_guard(struct buf *out, const char *text, size_t len)
+{
+	size_t at = begin(out, WIRE_GUARD);
+
+	buf_add(out, text, len);
+	return end(out, at);
+}
+
 bool wire_put_u32(struct buf *out, enum wire_type type, uint32_t v)
 {
 	size_t at = begin(out, type);

@@ -27,6 +27,7 @@ enum wire_type {
 	WIRE_CONFIG,   /* first: struct wire_config */
 	WIRE_BATCH,    /* struct batch, with enum wire_batch_flag */
 	WIRE_LOG_MASK, /* u32: which categories are worth sending */
+	WIRE_GUARD,    /* both ways: the record of core/guard.h as text; from the daemon once, behind WIRE_CONFIG */
 	/* worker -> daemon */
 	WIRE_READY,	 /* configuration taken, privileges dropped */
 	WIRE_VERDICTS,	 /* of the batch under way */
@@ -80,6 +81,7 @@ struct wire_counters {
 /* Append one frame to `out`. false: the buffer's ceiling or memory; the buffer is as before then. */
 bool wire_put_config(struct buf *out, const struct wire_config *c);
 bool wire_put_batch(struct buf *out, const struct batch *b, unsigned flags);
+bool wire_put_guard(struct buf *out, const char *text, size_t len); /* the whole payload is the text */
 bool wire_put_u32(struct buf *out, enum wire_type type, uint32_t v);
 bool wire_put_u64(struct buf *out, enum wire_type type, uint64_t v);
 bool wire_put_empty(struct buf *out, enum wire_type type);

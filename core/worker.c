@@ -12,7 +12,7 @@
 
 #include "core/clock.h"
 #include "core/frame.h"
-#include "core/fsutil.h"
+#include "core/guard_switches.h"
 #include "core/log.h"
 #include "core/look.h"
 #include "core/loop.h"
@@ -21,6 +21,7 @@
 #include "core/siblings.h"
 #include "core/transport.h"
 #include "core/wire.h"
+#include "core/worker_guard.h"
 
 /* A verdicts frame is closed at this size, so that the daemon hears of a long batch while it runs. */
 #define VERDICTS_FLUSH_BYTES (64u * 1024)
@@ -47,9 +48,11 @@ struct worker {
 	uint64_t source_dev, source_ino;
 	struct looker looker;
 	struct siblings siblings;
+	struct worker_guard guard;
 
 	struct batch *batch; /* NULL: idle */
 	unsigned batch_flags;
+	uint64_t deleted_before; /* counters.entries_deleted when it began: maxDelete is for the whole batch */
 	struct plan plan;
 	enum plan_step step;
 	bool *settled, *settled_renames; /* of the step's work */
@@ -158,11 +161,27 @@ static void close_session(struct worker *w)
 	w->session = NULL;
 }
 
+/* What the guards learned is for the record, which is the daemon's. */
+static void tell_guard(struct worker *w)
+{
+	struct buf text;
+
+	if (!w->guard.learned)
+		return;
+	w->guard.learned = false;
+	close_verdicts(w);
+	buf_init(&text, GUARD_TEXT_MAX);
+	sent(w, guard_put(&text, &w->guard.state) && wire_put_guard(&w->out, text.data, text.len));
+	buf_done(&text);
+}
+
 /* The target, or the source as a whole, can't be worked with: the daemon takes the batch back and sets the backoff. */
 static void go_down(struct worker *w, const struct err *why)
 {
 	free_batch(w);
+	wguard_release(&w->guard);
 	close_session(w);
+	tell_guard(w);
 	tell_counters(w);
 	sent(w, wire_put_down(&w->out, why));
 }
@@ -172,6 +191,8 @@ static void batch_over(struct worker *w)
 	uint64_t id = w->batch->id;
 
 	free_batch(w);
+	wguard_end(&w->guard);
+	tell_guard(w);
 	tell_counters(w);
 	sent(w, wire_put_u64(&w->out, WIRE_BATCH_DONE, id));
 }
@@ -195,6 +216,8 @@ static void on_settle(void *ctx, size_t index, enum verdict v, const struct err 
 	if (w->batch == NULL || index >= part->work.n_items || w->settled[index])
 		return;
 	w->settled[index] = true;
+	if (v == VERDICT_REJECT && part->work.items[index].len == 0 && wguard_refused(&w->guard, why, &w->down))
+		return; /* the whole sync stops: before_wait takes it down */
 	range = part->ranges[index];
 	for (size_t i = range.lo; i < range.hi; i++)
 		put_verdict(w, false, i, v, why);
@@ -295,43 +318,19 @@ static void plan_settle_rename(void *ctx, size_t index, enum verdict v, const st
 	put_verdict(ctx, true, index, v, why);
 }
 
-/* Whether a look at the source's path still leads to the directory that is watched. */
-static int check_source(struct worker *w, struct err *err)
-{
-	struct stat st;
-
-	if (stat(w->opt->source, &st) < 0)
-		return err_errno(err, errno, "the source %s", w->opt->source);
-	if (st.st_dev != w->source_dev || st.st_ino != w->source_ino)
-		return err_set(err, ERR_GONE, "the source %s is another directory now (unmounted or replaced)",
-			       w->opt->source);
-	if (w->opt->require_marker != NULL && faccessat(w->env.source_fd, w->opt->require_marker, F_OK, 0) < 0)
-		return err_errno(err, errno, "requireMarker: %s/%s", w->opt->source, w->opt->require_marker);
-	return 0;
-}
-
-/* Promise 5: an empty source with a full target is a file system not mounted until the administrator says otherwise. */
-static void guard_deletions(struct worker *w)
-{
-	struct transport_work *work = &w->plan.part[PLAN_RECONCILE].work;
-
-	if ((w->batch_flags & WIRE_ALLOW_DELETE) != 0 || w->opt->allow_empty_source || work->n_items == 0)
-		return;
-	if (work->items[0].len == 0 && source_is_empty(w->env.source_fd, NULL) == 1)
-		work->max_delete = 0;
-}
-
 static void start_batch(struct worker *w)
 {
+	bool allow = (w->batch_flags & WIRE_ALLOW_DELETE) != 0;
 	struct plan_input in = {
 		.batch = w->batch,
 		.filter = w->opt->filter,
 		.delete_mode = w->opt->delete_mode,
-		.max_delete = (w->batch_flags & WIRE_ALLOW_DELETE) != 0 ? INT64_MAX : w->opt->max_delete,
+		.max_delete = allow || !GUARD_MAX_DELETE ? INT64_MAX : w->opt->max_delete,
 		.caps = w->transport->caps,
 		.delete_excluded = w->opt->rsync.delete_excluded,
 		.dir_times = w->opt->rsync.times && !w->opt->rsync.omit_dir_times,
 		.bidirectional = w->opt->bidirectional,
+		.keep = &w->guard.keep,
 		.look = look,
 		.siblings = siblings,
 		.settle = plan_settle,
@@ -342,17 +341,29 @@ static void start_batch(struct worker *w)
 
 	looker_init(&w->looker, w->env.source_fd);
 	links_sweep(w->siblings.links);
-	if (check_source(w, &err) < 0 || plan_make(&w->plan, &in, &err) < 0) {
+	if (wguard_begin(&w->guard, allow, &err) < 0 || plan_make(&w->plan, &in, &err) < 0 ||
+	    wguard_planned(&w->guard, &w->plan, &err) < 0) {
 		go_down(w, &err);
 		return;
 	}
-	guard_deletions(w);
+	tell_guard(w);
+	w->deleted_before = w->counters.entries_deleted;
 	w->step = PLAN_APPLY;
 	w->advance = true;
 }
 
-static int hand_over(struct worker *w, const struct transport_work *work, struct err *err)
+/* What the steps before have deleted counts, too. */
+static void limit_deletions(struct worker *w, struct transport_work *work)
 {
+	int64_t done = (int64_t)(w->counters.entries_deleted - w->deleted_before);
+
+	if (work->max_delete >= 0 && work->max_delete != INT64_MAX)
+		work->max_delete = work->max_delete > done ? work->max_delete - done : 0;
+}
+
+static int hand_over(struct worker *w, struct transport_work *work, struct err *err)
+{
+	limit_deletions(w, work);
 	free(w->settled);
 	free(w->settled_renames);
 	w->settled = calloc(work->n_items + 1, sizeof(bool));
@@ -375,7 +386,7 @@ static void advance(struct worker *w)
 
 	w->advance = false;
 	while (w->step < PLAN_STEPS) {
-		const struct transport_work *work = &w->plan.part[w->step].work;
+		struct transport_work *work = &w->plan.part[w->step].work;
 
 		if (work->n_items > 0 || work->n_renames > 0) {
 			if (hand_over(w, work, &err) < 0)
@@ -453,7 +464,10 @@ static int take_config(struct worker *w, const char *payload, size_t len, struct
 		(struct siblings){ .links = links_new(LINK_NAMES_MAX), .source = w->opt->source, .looker = &w->looker };
 	if (w->siblings.links == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory");
-	return open_source(w, err);
+	if (open_source(w, err) < 0)
+		return -1;
+	wguard_init(&w->guard, w->opt, w->transport->caps, w->env.source_fd, w->source_dev, w->source_ino);
+	return 0;
 }
 
 static void on_config(struct worker *w, const char *payload, size_t len)
@@ -484,6 +498,10 @@ static void on_frame(struct worker *w, uint8_t type, const char *payload, size_t
 		if (w->batch == NULL)
 			break;
 		start_batch(w);
+		return;
+	case WIRE_GUARD:
+		if (w->config == NULL || w->batch != NULL || wguard_take(&w->guard, payload, len, NULL) < 0)
+			break;
 		return;
 	case WIRE_LOG_MASK:
 		if (!wire_get_u32(payload, len, &mask))
@@ -572,6 +590,7 @@ static void tear_down(struct worker *w)
 		free_batch(w);
 	close_session(w);
 	log_set_sink(NULL, NULL);
+	wguard_done(&w->guard);
 	loop_fd_remove(w->fd_source);
 	if (w->config != NULL && w->env.source_fd >= 0)
 		(void)close(w->env.source_fd);

@@ -133,6 +133,11 @@ static bool on_message(struct worker_link *l, uint8_t type, const char *p, size_
 			return false;
 		l->events.counters(l->events.ctx, &counters);
 		return true;
+	case WIRE_GUARD:
+		if (l->events.guard == NULL)
+			return false; /* it was given none */
+		l->events.guard(l->events.ctx, p, len);
+		return true;
 	default:
 		return false;
 	}
@@ -258,7 +263,8 @@ struct worker_link *worker_link_start(struct loop *loop, const struct worker_spe
 	buf_init(&l->out, WIRE_QUEUE_MAX);
 	if (asprintf(&l->prefix, "%s", spec->name) < 0)
 		l->prefix = NULL;
-	if (l->prefix == NULL || !wire_put_config(&l->out, &spec->config)) {
+	if (l->prefix == NULL || !wire_put_config(&l->out, &spec->config) ||
+	    (spec->guard != NULL && !wire_put_guard(&l->out, spec->guard, spec->guard_len))) {
 		err_set(err, ERR_NOMEM, "out of memory");
 		worker_link_free(l);
 		return NULL;

@@ -30,6 +30,7 @@ struct worker_events {
 	void (*down)(void *ctx, const struct err *why);
 	void (*progress)(void *ctx, const struct wire_progress *p);
 	void (*counters)(void *ctx, const struct wire_counters *c);
+	void (*guard)(void *ctx, const char *text, size_t len);
 	/* The process is gone; `how` in words. */
 	void (*ended)(void *ctx, const char *how);
 	void *ctx;
@@ -39,6 +40,8 @@ struct worker_spec {
 	const char *mode; /* "--worker", or what else of this program speaks as workers do; a constant */
 	const char *name; /* of the sync, for the process list and as the log's prefix; copied */
 	struct wire_config config;
+	const char *guard; /* the record, as text; copied. NULL: none is sent */
+	size_t guard_len;
 };
 
 struct worker_link *worker_link_start(struct loop *loop, const struct worker_spec *spec,

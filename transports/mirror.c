@@ -90,6 +90,7 @@ bool mirror_may_delete_one(struct mirror *m)
 {
 	if (m->delete_left > 0) {
 		m->delete_left--;
+		m->env->counters->entries_deleted++;
 		return true;
 	}
 	if (!m->limit_open) {

@@ -399,7 +399,7 @@ static void extra(struct dir *d, const struct fileops_entry *dst)
 	}
 	path = path_of(d, dst->name, dst->len, &len);
 	/* Another's temp file goes with the directory that it is in, but not by itself. */
-	if (!m->work->may_delete || path == NULL || (temp && !d->wipe) ||
+	if (!m->work->may_delete || path == NULL || (temp && !d->wipe) || keep_covers(m->work->keep, path, len) ||
 	    filter_protects_from(m->env->opt->filter, path, len, d->wipe ? d->top : len, is_dir,
 				 m->rules.delete_excluded)) {
 		d->kept = true;

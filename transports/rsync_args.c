@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/guard_switches.h"
 #include "core/path.h"
 #include "transports/rsync_output.h"
 
@@ -200,8 +201,31 @@ static void add_selection(struct arglist *a, const char *rule)
 		(void)arglist_printf(a, "--filter=%.*s%s%s", (int)kind, rule, sender ? "" : "s", blank);
 }
 
+/* The path itself, whatever it is, and what is below it. With wildcards in a rule a backslash is an escape. */
+static void add_keep(struct arglist *a, const struct keep *k)
+{
+	struct buf rule;
+
+	buf_init(&rule, 3 * PATH_BYTES_MAX);
+	(void)buf_add_str(&rule, "--filter=");
+	if (!rsync_rule_for(&rule, "P ", k->path, k->len) || !arglist_add(a, buf_str(&rule)))
+		a->failed = true;
+	buf_clear(&rule);
+	(void)buf_add_str(&rule, "--filter=P /");
+	for (size_t i = 0; i < k->len; i++) {
+		if (strchr("*?[\\", k->path[i]) != NULL)
+			(void)buf_add_byte(&rule, '\\');
+		(void)buf_add_byte(&rule, (unsigned char)k->path[i]);
+	}
+	if (!buf_add_str(&rule, "/***") || !arglist_add(a, buf_str(&rule)))
+		a->failed = true;
+	buf_done(&rule);
+}
+
 static void add_filters(struct arglist *a, const struct rsync_job *job, const struct sync_options *o)
 {
+	for (size_t i = 0; job->keep != NULL && job->recurse && job->del && i < job->keep->n; i++)
+		add_keep(a, &job->keep->v[i]);
 	for (size_t i = 0; job->first_rules != NULL && i < job->first_rules->n; i++)
 		(void)arglist_printf(a, "--filter=%s", job->first_rules->v[i]);
 	for (size_t i = 0; !job->recurse && job->force && !o->rsync.delete_excluded && i < filter_count(o->filter); i++)
@@ -226,6 +250,8 @@ static void add_job(struct arglist *a, const struct rsync_job *job, const struct
 		(void)arglist_add(a, "--recursive");
 		if (job->del)
 			(void)arglist_add(a, o->rsync.delete_excluded ? "--delete-excluded" : "--delete");
+		if (job->del && !GUARD_UNREADABLE)
+			(void)arglist_add(a, "--ignore-errors");
 	} else {
 		(void)arglist_add(a, "--no-recursive");
 		(void)arglist_add(a, "--dirs");
@@ -309,6 +335,32 @@ bool rsync_args_build(struct arglist *a, const struct rsync_job *job, const stru
 	(void)arglist_add(a, "--");
 	(void)arglist_add(a, ".");
 	add_dest(a, job);
+	return !a->failed;
+}
+
+bool rsync_args_list(struct arglist *a, const struct rsync_job *job, const struct sync_options *o, const char *path)
+{
+	struct rsync_job there = *job;
+	struct buf what;
+
+	*a = (struct arglist){ 0 };
+	(void)arglist_add(a, o->rsync.binary);
+	add_longs(a, &o->rsync);
+	add_connection(a, job, &o->rsync);
+	(void)arglist_add(a, "--list-only");
+	(void)arglist_add(a, "--dirs");
+	(void)arglist_add(a, "--");
+	buf_init(&what, 4 * PATH_BYTES_MAX);
+	(void)buf_add_str(&what, job->dest);
+	for (const char *p = path; *p != '\0'; p++) {
+		if (strchr("*?[\\", *p) != NULL) /* the other end expands wildcards */
+			(void)buf_add_byte(&what, '\\');
+		(void)buf_add_byte(&what, (unsigned char)*p);
+	}
+	there.dest = buf_str(&what);
+	add_dest(a, &there);
+	a->failed = a->failed || what.failed;
+	buf_done(&what);
 	return !a->failed;
 }
 

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "core/buf.h"
+#include "core/keep.h"
 #include "core/options.h"
 
 /* An argument vector that owns its strings; NULL-terminated. The first failed append makes it `failed`. */
@@ -48,10 +49,14 @@ struct rsync_job {
 	const char *backup_dir, *temp_dir; /* relative to dest; NULL: none of ours */
 	const char *filter_file;	   /* rules in a file instead of arguments; NULL: as arguments */
 	const struct strlist *first_rules; /* before the sync's own; may be NULL */
+	const struct keep_list *keep;	   /* recurse and del: what is not deleted; may be NULL */
 };
 
 /* The whole command line. false: out of memory. */
 bool rsync_args_build(struct arglist *a, const struct rsync_job *job, const struct sync_options *o);
+
+/* The command line that lists one path below the target: status 0 when it is there, 23 when it is not. */
+bool rsync_args_list(struct arglist *a, const struct rsync_job *job, const struct sync_options *o, const char *path);
 
 /* Bytes of the sync's filter rules as arguments: above RSYNC_FILTER_ARGS they belong into a file. */
 #define RSYNC_FILTER_ARGS (48u * 1024)

@@ -113,12 +113,21 @@ static bool path_of(struct rsync_session *s, const struct rsync_event *ev, size_
 	return true;
 }
 
+static bool starts_with(const char *text, size_t len, const char *with)
+{
+	size_t n = strlen(with);
+
+	return len >= n && memcmp(text, with, n) == 0;
+}
+
 void session_note(struct rsync_session *s, const struct rsync_event *ev)
 {
 	size_t off, n;
 
 	if (ev->kind == RSYNC_DELETION_OFF)
 		s->deletion_off = true;
+	if (ev->kind == RSYNC_TEXT && starts_with(ev->text, ev->text_len, "Deletions stopped due to --max-delete"))
+		s->limit_hit = true; /* its exit status may tell of something else */
 	/* An attribute may be too large for a file system with any amount of room. */
 	if ((ev->code == ENOSPC || ev->code == EDQUOT) && !ev->attribute)
 		s->no_space = true;
@@ -197,11 +206,20 @@ static void settle_below(struct rsync_session *s, const struct note *note)
 			session_settle(s, i, VERDICT_RETRY, &note->err);
 }
 
+static void limit_reached(const struct pass *p, struct err *why)
+{
+	err_set(why, ERR_UNSAFE,
+		"not deleted: more deletions than maxDelete (%lld) allows; raise it, or run fansyncd --sync-now "
+		"--allow-delete",
+		(long long)p->max_delete);
+}
+
 /* A directory stands where something must go, or be made, and holds something. */
 static void blocked(struct rsync_session *s, const struct pass *p, size_t item, const struct note *note,
 		    struct again *force)
 {
 	struct err why = ERR_INIT;
+	const struct keep *kept = keep_touches(s->work->keep, s->work->items[item].path, s->work->items[item].len);
 
 	if (s->work->items[item].look == LOOK_DIR) {
 		/* It was a directory when it was looked at, and is none now: what became of it is on its way. */
@@ -210,6 +228,13 @@ static void blocked(struct rsync_session *s, const struct pass *p, size_t item, 
 		session_settle(s, item, VERDICT_RETRY, &note->err); /* it was none when it was looked at */
 	} else if (!s->work->may_delete) {
 		err_set(&why, ERR_CONFIG, "a directory of that name at the target holds files, and `delete` is off");
+		session_settle(s, item, VERDICT_REJECT, &why);
+	} else if (kept != NULL) {
+		err_set(&why, ERR_UNSAFE, "a directory of that name is not deleted on the target: %s",
+			kept->why == NULL ? "it is above requireTargetMarker" : kept->why);
+		session_settle(s, item, VERDICT_REJECT, &why);
+	} else if (s->limit_hit) {
+		limit_reached(p, &why); /* a further batch would only go on with what this one left */
 		session_settle(s, item, VERDICT_REJECT, &why);
 	} else if ((p->flags & PASS_FORCE) == 0) {
 		force->items[force->n++] = item;
@@ -339,10 +364,7 @@ static void apply_delete_stop(struct rsync_session *s, const struct pass *p)
 {
 	struct err why = ERR_INIT;
 
-	err_set(&why, ERR_UNSAFE,
-		"not deleted: more deletions than maxDelete (%lld) allows; raise it, or run fansyncd --sync-now "
-		"--allow-delete",
-		(long long)p->max_delete);
+	limit_reached(p, &why);
 	for (size_t i = 0; i < p->n; i++) {
 		bool gone = s->work->items[p->items[i]].look == LOOK_ABSENT;
 
@@ -427,9 +449,7 @@ static size_t tell_found(struct rsync_session *s)
  * elsewhere. */
 static bool reconcile_around(struct rsync_session *s, const struct pass *p)
 {
-	struct pass like = {
-		.flags = p->flags, .round = p->round + 1, .max_delete = p->max_delete, .deleted = p->deleted
-	};
+	struct pass like = { .flags = p->flags, .round = p->round + 1, .max_delete = p->max_delete };
 	struct again all = { .items = p->items, .n = p->n };
 	struct pass *again;
 
@@ -480,9 +500,7 @@ static void refuse_deletions(struct rsync_session *s, const struct pass *p, cons
 /* The default limit depends on how much there is: count, with a dry run. */
 static bool reconcile_stopped(struct rsync_session *s, struct pass *p)
 {
-	struct pass like = {
-		.flags = PASS_COUNT, .round = p->round, .max_delete = -1, .deleted = p->deleted + s->deleted_now
-	};
+	struct pass like = { .flags = PASS_COUNT, .round = p->round, .max_delete = -1 };
 	struct again all = { .items = p->items, .n = p->n };
 	char limit[32];
 
@@ -500,13 +518,13 @@ static bool reconcile_counted(struct rsync_session *s, struct pass *p)
 	uint64_t half = s->counted_files / 2, limit = half > DELETIONS_DEFAULT ? half : DELETIONS_DEFAULT;
 	char words[64];
 
-	if (p->deleted + s->counted_deletions <= limit) {
+	if (s->deleted + s->counted_deletions <= limit) {
 		/* A few more may go meanwhile; a flood of them is stopped again. */
-		like.max_delete = (int64_t)(limit - p->deleted);
+		like.max_delete = (int64_t)limit;
 		return again_push(s, &all, like);
 	}
 	(void)snprintf(words, sizeof(words), "%llu entries (%llu)", (unsigned long long)limit,
-		       (unsigned long long)(p->deleted + s->counted_deletions));
+		       (unsigned long long)(s->deleted + s->counted_deletions));
 	refuse_deletions(s, p, words);
 	return true;
 }
@@ -515,8 +533,10 @@ static bool judge_reconcile(struct rsync_session *s, struct pass *p, const struc
 {
 	if ((p->flags & PASS_COUNT) != 0 && o->fate == RSYNC_OK)
 		return reconcile_counted(s, p);
-	if (o->fate == RSYNC_DELETE_STOP)
+	if (o->fate == RSYNC_DELETE_STOP || s->limit_hit) {
+		(void)tell_found(s);
 		return reconcile_stopped(s, p);
+	}
 	if (o->fate == RSYNC_PARTIAL)
 		return reconcile_partial(s, p, o);
 	(void)tell_found(s);

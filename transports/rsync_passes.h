@@ -25,7 +25,6 @@ struct pass {
 	bool sums;	/* its run said only sums */
 	unsigned round; /* how often its items were run again */
 	int64_t max_delete;
-	uint64_t deleted;     /* by the runs before, of the same reconcile */
 	struct strlist rules; /* exclusions of what failed before */
 	struct pass *next;
 };
@@ -72,13 +71,15 @@ struct rsync_session {
 	struct pass *passes;
 	struct pass *running;
 	unsigned runs;
-	int status; /* wait status of the run that ended last */
+	int status;	  /* wait status of the run that ended last */
+	uint64_t deleted; /* entries, by all runs of this work */
+	bool marker_seen, marker_asked;
 	/* The run under way. */
 	struct note *notes;
 	size_t n_notes, notes_cap;
 	bool notes_lost; /* more messages than could be kept */
-	bool deletion_off, no_space;
-	uint64_t counted_files, counted_deletions, deleted_now;
+	bool deletion_off, no_space, limit_hit;
+	uint64_t counted_files, counted_deletions;
 	uint64_t files_done, bytes_done, bytes_shown, files_left;
 	struct buf said;
 	struct sent *sent;

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/guard_switches.h"
 #include "core/log.h"
 #include "core/path.h"
 #include "transports/rsync_list.h"
@@ -73,8 +74,8 @@ static void forget_notes(struct rsync_session *s)
 	for (size_t i = 0; i < s->n_notes; i++)
 		free(s->notes[i].path);
 	s->n_notes = 0;
-	s->notes_lost = s->deletion_off = s->no_space = false;
-	s->counted_files = s->counted_deletions = s->deleted_now = 0;
+	s->notes_lost = s->deletion_off = s->no_space = s->limit_hit = false;
+	s->counted_files = s->counted_deletions = 0;
 	buf_clear(&s->said);
 }
 
@@ -241,7 +242,6 @@ bool session_push(struct rsync_session *s, const size_t *items, size_t n, const 
 	p->flags = like->flags;
 	p->round = like->round;
 	p->max_delete = like->max_delete;
-	p->deleted = like->deleted;
 	p->next = s->passes;
 	s->passes = p;
 	return true;
@@ -260,7 +260,8 @@ static void reject_long(struct rsync_session *s)
 /* Which pass an item belongs into: 0 plain, 1 checksum, 2 force. */
 static unsigned lane_of(struct rsync_session *s, const struct transport_item *item)
 {
-	if ((item->look != LOOK_DIR && (item->flags & MARK_WAS_DIR) != 0) && s->work->may_delete)
+	if ((item->look != LOOK_DIR && (item->flags & MARK_WAS_DIR) != 0) && s->work->may_delete &&
+	    keep_touches(s->work->keep, item->path, item->len) == NULL)
 		return 2;
 	return doubtful(s, item) ? 1 : 0;
 }
@@ -344,7 +345,8 @@ int rsync_session_start(struct rsync_session *s, const struct transport_work *wo
 	s->work = work;
 	s->reconcile = reconcile;
 	s->runs = 0;
-	s->files_done = s->bytes_done = s->bytes_shown = s->files_left = 0;
+	s->files_done = s->bytes_done = s->bytes_shown = s->files_left = s->deleted = 0;
+	s->marker_seen = s->marker_asked = false;
 	loop_timer_after(s->timer, 0);
 	return 0;
 }
@@ -413,6 +415,70 @@ static void ask_peer(struct rsync_session *s)
 	buf_init(&list, 1);
 	s->peer_asked = true;
 	run_job(s, &job, &list);
+}
+
+void rsync_session_marker_seen(struct rsync_session *s)
+{
+	s->marker_seen = true;
+}
+
+bool rsync_session_needs_marker(const struct rsync_session *s)
+{
+	return GUARD_TARGET_MARKER && s->env->opt->require_target_marker != NULL && s->to.kind != RSYNC_LOCAL &&
+	       s->work != NULL && !s->work->unguarded && !s->marker_seen;
+}
+
+void rsync_session_no_marker(struct rsync_session *s, const char *said)
+{
+	struct err err = ERR_INIT;
+
+	err_set(&err, ERR_UNSAFE,
+		"requireTargetMarker: %.150s is not in the target %.150s: nothing is carried. Mount the right target, "
+		"or "
+		"make the file%s%.100s%s",
+		s->env->opt->require_target_marker, s->env->opt->target, said[0] == '\0' ? "" : " (", said,
+		said[0] == '\0' ? "" : ")");
+	rsync_session_down(s, &err);
+}
+
+static void ask_marker(struct rsync_session *s)
+{
+	const struct rsync_job job = { .kind = s->to.kind,
+				       .dest = s->to.dest,
+				       .rsh = s->to.rsh,
+				       .rsync_path = s->to.rsync_path,
+				       .bare = s->bare,
+				       .escape = s->local_version < VERSION_ESCAPES };
+	struct arglist args;
+	struct buf list;
+
+	buf_init(&list, 1);
+	if (!rsync_args_list(&args, &job, s->env->opt, s->env->opt->require_target_marker)) {
+		buf_done(&list);
+		out_of_memory(s);
+	} else if (spawn(s, args.v, &list)) {
+		s->marker_asked = true;
+		s->env->counters->handshakes += s->to.own_connection ? 1 : 0;
+	}
+	arglist_done(&args);
+}
+
+static void marker_answered(struct rsync_session *s, int status)
+{
+	const struct rsync_outcome *o = rsync_outcome(status);
+	struct err why = ERR_INIT;
+
+	s->marker_asked = false;
+	if (o->fate == RSYNC_OK) {
+		s->marker_seen = true;
+		rsync_session_go_on(s);
+	} else if (o->code == 23) {
+		rsync_session_no_marker(s, buf_str(&s->said));
+	} else {
+		err_set(&why, o->class, "requireTargetMarker: %s (rsync exit %d): %.200s", o->words, o->code,
+			buf_str(&s->said));
+		rsync_session_down(s, &why);
+	}
 }
 
 /* Many rules would not fit on a command line. The file is private to this worker. */
@@ -493,6 +559,14 @@ static bool only_sums(const struct rsync_session *s, const struct pass *p)
 	return bytes / p->n <= SUMS_BYTES;
 }
 
+/* What one run deletes the next one of the same work may not delete once more. */
+static int64_t deletions_left(const struct rsync_session *s, const struct pass *p)
+{
+	if ((p->flags & PASS_COUNT) != 0 || p->max_delete < 0 || p->max_delete == INT64_MAX)
+		return -1;
+	return p->max_delete > (int64_t)s->deleted ? p->max_delete - (int64_t)s->deleted : 0;
+}
+
 static void run_pass(struct rsync_session *s, struct pass *p)
 {
 	const bool sums = only_sums(s, p);
@@ -512,7 +586,8 @@ static void run_pass(struct rsync_session *s, struct pass *p)
 				 .backup_dir = s->to.backup_dir,
 				 .temp_dir = s->to.temp_dir,
 				 .first_rules = &p->rules,
-				 .max_delete = (p->flags & PASS_COUNT) != 0 ? -1 : p->max_delete };
+				 .keep = s->work->keep,
+				 .max_delete = deletions_left(s, p) };
 	struct buf list;
 	struct err err = ERR_INIT;
 
@@ -566,6 +641,10 @@ void rsync_session_go_on(struct rsync_session *s)
 		return;
 	}
 	reject_long(s);
+	if (rsync_session_needs_marker(s)) {
+		ask_marker(s);
+		return;
+	}
 	if (s->work->n_items == 0) {
 		session_finish(s, NULL);
 	} else if (!(s->reconcile ? plan_reconcile(s) : plan_apply(s))) {
@@ -609,10 +688,12 @@ static void count(struct rsync_session *s, const struct rsync_event *ev)
 {
 	bool dry = s->env->opt->rsync.dry_run || (s->running != NULL && (s->running->flags & PASS_COUNT) != 0);
 
-	if (ev->kind == RSYNC_DELETED)
-		s->deleted_now++;
 	if (dry)
 		return;
+	if (ev->kind == RSYNC_DELETED) {
+		s->deleted++;
+		s->env->counters->entries_deleted++;
+	}
 	if (ev->kind == RSYNC_DELETED && is_counted_deletion(s, ev))
 		s->env->counters->deletions++;
 	if (ev->kind == RSYNC_SENT) {
@@ -700,6 +781,10 @@ static void on_ended(void *ctx, int status)
 	if (s->work == NULL)
 		return;
 	s->running = NULL;
+	if (s->marker_asked) {
+		marker_answered(s, status);
+		return;
+	}
 	if (rsync_outcome(status)->fate == RSYNC_DOWN && again_bare(s, p))
 		return;
 	if (p != NULL) {

@@ -47,6 +47,12 @@ void rsync_session_down(struct rsync_session *s, const struct err *why);
 /* The rsync at the target, as major * 10000 + minor * 100 + patch, when the owner knows it; otherwise the session asks
  * by a first, empty run. */
 void rsync_session_peer(struct rsync_session *s, unsigned version);
+/* The owner has seen that requireTargetMarker is there: the session does not look for it in this work. Without a
+ * marker, or a need for it, there is nothing to see. */
+void rsync_session_marker_seen(struct rsync_session *s);
+bool rsync_session_needs_marker(const struct rsync_session *s);
+/* It is not there. */
+void rsync_session_no_marker(struct rsync_session *s, const char *said);
 /* Where the endpoint may have changed: a new dest or rsh for the runs to come. */
 void rsync_session_endpoint(struct rsync_session *s, const struct rsync_endpoint *to);
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/guard_switches.h"
 #include "core/log.h"
 #include "core/path.h"
 #include "core/transport.h"
@@ -59,6 +60,7 @@ struct ssh_target {
 	/* The work that waits for its renames. */
 	const struct transport_work *work;
 	size_t asked, answered;
+	bool marker_asked; /* requireTargetMarker: its answer is due */
 	/* Bidirectional: the work that waits for its beginning is `work`. */
 	struct twoway *two;
 	struct loop_timer *timer;
@@ -398,11 +400,48 @@ static void shell_failed(struct ssh_target *t)
 	rsync_session_down(t->session, &err);
 }
 
+static void ask_marker(struct ssh_target *t)
+{
+	const char *marker = t->env->opt->require_target_marker;
+	struct buf command;
+	bool ok;
+
+	buf_init(&command, CALL_MAX);
+	(void)buf_add_str(&command, "[ -e \"$fs_dir\"/");
+	(void)remote_quote(&command, marker, strlen(marker));
+	ok = buf_add_str(&command, " ]") && remote_shell_call(t->shell, command.data, command.len);
+	buf_done(&command);
+	t->marker_asked = ok;
+	if (!ok)
+		shell_failed(t);
+}
+
+static void carry_renames(struct ssh_target *t);
+static void begin_two(struct ssh_target *t);
+
+static void marker_answered(struct ssh_target *t, int status)
+{
+	t->marker_asked = false;
+	if (status == 0 && t->two != NULL) {
+		begin_two(t);
+	} else if (status == 0) {
+		rsync_session_marker_seen(t->session);
+		carry_renames(t);
+	} else {
+		t->work = NULL;
+		rsync_session_no_marker(t->session, "");
+	}
+}
+
 /* Many renames cost one round trip: they are sent without waiting for the replies, up to a bound. */
 static void carry_renames(struct ssh_target *t)
 {
 	const struct transport_work *w = t->work;
 
+	if (rsync_session_needs_marker(t->session)) {
+		ask_marker(t);
+		return;
+	}
 	if (t->env->opt->rsync.dry_run)
 		rename_degrades(t, "rsync.dry_run is set");
 	while (t->asked < w->n_renames && t->answered < w->n_renames && t->asked - t->answered < AHEAD_CALLS &&
@@ -478,6 +517,15 @@ static void begin_two(struct ssh_target *t)
 		twoway_begin(t->two, work, t->two_reconcile);
 }
 
+/* The marker comes before anything else is looked at. */
+static void start_two(struct ssh_target *t)
+{
+	if (GUARD_TARGET_MARKER && t->work != NULL && !t->work->unguarded && t->env->opt->require_target_marker != NULL)
+		ask_marker(t);
+	else
+		begin_two(t);
+}
+
 static bool two_call(void *ctx, const char *command, size_t len)
 {
 	struct ssh_target *t = ctx;
@@ -512,12 +560,14 @@ static void on_reply(void *ctx, int status, const char *said, size_t len)
 {
 	struct ssh_target *t = ctx;
 
-	if (t->questions >= QUESTIONS && t->two != NULL) {
+	if (t->questions >= QUESTIONS && t->two != NULL && !t->marker_asked) {
 		twoway_reply(t->two, status, said, len, remote_shell_data(t->shell));
 		return;
 	}
 	if (t->questions >= QUESTIONS) {
-		if (t->work != NULL)
+		if (t->work != NULL && t->marker_asked)
+			marker_answered(t, status);
+		else if (t->work != NULL)
 			rename_answered(t, status, said, len);
 		return;
 	}
@@ -527,7 +577,7 @@ static void on_reply(void *ctx, int status, const char *said, size_t len)
 	}
 	learn_version(t, said, len);
 	if (t->two != NULL)
-		begin_two(t);
+		start_two(t);
 	else if (t->work != NULL)
 		carry_renames(t);
 }
@@ -646,7 +696,7 @@ static void on_two(void *ctx)
 	if (t->work == NULL)
 		return;
 	if (remote_shell_ready(t->shell) && t->questions >= QUESTIONS)
-		begin_two(t);
+		start_two(t);
 	else if (!remote_shell_ready(t->shell))
 		connect_to(t);
 }
@@ -660,6 +710,7 @@ static void begin(void *ctx, const struct transport_work *work, bool reconcile)
 		return;
 	}
 	t->work = work;
+	t->marker_asked = false;
 	t->asked = t->answered = reconcile ? work->n_renames : 0;
 	if (t->way == WAY_OWN) {
 		rename_degrades(t, "there is no shell");
@@ -782,6 +833,7 @@ static int start(struct ssh_target *t, const struct transport_work *work, bool r
 		return err_set(err, ERR_BUG, "a work is under way");
 	t->work = work;
 	t->two_reconcile = reconcile;
+	t->marker_asked = false;
 	loop_timer_after(t->timer, 0);
 	return 0;
 }
@@ -799,7 +851,7 @@ static int reconcile(void *session, const struct transport_work *work, struct er
 extern const struct transport transport_rsyncssh;
 const struct transport transport_rsyncssh = {
 	.name = "rsyncssh",
-	.caps = TRANSPORT_RENAME | TRANSPORT_LOOK | TRANSPORT_EXEC | TRANSPORT_HOST,
+	.caps = TRANSPORT_RENAME | TRANSPORT_LOOK | TRANSPORT_EXEC | TRANSPORT_HOST | TRANSPORT_MARKER,
 	.default_delay_ns = NS_PER_S,
 	.validate = validate,
 	.open = open_target,

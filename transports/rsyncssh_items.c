@@ -266,10 +266,35 @@ static void check_limit(struct twoway *t)
 	t->deletes.n = 0;
 }
 
+/* Where nothing may be deleted nothing is, and nothing takes its place. */
+static void check_kept(struct twoway *t)
+{
+	size_t left = 0;
+
+	for (size_t i = 0; i < t->deletes.n; i++) {
+		struct change *c = t->deletes.v[i];
+		const struct keep *k = keep_touches(t->work->keep, c->path, c->len);
+		struct err why = ERR_INIT;
+
+		if (k == NULL) {
+			t->deletes.v[left++] = c;
+			continue;
+		}
+		err_set(&why, ERR_UNSAFE, "not deleted on the target: %s",
+			k->why == NULL ? "it is requireTargetMarker, or above it" : k->why);
+		c->stuck = true;
+		c->fate = FATE_SETTLED;
+		if (c->item != NO_ITEM)
+			twoway_settle(t, c->item, VERDICT_REJECT, &why);
+	}
+	t->deletes.n = left;
+}
+
 enum phase_id trees_over(struct twoway *t)
 {
 	if (!expand_trees(t))
 		twoway_no_memory(t);
+	check_kept(t);
 	check_limit(t);
 	return PHASE_ACT;
 }
@@ -337,6 +362,7 @@ static void deleted(struct twoway *t, struct change *c, int status, const char *
 
 	if (status == REMOTE_DONE || status == REMOTE_GONE) {
 		t->env->counters->deletions += status == REMOTE_DONE ? 1 : 0;
+		t->env->counters->entries_deleted += status == REMOTE_DONE ? 1 : 0;
 		twoway_note(t, c->path, c->len, &absent);
 		if (c->look == LOOK_ABSENT)
 			twoway_verdict(t, c, VERDICT_DONE, NULL);

@@ -221,7 +221,10 @@ static bool fill_lane(struct twoway *t, unsigned lane)
 							      .st = c->st };
 	}
 	t->lane = lane;
-	t->lane_work = (struct transport_work){ .items = t->lane_items, .n_items = n, .max_delete = -1 };
+	t->lane_work = (struct transport_work){
+		.items = t->lane_items, .n_items = n, .max_delete = -1, .keep = t->work->keep, .unguarded = true
+	}; /* the marker was there */
+
 	return n > 0;
 }
 

@@ -1,11 +1,20 @@
-/* LINK: core/wire.c core/buf.c core/batch.c core/path.c core/err.c */
+/* LINK: core/guard.c core/keep.c core/identity.c core/wire.c core/buf.c core/batch.c core/path.c core/err.c */
 /* Every reader of the worker's protocol, on whatever bytes: the first byte chooses the message. */
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/guard.h"
 #include "core/wire.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void read_guard(const char *p, size_t len)
+{
+	struct guard_state g;
+
+	if (guard_get(p, len, &g, NULL) == 0)
+		guard_done(&g);
+}
 
 static void read_others(uint8_t type, const char *p, size_t len)
 {
@@ -31,6 +40,8 @@ static void read_others(uint8_t type, const char *p, size_t len)
 		(void)wire_get_down(p, len, &err);
 	else if (type == WIRE_LOG)
 		(void)wire_get_log(p, len, &u32, &text, &n);
+	else if (type == WIRE_GUARD)
+		read_guard(p, len);
 	else if (type == WIRE_BATCH_DONE)
 		(void)wire_get_u64(p, len, &u64);
 	else

@@ -261,7 +261,8 @@ def refused_deletions_stay_named(place):
     """What a comparison was refused is not forgotten because the root got its mode."""
     a, ta = dirs(place, "a", "ta")
     put(ta + "/precious")
-    d = Daemon(place, "sync = ( %s );" % sync("one", a, ta)).start(wait=False)
+    put(a + "/one")
+    d = Daemon(place, "sync = ( %s );" % sync("one", a, ta, "maxDelete = 0;")).start(wait=False)
     try:
         done = d.client("--wait", "--timeout", "20", check=False)
         expect(done.returncode == 1 and b"allow-delete" in done.stderr, "%d %r" % (done.returncode, done.stderr))

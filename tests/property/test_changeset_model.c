@@ -1,13 +1,13 @@
 /* LINK: core/changeset.c core/changeset_renames.c core/changeset_batches.c core/marks.c core/marks_queue.c core/batch.c
- * core/path.c core/plan.c core/filter.c core/filter_args.c core/err.c core/buf.c */
+ * core/path.c core/plan.c core/keep.c core/filter.c core/filter_args.c core/err.c core/buf.c */
 /*
  * test_changeset_model.c - the changeset against a model of everything around it.
  *
  * A source (inodes in memory) changes at random. Its events carry a directory's inode and a name, as fanotify's do;
  * they are merged at random and their paths are resolved at a random later time, through a cache that is exact only
- * once it has settled. Batches leave at random times; a worker plans them with core/plan.c, acts on the plan at random
- * later times, fails, or dies without a word. After each quiescence the target must equal the source: names, types,
- * content, modes, and directories' times.
+ * once it has settled. Batches leave at random times; a worker plans them with core/plan.c core/keep.c, acts on the
+ * plan at random later times, fails, or dies without a word. After each quiescence the target must equal the source:
+ * names, types, content, modes, and directories' times.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -297,59 +297,6 @@ static void refuses_what_is_too_deep(void **state)
 	}
 }
 
-static void identities(void **state)
-{
-	const char *file = scratch_path(*state, "id"), *dir = scratch_path(*state, "d");
-	struct root_identity a, b, other;
-	struct err err = ERR_INIT;
-	int fd = open(((struct scratch *)*state)->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-	assert_int_equal(identity_of_fd(fd, &a, &err), 0);
-	close(fd);
-	assert_int_equal(mkdir(dir, 0700), 0);
-	fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	assert_int_equal(identity_of_fd(fd, &other, &err), 0);
-	close(fd);
-	assert_false(identity_same(&a, &other));
-	assert_int_equal(identity_read(file, &b, &err), -1);
-	assert_int_equal(err.class, ERR_GONE);
-	assert_int_equal(identity_write(file, &a, &err), 0);
-	assert_int_equal(identity_read(file, &b, &err), 0);
-	assert_true(a.fsid == b.fsid && a.dev == b.dev && a.ino == b.ino);
-	assert_true(identity_same(&a, &b));
-	b.dev++; /* another number after a reboot */
-	assert_true(identity_same(&a, &b));
-	b.fsid++;
-	assert_false(identity_same(&a, &b));
-	b = (struct root_identity){ UINT64_MAX, UINT64_MAX, UINT64_MAX };
-	assert_int_equal(identity_write(file, &b, &err), 0);
-	assert_int_equal(identity_read(file, &b, &err), 0);
-	assert_true(b.fsid == UINT64_MAX && b.dev == UINT64_MAX && b.ino == UINT64_MAX);
-}
-
-static void identities_that_make_no_sense(void **state)
-{
-	static const char *const texts[] = { "",
-					     "\n",
-					     "fansyncd-root 1 fsid ab dev 1 ino 12",
-					     "fansyncd-root 1 fsid ab dev 1 ino 12x",
-					     "fansyncd-root 1 fsid ab dev 1 ino 12\nmore",
-					     "fansyncd-root 1 fsid ab dev 1 ino \n",
-					     "fansyncd-root 2 fsid ab dev 1 ino 12\n" };
-	const char *file = scratch_path(*state, "id");
-	struct root_identity id;
-	struct err err = ERR_INIT;
-
-	assert_int_equal(scratch_write(file, "fansyncd-root 1 fsid ab dev 1 ino 12\n"), 0);
-	assert_int_equal(identity_read(file, &id, &err), 0);
-	assert_true(id.fsid == 0xab && id.dev == 1 && id.ino == 12);
-	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
-		assert_int_equal(scratch_write(file, texts[i]), 0);
-		assert_int_equal(identity_read(file, &id, &err), -1);
-		assert_int_equal(err.class, ERR_PROTOCOL);
-	}
-}
-
 static void empty_sources(void **state)
 {
 	const char *dir = scratch_path(*state, "s");
@@ -381,8 +328,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_directory_that_becomes_a_symlink, set_up, clean_up),
 		cmocka_unit_test_setup_teardown(other_file_systems_are_left_alone, set_up, clean_up),
 		cmocka_unit_test_setup_teardown(refuses_what_is_too_deep, set_up, clean_up),
-		cmocka_unit_test_setup_teardown(identities, set_up, clean_up),
-		cmocka_unit_test_setup_teardown(identities_that_make_no_sense, set_up, clean_up),
 		cmocka_unit_test_setup_teardown(empty_sources, set_up, clean_up),
 	};
 

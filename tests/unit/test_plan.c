@@ -1,4 +1,4 @@
-/* LINK: core/plan.c core/filter.c core/filter_args.c core/path.c core/err.c core/batch.c core/buf.c */
+/* LINK: core/plan.c core/keep.c core/filter.c core/filter_args.c core/path.c core/err.c core/batch.c core/buf.c */
 /* What is due of a batch, given what a look at the source says. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -319,6 +319,57 @@ static void temporary_directories_are_no_business(void **state)
 		assert_int_equal(f->world.verdicts[i], VERDICT_DONE);
 }
 
+/* What was mounted at d/m is gone, and so is all that says of it; the marker is the target's own. */
+static void what_is_kept_is_not_deleted(void **state)
+{
+	static const char *const present[] = { "d d", "f d/m/new", "f e", "d k", "d k/m", NULL };
+	struct fixture *f = *state;
+	struct keep_list keep = { 0 };
+
+	assert_true(keep_add(&keep, "d/m", 3, "gone"));
+	assert_true(keep_add(&keep, "e/m", 3, "gone"));
+	assert_true(keep_add(&keep, "k/m", 3, "gone"));
+	assert_true(keep_add(&keep, "marker", 6, NULL));
+	assert_true(keep_add(&keep, "x/marker", 8, NULL));
+	f->in.keep = &keep;
+	item(f, "d/m", MARK_NAME | MARK_RECURSIVE | MARK_WAS_DIR);
+	item(f, "d/m/new", MARK_LOOK);
+	item(f, "d/m/old", MARK_NAME);
+	item(f, "d/o", MARK_NAME);
+	item(f, "e", MARK_NAME | MARK_LOOK | MARK_WAS_DIR); /* a file now */
+	item(f, "k/m", MARK_RECURSIVE);
+	item(f, "marker", MARK_NAME);
+	item(f, "x", MARK_NAME | MARK_WAS_DIR);
+	make(f, present);
+	assert_int_equal(f->world.verdicts[0], VERDICT_REJECT);
+	assert_int_equal(f->world.verdicts[1], VERDICT_NONE);
+	assert_int_equal(f->world.verdicts[2], VERDICT_REJECT);
+	assert_int_equal(f->world.verdicts[3], VERDICT_NONE);
+	assert_int_equal(f->world.verdicts[4], VERDICT_REJECT);
+	assert_int_equal(f->world.verdicts[6], VERDICT_DONE);
+	assert_int_equal(f->world.verdicts[7], VERDICT_REJECT);
+	assert_int_equal(f->plan.part[PLAN_RECONCILE].work.n_items, 0);
+	expect_item(&f->plan.part[PLAN_RECONCILE_KEEP], 0, "k/m", LOOK_DIR, 5, 6);
+	keep_done(&keep);
+}
+
+static void what_is_kept_is_not_moved_away(void **state)
+{
+	static const char *const present[] = { "d b", NULL };
+	struct fixture *f = *state;
+	struct keep_list keep = { 0 };
+
+	assert_true(keep_add(&keep, "a/m", 3, "gone"));
+	f->in.keep = &keep;
+	f->rename = (struct batch_rename){ .from = "a", .from_len = 1, .to = "b", .to_len = 1, .is_dir = true };
+	f->batch.renames = &f->rename;
+	f->batch.n_renames = 1;
+	make(f, present);
+	assert_int_equal(f->world.renames[0], VERDICT_RECONCILE);
+	assert_int_equal(f->plan.part[PLAN_APPLY].work.n_renames, 0);
+	keep_done(&keep);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, clean_up)
@@ -334,6 +385,8 @@ int main(void)
 		T(renames_need_a_transport_and_the_filter),
 		T(both_ways_each_path_is_its_own),
 		T(temporary_directories_are_no_business),
+		T(what_is_kept_is_not_deleted),
+		T(what_is_kept_is_not_moved_away),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* LINK: transports/rsync_args.c config/check.c config/cli.c config/dump.c config/help.c config/list.c config/paths.c
  * config/reader.c config/rules.c config/receiver.c config/run.c config/source.c config/suggest.c config/table.c
- * config/targets.c config/value.c core/filter.c core/filter_args.c core/buf.c core/err.c core/path.c
+ * config/targets.c config/value.c core/filter.c core/filter_args.c core/keep.c core/buf.c core/err.c core/path.c
  * tests/lib/config_load.c */
 /* LIBS: -lconfig */
 /* Each key of rsync = { }, from the text of a configuration to rsync's command line. */
@@ -206,11 +206,46 @@ static void bare_arguments(void **state)
 	}
 }
 
+/* What is not to be deleted stands before all other rules, whatever is in its name. */
+static void keeps(void **state)
+{
+	struct keep_list keep = { 0 };
+	struct rsync_job job = compare, apply = plain, no_delete = compare;
+
+	(void)state;
+	assert_true(keep_add(&keep, "d/a b", 5, "why"));
+	assert_true(keep_add(&keep, "e\\*", 3, NULL));
+	assert_true(keep_add(&keep, "f\\", 2, NULL));
+	job.keep = apply.keep = no_delete.keep = &keep;
+	no_delete.del = false;
+	expect_part("extra = [ \"--filter=R *\" ];", &job,
+		    "|--filter=P /d/a b|--filter=P /d/a b/***|--filter=P /e\\\\\\*|--filter=P /e\\\\\\*/***|"
+		    "--filter=P /f\\|--filter=P /f\\\\/***|--filter=- *.fansyncd~tmp|--filter=",
+		    true);
+	expect_part("", &apply, "--filter=P", false);
+	expect_part("", &no_delete, "--filter=P", false);
+	keep_done(&keep);
+}
+
+static void lists(void **state)
+{
+	struct config *c = load("sync = ( { transport = \"rsync\"; source = \"/src\"; target = \"/dst\"; } );");
+	struct arglist args;
+
+	(void)state;
+	assert_true(rsync_args_list(&args, &shell, &c->syncs[0], "a*/b"));
+	assert_string_equal(args.v[args.n - 1], "h:/dst/a\\*/b");
+	assert_string_equal(args.v[args.n - 2], "--");
+	arglist_done(&args);
+	config_free(c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bare_arguments), cmocka_unit_test(flags), cmocka_unit_test(values),
-		cmocka_unit_test(archive),	  cmocka_unit_test(kinds),
+		cmocka_unit_test(archive),	  cmocka_unit_test(kinds), cmocka_unit_test(keeps),
+		cmocka_unit_test(lists),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -622,7 +622,7 @@ void fan_check_roots(struct fan *b)
 		const char *why = NULL;
 		bool was = s->gone;
 
-		if (stat(s->w->rq.path, &st) < 0)
+		if (lstat(s->w->rq.path, &st) < 0)
 			why = "it was deleted or moved away";
 		else if (st.st_dev != s->w->root_dev || st.st_ino != s->w->root_ino)
 			why = s->view == NULL ? "it was unmounted" : "another directory is in its place";

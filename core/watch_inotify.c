@@ -165,7 +165,7 @@ void ino_check_root(struct ino_source *s)
 {
 	struct stat st, held;
 
-	if (stat(s->w->rq.path, &st) < 0) {
+	if (lstat(s->w->rq.path, &st) < 0) {
 		char why[160], text[100];
 
 		(void)snprintf(why, sizeof(why), "the source is gone: it was deleted, renamed or unmounted (%s)",

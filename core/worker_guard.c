@@ -60,7 +60,7 @@ static int check_source(const struct worker_guard *g, struct err *err)
 
 	if (!GUARD_SOURCE)
 		return 0;
-	if (stat(g->opt->source, &st) < 0)
+	if (fstatat(AT_FDCWD, g->opt->source, &st, GUARD_SYMLINK ? AT_SYMLINK_NOFOLLOW : 0) < 0)
 		return err_errno(err, errno, "the source %s", g->opt->source);
 	if (st.st_dev != g->source_dev || st.st_ino != g->source_ino)
 		return err_set(err, ERR_GONE, "the source %s is another directory now (unmounted or replaced)",

@@ -29,13 +29,13 @@ static int fake_ssh_validate(struct sync_options *opt, struct err *err)
 
 static const struct transport fake_rsync = {
 	.name = "rsync",
-	.caps = TRANSPORT_LOCAL_TARGET | TRANSPORT_EXEC,
+	.caps = TRANSPORT_LOCAL_TARGET | TRANSPORT_EXEC | TRANSPORT_MARKER,
 	.default_delay_ns = FAKE_SECOND,
 };
 
 static const struct transport fake_rsyncssh = {
 	.name = "rsyncssh",
-	.caps = TRANSPORT_HOST | TRANSPORT_LOOK | TRANSPORT_RENAME | TRANSPORT_EXEC,
+	.caps = TRANSPORT_HOST | TRANSPORT_LOOK | TRANSPORT_RENAME | TRANSPORT_EXEC | TRANSPORT_MARKER,
 	.default_delay_ns = FAKE_SECOND,
 	.validate = fake_ssh_validate,
 };
@@ -47,7 +47,7 @@ static const struct transport fake_direct = {
 
 static const struct transport fake_sftp = {
 	.name = "sftp",
-	.caps = TRANSPORT_HOST | TRANSPORT_LOOK | TRANSPORT_RENAME | TRANSPORT_NATIVE,
+	.caps = TRANSPORT_HOST | TRANSPORT_LOOK | TRANSPORT_RENAME | TRANSPORT_NATIVE | TRANSPORT_MARKER,
 	.validate = fake_ssh_validate,
 };
 

@@ -201,11 +201,27 @@ static void put_value(struct gen *g, const struct config_key *k)
 /* Keys whose value depends on others are written by put_sync; files are not read here. */
 static bool by_hand(const struct config_key *k)
 {
-	static const char *const names[] = { "name",	      "transport",     "source",     "target",
-					     "path",	      "host",	       "targetdir",  "retryMin",
-					     "retryMax",      "excludeFrom",   "filterFrom", "bidirectional",
-					     "requireMarker", "controlSocket", "module",     "listen",
-					     "keys",	      "certificate",   "privateKey", "ca" };
+	static const char *const names[] = { "name",
+					     "transport",
+					     "source",
+					     "target",
+					     "path",
+					     "host",
+					     "targetdir",
+					     "retryMin",
+					     "retryMax",
+					     "excludeFrom",
+					     "filterFrom",
+					     "bidirectional",
+					     "requireMarker",
+					     "requireTargetMarker",
+					     "controlSocket",
+					     "module",
+					     "listen",
+					     "keys",
+					     "certificate",
+					     "privateKey",
+					     "ca" };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strcmp(names[i], k->name) == 0)
@@ -244,7 +260,9 @@ static void put_sync(struct gen *g, size_t i)
 	if ((fake_registry[t]->caps & TRANSPORT_LOOK) != 0 && chance(g, 50))
 		(void)buf_add_str(&g->out, "bidirectional = true;\n");
 	if (chance(g, 50))
-		(void)buf_printf(&g->out, "name = \"n%zu\";\nrequireMarker = \"m/%zu\";\n", i, i);
+		(void)buf_printf(&g->out,
+				 "name = \"n%zu\";\nrequireMarker = \"m/%zu\";\nrequireTargetMarker = \"t/%zu\";\n", i,
+				 i, i);
 	if (chance(g, 30))
 		(void)buf_printf(&g->out, "retryMin = %u; retryMax = %u;\n", (unsigned)below(g, 9), 9u);
 	put_keys(g, SECTION_SYNC, percent, fake_registry[t]->name);

@@ -4,12 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/path.h"
 
-#define FORMAT 1
+#define FORMAT 2
 #define BUSY_MS 1000
 
 enum statement { GET = 0, PUT, REMOVE, MOVE, NEXT, STATEMENTS };
@@ -29,6 +31,7 @@ struct archive {
 	sqlite3 *db;
 	sqlite3_stmt *statements[STATEMENTS];
 	bool changing; /* a transaction is open */
+	uint64_t id;
 };
 
 /* ---- errors ---- */
@@ -207,6 +210,18 @@ static void close_file(struct archive *a)
 	a->db = NULL;
 }
 
+/* Where the kernel has no random bits yet: better a number that others may have than no archive. */
+static uint64_t random_id(void)
+{
+	struct timespec now;
+	uint64_t id = 0;
+
+	if (getrandom(&id, sizeof(id), GRND_NONBLOCK) != (ssize_t)sizeof(id) &&
+	    clock_gettime(CLOCK_REALTIME, &now) == 0)
+		id = (uint64_t)now.tv_nsec * 2654435761u ^ (uint64_t)now.tv_sec ^ (uint64_t)getpid();
+	return id;
+}
+
 static int make_tables(struct archive *a, const char *pair, struct err *err)
 {
 	sqlite3_stmt *s = NULL;
@@ -217,15 +232,17 @@ static int make_tables(struct archive *a, const char *pair, struct err *err)
 	if (run(a,
 		"BEGIN IMMEDIATE;"
 		"DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS pair;"
-		"CREATE TABLE pair (name TEXT NOT NULL);"
+		"CREATE TABLE pair (name TEXT NOT NULL, id INTEGER NOT NULL);"
 		"CREATE TABLE entry (key BLOB PRIMARY KEY, look INTEGER NOT NULL, size INTEGER NOT NULL,"
 		" mtime INTEGER NOT NULL, attr INTEGER NOT NULL) WITHOUT ROWID;",
 		err) < 0)
 		return -1;
 	a->changing = true;
-	code = sqlite3_prepare_v2(a->db, "INSERT INTO pair (name) VALUES (?1)", -1, &s, NULL);
+	code = sqlite3_prepare_v2(a->db, "INSERT INTO pair (name, id) VALUES (?1, ?2)", -1, &s, NULL);
 	if (code == SQLITE_OK)
 		code = sqlite3_bind_text(s, 1, pair, -1, SQLITE_STATIC);
+	if (code == SQLITE_OK)
+		code = sqlite3_bind_int64(s, 2, (int64_t)random_id());
 	if (code == SQLITE_OK)
 		code = sqlite3_step(s);
 	if (code != SQLITE_DONE)
@@ -260,6 +277,7 @@ out:
 
 static int open_once(struct archive *a, const char *path, const char *pair, bool *fresh, struct err *err)
 {
+	char id[32];
 	bool ours;
 
 	if (open_file(a, path, err) < 0 || is_ours(a, pair, &ours, err) < 0)
@@ -267,6 +285,9 @@ static int open_once(struct archive *a, const char *path, const char *pair, bool
 	if (!ours && make_tables(a, pair, err) < 0)
 		return -1;
 	*fresh = !ours;
+	if (ask(a, "SELECT id FROM pair", id, sizeof(id), err) < 0)
+		return -1;
+	a->id = (uint64_t)strtoll(id, NULL, 10);
 	return prepare(a, err);
 }
 
@@ -313,6 +334,11 @@ struct archive *archive_open(const char *path, const char *pair, bool *fresh, st
 		err->code = first.code;
 	archive_close(a);
 	return NULL;
+}
+
+uint64_t archive_id(const struct archive *a)
+{
+	return a->id;
 }
 
 void archive_close(struct archive *a)

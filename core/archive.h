@@ -22,6 +22,9 @@ struct archive;
  * says nothing and is begun anew). One that is damaged is put aside (path + ".damaged") and begun anew; `*fresh` tells
  * that it is empty for one of these reasons: a reconcile fills it. NULL on failure. */
 struct archive *archive_open(const char *path, const char *pair, bool *fresh, struct err *err);
+/* A random number that it was made with: tells this end of the pair from any other one, also from a host that was
+ * cloned. The same until it is begun anew. */
+uint64_t archive_id(const struct archive *a);
 /* What is not committed is dropped. NULL is fine. */
 void archive_close(struct archive *a);
 

@@ -92,13 +92,10 @@ bool compare_issue(struct twoway *t)
 
 void compare_answer(struct twoway *t, size_t n, int status, const char *said, size_t len, const struct buf *data)
 {
-	const struct transport_progress p = { .phase = "listing", .files = t->listed };
-
 	(void)status;
 	(void)said;
 	(void)len;
 	twoway_answer_names(t, n, data, &t->seen);
-	t->env->progress(t->env->ctx, &p);
 }
 
 /* ---- one directory ---- */

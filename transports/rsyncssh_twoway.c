@@ -4,14 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/path.h"
 #include "transports/remote_shell.h"
 #include "transports/rsyncssh_twoway_private.h"
-#include "transports/temp_name.h"
 
 /* ---- small parts ---- */
 
@@ -490,8 +488,11 @@ static void pump(struct twoway *t)
 
 void twoway_reply(struct twoway *t, int status, const char *said, size_t len, const struct buf *data)
 {
+	const struct transport_progress p = { .phase = t->reconcile ? "listing" : "comparing", .files = t->listed };
+
 	if (t->work == NULL || t->phase == PHASE_NONE || t->answered >= t->asked)
 		return;
+	t->env->progress(t->env->ctx, &p);
 	twoway_phases[t->phase].answer(t, t->answered, status, said, len, data);
 	t->answered++;
 	pump(t);
@@ -517,8 +518,6 @@ static int open_archive(struct twoway *t, struct err *err)
 
 void twoway_begin(struct twoway *t, const struct transport_work *work, bool reconcile)
 {
-	struct err err = ERR_INIT;
-
 	t->work = work;
 	t->reconcile = reconcile;
 	t->broken = t->over = t->restore_failed = false;
@@ -529,8 +528,6 @@ void twoway_begin(struct twoway *t, const struct transport_work *work, bool reco
 	t->phase = PHASE_NONE;
 	if (t->settled == NULL)
 		twoway_no_memory(t);
-	else if (t->archive == NULL && open_archive(t, &err) < 0)
-		twoway_down(t, &err);
 	else
 		enter(t, first_phase(t));
 	pump(t);
@@ -554,18 +551,14 @@ const char *twoway_private(const struct twoway *t)
 struct twoway *twoway_new(const struct transport_env *env, const struct twoway_link *link, struct err *err)
 {
 	struct twoway *t = calloc(1, sizeof(*t));
-	char host[256] = "";
 
 	if (t == NULL) {
 		err_set(err, ERR_NOMEM, "out of memory for a session");
 		return NULL;
 	}
-	(void)gethostname(host, sizeof(host) - 1);
 	t->env = env;
 	t->link = *link;
 	t->what = twoway_what_of(env->opt);
-	(void)snprintf(t->own, sizeof(t->own), ".fansyncd-%08x" PATH_TEMP_SUFFIX,
-		       (unsigned)temp_tag(host, env->opt->source, env->opt->target, env->opt->name));
 	t->inner = *env;
 	t->inner.ctx = t;
 	t->inner.settle = inner_settle;
@@ -575,6 +568,12 @@ struct twoway *twoway_new(const struct transport_env *env, const struct twoway_l
 	t->inner.down = inner_down;
 	t->inner.progress = inner_progress;
 	looker_init(&t->looker, env->source_fd);
+	if (open_archive(t, err) < 0) {
+		twoway_free(t);
+		return NULL;
+	}
+	(void)snprintf(t->own, sizeof(t->own), ".fansyncd-%016llx" PATH_TEMP_SUFFIX,
+		       (unsigned long long)archive_id(t->archive));
 	return t;
 }
 

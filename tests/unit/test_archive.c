@@ -342,15 +342,22 @@ static void random_paths(void **state)
 static void other_pair(void **state)
 {
 	struct archive *a = open_as("pair", "/etc -> b:/etc", true);
+	uint64_t id = archive_id(a), other;
 
 	(void)state;
+	archive_close(a);
+	a = open_as("pair", "/etc -> b:/etc", false);
+	assert_true(archive_id(a) == id);
 	note(a, "x", 1);
 	commit(a);
 	archive_close(a);
 	a = open_as("pair", "/etc -> b:/etc2", true);
 	assert_int_equal(size_of(a, "x"), -1);
+	other = archive_id(a);
+	assert_true(other != id);
 	archive_close(a);
 	a = open_as("pair", "/etc -> b:/etc2", false);
+	assert_true(archive_id(a) == other);
 	archive_close(a);
 	assert_int_equal(access(scratch_path(&scratch, "pair.damaged"), F_OK), -1);
 }
@@ -412,7 +419,7 @@ static void damaged(void **state)
 		sqlite3 *db;
 
 		assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-		assert_int_equal(sqlite3_exec(db, "CREATE TABLE entry (x); PRAGMA user_version = 1", NULL, NULL, NULL),
+		assert_int_equal(sqlite3_exec(db, "CREATE TABLE entry (x); PRAGMA user_version = 2", NULL, NULL, NULL),
 				 SQLITE_OK);
 		sqlite3_close(db);
 	}

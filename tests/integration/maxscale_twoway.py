@@ -74,13 +74,14 @@ class World:
             return (found[0] is None if text is None else found[0] is not None and found[0][0] == text) and \
                 found[0] == found[1] == found[2]
         await_fact(there, 40, "%s: %s is %r everywhere, but %r" % (what, name, text, self.states(name)))
-        self.settle()
+        self.settle(1)
         await_fact(self.idle, 40, "%s: nothing waits" % what)
-        self.settle()
+        self.settle(1)
         quiet = [self.quiet_counters(h) for h in self.hosts]
-        self.settle()
-        if [self.quiet_counters(h) for h in self.hosts] != quiet:
-            raise Failure("%s: no silence: %r, then %r" % (what, quiet, [self.quiet_counters(h) for h in self.hosts]))
+        self.settle(1)
+        after = [self.quiet_counters(h) for h in self.hosts]
+        if after != quiet:
+            raise Failure("%s: no silence: %r, then %r" % (what, quiet, after))
         if not there():
             raise Failure("%s: %s went on to %r" % (what, name, self.states(name)))
 

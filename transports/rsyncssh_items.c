@@ -240,6 +240,26 @@ static int64_t deletion_limit(const struct twoway *t)
 	return half > DELETIONS_DEFAULT ? half : DELETIONS_DEFAULT;
 }
 
+/* What the guards keep (below a mount point that is gone, say) is not deleted, nor is what was to stand in its place
+ * sent. */
+static void keep_what_is_guarded(struct twoway *t)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < t->deletes.n; i++) {
+		struct change *c = t->deletes.v[i];
+
+		if (t->work->keep == NULL || keep_touches(t->work->keep, c->path, c->len) == NULL) {
+			t->deletes.v[kept++] = c;
+			continue;
+		}
+		c->stuck = true;
+		if (c->look == LOOK_ABSENT)
+			twoway_verdict(t, c, VERDICT_DONE, NULL);
+	}
+	t->deletes.n = kept;
+}
+
 /* Too many: none. What was to be sent in the place of a directory waits as well. */
 static void check_limit(struct twoway *t)
 {
@@ -295,6 +315,7 @@ enum phase_id trees_over(struct twoway *t)
 	if (!expand_trees(t))
 		twoway_no_memory(t);
 	check_kept(t);
+	keep_what_is_guarded(t);
 	check_limit(t);
 	return PHASE_ACT;
 }

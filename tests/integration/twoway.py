@@ -10,7 +10,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from fansync import Daemon, Failure, Sshd, await_fact, main, tree
+from fansync import Daemon, Failure, Sshd, await_fact, main, run, tree
 
 S = 10 ** 9
 
@@ -389,6 +389,32 @@ def too_many_deletions(place):
         expect(os.path.exists(p.b + "/d"), False, "the directory after --allow-delete")
 
 
+def a_mount_below_is_gone(place):
+    """Its directory is empty then: that is no deletion."""
+    os.mkdir(place + "/probe")
+    if os.geteuid() != 0 or run("mount", "-t", "tmpfs", "none", place + "/probe", check=False).returncode != 0:
+        print("skip a_mount_below_is_gone: may not mount")
+        return
+    run("umount", place + "/probe")
+
+    def mounted(p):
+        os.mkdir(p.a + "/m")
+        run("mount", "-t", "tmpfs", "none", p.a + "/m")
+        put(p.a + "/m/f", b"on the other file system")
+        put(p.a + "/g", b"g")
+    with Pair(place, init=mounted) as p:
+        try:
+            expect(get(p.b + "/m/f"), b"on the other file system", "the mounted file")
+            p.daemon.stop()
+        finally:
+            run("umount", p.a + "/m")
+        os.unlink(p.a + "/g")
+        p.daemon.start(wait=False)
+        p.settled()
+        expect(get(p.b + "/m/f"), b"on the other file system", "the file below what is not mounted")
+        expect(get(p.b + "/g"), None, "a deleted file elsewhere")
+
+
 def filtered(place):
     """Neither listed nor touched: what the rules exclude, on either side."""
     def some(p):
@@ -450,4 +476,4 @@ def refused_options(place):
 if __name__ == "__main__":
     main([sends_and_is_silent, theirs_is_left_alone, a_deletion_is_of_what_was_seen, the_newer_wins, a_newer_edit_slips_in,
           an_older_edit_slips_in, what_a_killed_run_left, odd_names, renames, types_change, archives, down_and_up,
-          too_many_deletions, filtered, busybox, refused_options])
+          too_many_deletions, a_mount_below_is_gone, filtered, busybox, refused_options])

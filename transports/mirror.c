@@ -47,6 +47,19 @@ void mirror_ends(struct mirror *m, const struct fileops_end *source, const struc
 	m->target = *target;
 	m->rules.caps = target->caps;
 	m->rules.tick_ns = target->tick_ns == 0 ? 1 : target->tick_ns;
+	if (m->rules.tick_ns >= NS_PER_S)
+		m->rules.caps &= ~(unsigned)FILEOPS_CTIME; /* it is no better than the mtime */
+	if ((m->rules.caps & FILEOPS_CTIME) == 0 && m->hot == NULL)
+		m->hot = mirror_hot_new();
+}
+
+enum mirror_same mirror_judge(struct mirror *m, const char *path, size_t len, const struct mirror_look *look)
+{
+	enum mirror_same same = mirror_compare(&m->rules, look);
+
+	if (m->hot == NULL || (same != MIRROR_SAME && same != MIRROR_DOUBT) || m->rules.checksum || !m->rules.times)
+		return same;
+	return mirror_hot_judge(m->hot, path, len, look);
 }
 
 bool mirror_busy(const struct mirror *m)
@@ -215,6 +228,7 @@ void mirror_free(struct mirror *m)
 		m->free_entries = next;
 	}
 	loop_timer_remove(m->timer);
+	mirror_hot_free(m->hot);
 	free(m);
 }
 

@@ -315,13 +315,20 @@ static void enter(struct dir *d, const struct fileops_entry *src, const struct f
 }
 
 /* Most of what a reconcile meets: nothing to be done, and no task made for it. */
-static bool is_equal(struct mirror *m, const struct stat *src, const struct stat *dst)
+static bool is_equal(struct dir *d, const struct fileops_entry *name, const struct stat *dst)
 {
+	struct mirror *m = d->m;
+	const struct stat *src = &name->st;
 	const struct mirror_look look = { .src = src, .dst = dst, .now_ns = m->now_ns };
 	struct fileops_attrs want;
+	const char *path;
+	size_t len;
 
 	if (!S_ISREG(src->st_mode) || !S_ISREG(dst->st_mode) || m->rules.xattr_kinds != 0 ||
 	    (m->rules.hard_links && src->st_nlink > 1) || mirror_compare(&m->rules, &look) != MIRROR_SAME)
+		return false;
+	path = m->hot == NULL ? NULL : path_of(d, name->name, name->len, &len);
+	if (path != NULL && mirror_hot_judge(m->hot, path, len, &look) != MIRROR_SAME)
 		return false;
 	mirror_want_attrs(&m->rules, src, dst, false, &want);
 	return want.mask == 0;
@@ -344,7 +351,7 @@ static void pair(struct dir *d, const struct fileops_entry *src, const struct fi
 	}
 	if (dst != NULL && S_ISDIR(src->st.st_mode) && S_ISDIR(dst->st.st_mode))
 		enter(d, src, dst);
-	else if (dst == NULL || !is_equal(m, &src->st, &dst->st))
+	else if (dst == NULL || !is_equal(d, src, &dst->st))
 		sync_name(d, src, dst);
 }
 

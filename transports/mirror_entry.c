@@ -576,7 +576,7 @@ static enum fileops_result sync_other(struct entry *e)
 	}
 	if (m->rules.hard_links && e->src.st_nlink > 1 && e->group == NULL && links_join(e, &out))
 		return out;
-	switch (mirror_compare(&m->rules, &look)) {
+	switch (mirror_judge(m, e->path, e->len, &look)) {
 	case MIRROR_SAME:
 		return entry_same(e);
 	case MIRROR_DOUBT:

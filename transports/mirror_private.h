@@ -13,6 +13,7 @@
 #include "core/path.h"
 #include "transports/listing.h"
 #include "transports/mirror.h"
+#include "transports/mirror_hot.h"
 #include "transports/mirror_rules.h"
 #include "transports/temp_name.h"
 #include "transports/throttle.h"
@@ -51,8 +52,9 @@ struct entry {
 	bool deletes;  /* its failure is one to delete */
 	bool renames;
 	size_t rename;
-	unsigned tries; /* the file changed while it was read */
-	size_t up;	/* making directories above: length of the one being made */
+	unsigned tries;	   /* the file changed while it was read */
+	int64_t opened_ns; /* real time */
+	size_t up;	   /* making directories above: length of the one being made */
 
 	entry_step *step, *again; /* again: after making way */
 	enum fileops_result r;	  /* of the operation before */
@@ -133,6 +135,7 @@ struct mirror {
 	unsigned width, width_dirs;
 	uint32_t tag;
 	struct throttle throttle;
+	struct mirror_hot *hot; /* NULL: the target's times tell enough */
 	struct loop_timer *timer;
 
 	const struct transport_work *work; /* NULL: idle */
@@ -188,6 +191,9 @@ bool mirror_has_room(const struct mirror *m);
 bool mirror_note_unlocked(struct mirror *m, const char *path, size_t len, mode_t mode);
 /* Its attributes are about to be set, which does that. Returns whether it was noted. */
 bool mirror_forget_unlocked(struct mirror *m, const char *path, size_t len);
+
+/* mirror_compare, and what is remembered of the path. */
+enum mirror_same mirror_judge(struct mirror *m, const char *path, size_t len, const struct mirror_look *look);
 
 /* ---- mirror_entry.c ---- */
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/log.h"
 #include "transports/mirror_private.h"
 
@@ -18,6 +19,8 @@ static enum fileops_result target_summed(struct entry *e)
 {
 	if (e->r != FILEOPS_OK || memcmp(e->op.digest, e->digest, sizeof(e->digest)) != 0)
 		return send_file(e);
+	if (e->m->hot != NULL)
+		mirror_hot_note(e->m->hot, e->path, e->len, &e->src, e->opened_ns);
 	return entry_same(e);
 }
 
@@ -39,6 +42,7 @@ enum fileops_result send_compare(struct entry *e)
 {
 	struct mirror *m = e->m;
 
+	e->opened_ns = clock_real_ns();
 	e->step = source_summed;
 	return m->source.ops->digest(m->source.ctx, &e->op, e->path, e->len);
 }
@@ -90,6 +94,8 @@ static void count_sent(struct entry *e)
 		m->bytes += e->store.size;
 		m->env->counters->files_sent++;
 		m->env->counters->bytes_sent += e->store.size;
+		if (m->hot != NULL)
+			mirror_hot_note(m->hot, e->path, e->len, &e->src, e->opened_ns);
 	}
 	if (e->dir != NULL)
 		e->dir->changed = true;
@@ -306,6 +312,7 @@ enum fileops_result send_file(struct entry *e)
 	if (m->rules.dry_run)
 		return entry_finish(e, VERDICT_DONE, NULL);
 	e->cleared = false;
+	e->opened_ns = clock_real_ns();
 	if (!has_base(e))
 		return open_source(e);
 	e->step = base_opened;

@@ -61,5 +61,5 @@ enum mirror_same mirror_hot_judge(const struct mirror_hot *h, const char *path, 
 	/* It was opened when nothing more could be written under this stamp. */
 	if (v->opened_ns > m + stamp)
 		return MIRROR_SAME;
-	return MIRROR_DIFFERS;
+	return l->named || l->harder || m > l->now_ns - RECENT_NS ? MIRROR_DIFFERS : MIRROR_SAME;
 }

@@ -39,6 +39,7 @@ enum mirror_same {
 struct mirror_look {
 	const struct stat *src, *dst; /* dst NULL: not there */
 	int64_t now_ns;		      /* real time */
+	bool named;		      /* an event named it, other than a comparison that came across it */
 	bool harder;		      /* it failed before: no short cuts */
 };
 enum mirror_same mirror_compare(const struct mirror_rules *r, const struct mirror_look *l);

@@ -58,15 +58,36 @@ static enum fileops_result do_rename(struct entry *e)
 				     !m->work->may_delete || m->rules.update);
 }
 
+/* A file that replaces another in one step must not do so at the target with what it held before: programs write under
+ * a new name and rename, and the target may have an earlier state of that name. */
+static enum fileops_result source_looked(struct entry *e)
+{
+	const struct stat *now = &e->op.st;
+
+	/* What was moved on is renamed once more, or deleted. */
+	if (e->r == FILEOPS_GONE)
+		return do_rename(e);
+	if (e->r != FILEOPS_OK || (now->st_mode & S_IFMT) != (e->dst.st_mode & S_IFMT) ||
+	    (S_ISREG(now->st_mode) &&
+	     (now->st_size != e->dst.st_size || !mirror_same_time(&e->m->rules, now, &e->dst))))
+		return degrade(e, "it was changed since");
+	return do_rename(e);
+}
+
 static enum fileops_result old_name_looked(struct entry *e)
 {
+	struct mirror *m = e->m;
 	bool is_dir = e->r == FILEOPS_OK && S_ISDIR(e->op.st.st_mode);
 
 	if (e->r != FILEOPS_OK)
 		return degrade(e, "it is not there");
-	if (is_dir != e->m->work->renames[e->rename].is_dir)
+	if (is_dir != m->work->renames[e->rename].is_dir)
 		return degrade(e, "it is of another type there");
-	return do_rename(e);
+	if (is_dir)
+		return do_rename(e);
+	e->dst = e->op.st;
+	e->step = source_looked;
+	return m->source.ops->look(m->source.ctx, &e->op, e->path, e->len);
 }
 
 /* One after the other: what one moves the next may move on. */

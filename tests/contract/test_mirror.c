@@ -691,19 +691,34 @@ static void hard_links_wait_for_the_first(void **state)
 static void renames_and_failures(void **state)
 {
 	struct bench b;
-	struct batch_rename r[2] = { { "d0", 2, "x", 1, true }, { "x/s0/f0", 7, "moved", 5, false } };
-	struct transport_work w = { .renames = r, .n_renames = 2, .may_delete = true, .max_delete = -1 };
+	char there[64];
+	struct batch_rename r[3] = { { "d0", 2, "x", 1, true },
+				     { "x/s0/f0", 7, "moved", 5, false },
+				     { "d1/s0/f3", 8, "d1/s0/f0", 8, false } };
+	struct transport_work w = { .renames = r, .n_renames = 3, .may_delete = true, .max_delete = -1 };
 
 	(void)state;
 	bench_open(&b, 9, false);
 	fill(&b, 2, 6);
 	reconcile_all(&b);
+	for (size_t i = 0; i < 3; i++) {
+		char from[400], to[400];
+
+		(void)snprintf(from, sizeof(from), "%s/%s", b.src, r[i].from);
+		(void)snprintf(to, sizeof(to), "%s/%s", b.src, r[i].to);
+		assert_int_equal(rename(from, to), 0);
+	}
+	/* A file that is another by now is not put into the place of one that was whole. */
+	put(&b, b.src, "d1/s0/f0", "changed since");
 	run_work(&b, &w, false);
+	get(b.dst, "d1/s0/f0", there);
+	assert_string_equal(there, "content 1 0");
 	assert_int_equal(b.renames[VERDICT_DONE], 2);
+	assert_int_equal(b.renames[VERDICT_RECONCILE], 1);
 	assert_int_equal(b.counters.renames_carried, 2);
 	memset(b.renames, 0, sizeof(b.renames));
 	run_work(&b, &w, false);
-	assert_int_equal(b.renames[VERDICT_RECONCILE], 2); /* the old names are not there any more */
+	assert_int_equal(b.renames[VERDICT_RECONCILE], 3); /* the old names are not there any more */
 	reconcile_all(&b);
 	expect_equal(&b, "");
 

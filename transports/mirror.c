@@ -113,6 +113,12 @@ bool mirror_may_delete_one(struct mirror *m)
 	return false;
 }
 
+void mirror_not_deleted(struct mirror *m)
+{
+	m->delete_left += m->delete_left < INT64_MAX;
+	m->env->counters->entries_deleted--;
+}
+
 bool mirror_has_room(const struct mirror *m)
 {
 	return m->n_active < m->width;

@@ -307,7 +307,10 @@ static enum fileops_result refuse(struct entry *e)
 {
 	struct err why = ERR_INIT;
 
-	if (!e->m->work->may_delete)
+	if (keep_covers(e->m->work->keep, e->path, e->len))
+		err_set(&why, ERR_UNSAFE,
+			"a directory of that name at the target holds files, and nothing is deleted there now");
+	else if (!e->m->work->may_delete)
 		err_set(&why, ERR_CONFIG, "a directory of that name at the target holds files, and `delete` is off");
 	else if (e->wipe_refused)
 		err_set(&why, ERR_UNSAFE,
@@ -339,7 +342,7 @@ enum fileops_result entry_clear_target(struct entry *e)
 	struct mirror *m = e->m;
 
 	e->step = cleared;
-	if (!m->work->may_delete)
+	if (!m->work->may_delete || keep_covers(m->work->keep, e->path, e->len))
 		return m->rules.dry_run ? FILEOPS_OK : m->target.ops->rmdir(m->target.ctx, &e->op, e->path, e->len);
 	return dir_wipe_for(e);
 }
@@ -668,7 +671,8 @@ static enum fileops_result removed(struct entry *e)
 	}
 	if (e->r == FILEOPS_OK || e->r == FILEOPS_GONE)
 		return entry_finish(e, VERDICT_DONE, NULL);
-	m->delete_left += !e->leftover && m->delete_left < INT64_MAX;
+	if (!e->leftover)
+		mirror_not_deleted(m);
 	if (!e->as_directory && (e->r == FILEOPS_TYPE || e->r == FILEOPS_FAILED || e->r == FILEOPS_DENIED)) {
 		e->as_directory = true;
 		e->denied = e->r == FILEOPS_DENIED;

@@ -186,6 +186,8 @@ void mirror_found(struct mirror *m, const char *path, size_t len, enum verdict v
 void mirror_show(struct mirror *m, const char *phase, const char *path, size_t len);
 /* One more deletion is allowed. false: refused, or put off (then m->limit_open). */
 bool mirror_may_delete_one(struct mirror *m);
+/* It was not to be, after all. */
+void mirror_not_deleted(struct mirror *m);
 bool mirror_has_room(const struct mirror *m);
 /* A directory of the target gets that mode at the end. */
 bool mirror_note_unlocked(struct mirror *m, const char *path, size_t len, mode_t mode);

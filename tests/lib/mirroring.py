@@ -743,6 +743,7 @@ def removed_tree_is_one_deletion(make):
     w = make(delay=60)
     if w.mode != "live":
         raise NotApplicable("while a daemon runs")
+    w.put("stays")
     for i in range(300):
         w.put("tree/%d/%d/f" % (i % 10, i))
     w.synced("before")

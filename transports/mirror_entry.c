@@ -307,7 +307,7 @@ static enum fileops_result refuse(struct entry *e)
 {
 	struct err why = ERR_INIT;
 
-	if (keep_covers(e->m->work->keep, e->path, e->len))
+	if (keep_touches(e->m->work->keep, e->path, e->len) != NULL)
 		err_set(&why, ERR_UNSAFE,
 			"a directory of that name at the target holds files, and nothing is deleted there now");
 	else if (!e->m->work->may_delete)
@@ -342,7 +342,7 @@ enum fileops_result entry_clear_target(struct entry *e)
 	struct mirror *m = e->m;
 
 	e->step = cleared;
-	if (!m->work->may_delete || keep_covers(m->work->keep, e->path, e->len))
+	if (!m->work->may_delete || keep_touches(m->work->keep, e->path, e->len) != NULL)
 		return m->rules.dry_run ? FILEOPS_OK : m->target.ops->rmdir(m->target.ctx, &e->op, e->path, e->len);
 	return dir_wipe_for(e);
 }

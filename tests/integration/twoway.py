@@ -141,6 +141,7 @@ def theirs_is_left_alone(place):
 
 def a_deletion_is_of_what_was_seen(place):
     with Pair(place, init=filled) as p:
+        put(p.a + "/stays", b"an empty source is guarded")
         put(p.b + "/f", b"edited there, unseen here")
         put(p.b + "/d/e/unseen", b"x")
         os.unlink(p.a + "/f")

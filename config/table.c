@@ -41,6 +41,14 @@ static const struct config_choice durability_words[] = {
 	{ "none", DURABILITY_NONE }, { "batch", DURABILITY_BATCH }, { "file", DURABILITY_FILE }, { NULL, 0 }
 };
 
+static const struct config_choice client_words[] = { { "libssh2", SSH_LIBSSH2 },
+						     { "openssh", SSH_OPENSSH },
+						     { NULL, 0 } };
+
+static const struct config_choice strict_words[] = { { "true", SSH_STRICT },
+						     { "accept-new", SSH_ACCEPT_NEW },
+						     { NULL, 0 } };
+
 /* clang-format off */
 #define GROUP(sect, kind, key, strct, field, ...) \
 	{ .name = (key), .section = (sect), .type = (kind), .offset = offsetof(strct, field), __VA_ARGS__ }
@@ -153,6 +161,8 @@ static const struct config_key table[] = {
 	    .help = "larger files travel in a lane of their own; 0: none do"),
 	SYN(TYPE_INT, "batchSizeLimit", batch_size_limit, .def = "0", .min = 0, .max = BYTES_MAX, .unit = "bytes",
 	    .help = "content that one batch may carry; 0: the built-in limit"),
+	SYN(TYPE_INT, "connections", connections, .def = "1", .min = 1, .max = 16,
+	    .help = "sftp: connections to the target at once"),
 	SYN(TYPE_TIME, "retryMin", retry_min_ns, .def = "1", .min = 0, .max = CONFIG_TIME_MAX_S, .help = "first pause before a retry; it doubles up to retryMax"),
 	SYN(TYPE_TIME, "retryMax", retry_max_ns, .def = "300", .min = 0, .max = CONFIG_TIME_MAX_S, .help = "longest pause before a retry"),
 	SYN(TYPE_TIME, "progressTimeout", progress_timeout_ns, .def = "900", .min = 1, .max = CONFIG_TIME_MAX_S,
@@ -268,6 +278,19 @@ static const struct config_key table[] = {
 	SSH(TYPE_LIST, "remotePrefix", remote_prefix, .flags = KEY_WORDS, .help = "words put before the shell and rsync on the target, as [ \"sudo\", \"-n\" ]"),
 	SSH(TYPE_TIME, "timeout", timeout_ns, .def = "30", .min = 1, .max = CONFIG_TIME_MAX_S,
 	    .help = "a connection without an answer for so long is dead"),
+	SSH(TYPE_CHOICE, "client", client, .def = "libssh2", .choices = client_words,
+	    .help = "sftp: who speaks SSH, the built-in \"libssh2\", or \"openssh\", the ssh program with its own configuration"),
+	SSH(TYPE_CHOICE, "strictHostKeyChecking", strict, .def = "true", .choices = strict_words, .flags = KEY_CHOICE_BOOL,
+	    .help = "sftp: refuse a host whose key is not known, or note it at the first connection (\"accept-new\"); a changed "
+		    "key is always refused"),
+	SSH(TYPE_STRING, "passphraseFile", passphrase_file, .flags = KEY_NONEMPTY,
+	    .help = "sftp with libssh2: file with the passphrase of identityFile, readable by its owner only, or credential:NAME for "
+		    "systemd's"),
+	SSH(TYPE_STRING, "passwordFile", password_file, .flags = KEY_NONEMPTY,
+	    .help = "sftp with libssh2: the same with the password to log in with"),
+	SSH(TYPE_STRING, "sftpServer", sftp_server, .flags = KEY_NONEMPTY,
+	    .help = "sftp: command that serves SFTP on the target, as \"sudo -n /usr/lib/openssh/sftp-server\", instead of the sftp "
+		    "subsystem"),
 
 	REC(TYPE_LIST, "listen", listen, .flags = KEY_NONEMPTY, .help = "addresses to listen on, \"ADDRESS:PORT\" or \"[ADDRESS]:PORT\"; required"),
 	REC(TYPE_PATH, "keys", keys, .flags = KEY_EXISTS | KEY_NONEMPTY,

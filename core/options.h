@@ -41,8 +41,18 @@ struct rsync_options {
 	struct strlist extra; /* verbatim, filter options removed (they are in sync_options.filter) */
 };
 
+/* Who speaks SSH for sftp. */
+enum ssh_client { SSH_LIBSSH2 = 0, SSH_OPENSSH };
+
+/* What is done with a host that is not known; a changed key is always refused. */
+enum ssh_strictness { SSH_STRICT = 0, SSH_ACCEPT_NEW };
+
 struct ssh_options {
 	char *binary; /* "ssh" */
+	enum ssh_client client;
+	enum ssh_strictness strict;
+	char *passphrase_file, *password_file; /* "credential:NAME": one of systemd's */
+	char *sftp_server;		       /* command instead of the subsystem */
 	char *identity_file, *known_hosts_file;
 	struct strlist options;	      /* "Key=Value" */
 	struct strlist extra;	      /* verbatim */
@@ -96,6 +106,7 @@ struct sync_options {
 	bool conflict_copies;
 	int64_t large_file;	  /* bytes */
 	int64_t batch_size_limit; /* bytes; lsyncd's key */
+	int64_t connections;	  /* sftp: at once to the target */
 	int64_t retry_min_ns, retry_max_ns;
 	int64_t progress_timeout_ns;	      /* worker without progress for so long is replaced */
 	struct strlist exclude, filter_rules; /* as given, for --check and the round trip */

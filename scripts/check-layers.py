@@ -24,7 +24,7 @@ LIBRARY = {
     "sys/inotify.h": ("core/watch_inotify*",),
     "libssh2*.h": ("transports/sftp*",),
     "zlib.h": ("transports/tcp*.c", "transports/receiver*.c", "transports/zstream*.c"),
-    "openssl/*": ("transports/tcp*.c", "transports/receiver*.c", "transports/tls*.c"),
+    "openssl/*": ("transports/sftp_crypto.c", "transports/tcp*.c", "transports/receiver*.c", "transports/tls*.c"),
     "librsync.h": ("transports/tcp*.c", "transports/receiver*.c", "transports/delta*.c"),
     "sqlite3.h": ("core/archive*.c",),
     "seccomp.h": ("transports/receiver_confine.c",),

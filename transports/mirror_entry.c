@@ -261,7 +261,10 @@ static enum fileops_result unlock_looked(struct entry *e)
 	mode_t mode = e->op.st.st_mode;
 
 	if (e->r != FILEOPS_OK || (mode & 0300) == 0300 || !mirror_note_unlocked(m, e->path, above, mode & 07777)) {
-		err_set(&e->op.err, ERR_DENIED, "permission denied");
+		/* The words of the operation that was denied still stand there, unless the look failed, too. */
+		if (e->r != FILEOPS_OK || e->op.err.class == ERR_NONE)
+			err_set(&e->op.err, ERR_DENIED, "permission denied");
+		e->r = FILEOPS_DENIED;
 		return entry_fail(e);
 	}
 	e->attrs = (struct fileops_attrs){ .mask = FILEOPS_MODE, .type = S_IFDIR, .mode = (mode & 07777) | 0700 };

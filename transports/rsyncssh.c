@@ -5,7 +5,6 @@
  * directory is not sent again; the rsync processes go through it and need no handshake of their own. Where there is
  * no shell (a forced command), renames become reconciles and rsync connects by itself.
  */
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -22,6 +21,7 @@
 #include "transports/rsync_session.h"
 #include "transports/rsyncssh_remote.h"
 #include "transports/rsyncssh_twoway.h"
+#include "transports/ssh_target.h"
 
 /* What a worker sends ahead of the replies. */
 #define AHEAD_CALLS 512u
@@ -72,47 +72,6 @@ struct ssh_target {
 
 /* ---- validate ---- */
 
-static bool has_control(const char *s)
-{
-	for (; *s != '\0'; s++)
-		if (iscntrl((unsigned char)*s))
-			return true;
-	return false;
-}
-
-/* With or without a zone. */
-static bool is_ipv6(const char *name)
-{
-	struct in6_addr addr;
-	char text[INET6_ADDRSTRLEN + 1];
-	size_t n = strcspn(name, "%");
-
-	if (n >= sizeof(text))
-		return false;
-	memcpy(text, name, n);
-	text[n] = '\0';
-	return inet_pton(AF_INET6, text, &addr) == 1;
-}
-
-static int check_host(const char *host, struct err *err)
-{
-	const char *at = strrchr(host, '@'), *name = at == NULL ? host : at + 1;
-
-	if (host[0] == '\0' || name[0] == '\0')
-		return err_set(err, ERR_CONFIG, "host: \"%s\" names no host", host);
-	if (host[0] == '-' || name[0] == '-')
-		return err_set(err, ERR_CONFIG, "host: \"%s\" begins with a dash", host);
-	for (const char *p = host; *p != '\0'; p++)
-		if (iscntrl((unsigned char)*p) || isspace((unsigned char)*p) || strchr("/'\"\\`$;&|<>()", *p) != NULL)
-			return err_set(err, ERR_CONFIG, "host: \"%s\" holds a character that no host name has", host);
-	if (name[0] != '[' && strchr(name, ':') != NULL && !is_ipv6(name))
-		return err_set(err, ERR_CONFIG,
-			       "host: \"%s\": a port belongs into ssh.port, a directory into targetdir", host);
-	if (strchr(name, '[') != NULL && (name[0] != '[' || strchr(name, ']') == NULL || strchr(name, ']')[1] != '\0'))
-		return err_set(err, ERR_CONFIG, "host: \"%s\": write an IPv6 address as it is or in brackets", host);
-	return 0;
-}
-
 /* It is read by the login shell, whatever that is: only words that mean themselves in each. */
 static int check_prefix(const struct strlist *prefix, struct err *err)
 {
@@ -131,40 +90,6 @@ static int check_prefix(const struct strlist *prefix, struct err *err)
 	return 0;
 }
 
-static int check_dir(const char *dir, struct err *err)
-{
-	if (dir[0] == '~' && dir[1] != '\0' && dir[1] != '/')
-		return err_set(err, ERR_CONFIG, "targetdir: \"%s\": another user's home must be written out", dir);
-	if (has_control(dir))
-		return err_set(err, ERR_CONFIG, "targetdir: \"%s\" holds a control character", dir);
-	return 0;
-}
-
-/* As rsync wants a host: an IPv6 address in brackets. */
-static bool add_host(struct buf *out, const char *host)
-{
-	const char *at = strrchr(host, '@'), *name = at == NULL ? host : at + 1;
-	bool bare = name[0] != '[' && strchr(name, ':') != NULL;
-
-	(void)buf_add(out, host, (size_t)(name - host));
-	return buf_printf(out, bare ? "[%s]" : "%s", name);
-}
-
-/* Relative to the home directory unless absolute; never what rsync or a command would take for something else. */
-static bool add_dir(struct buf *out, const char *dir)
-{
-	size_t n;
-
-	if (dir[0] == '~')
-		dir += dir[1] == '\0' ? 1 : 2;
-	n = strlen(dir);
-	while (n > 0 && dir[n - 1] == '/')
-		n--;
-	if (dir[0] != '/')
-		(void)buf_add_str(out, n == 0 ? "." : "./");
-	return buf_add(out, dir, n);
-}
-
 /* The buffer's text as a string of its own; releases the buffer. NULL: out of memory. */
 static char *taken(struct buf *b)
 {
@@ -176,55 +101,25 @@ static char *taken(struct buf *b)
 
 static int validate(struct sync_options *opt, struct err *err)
 {
-	struct buf target;
-	char *text;
-
-	if (opt->host == NULL || opt->targetdir == NULL)
-		return err_set(err, ERR_CONFIG, "host and targetdir are required");
 	if (opt->rsync.password_file != NULL)
 		return err_set(err, ERR_CONFIG,
 			       "rsync.password_file is for an rsync daemon: log in with a key (ssh.identityFile)");
-	if (check_host(opt->host, err) < 0 || check_dir(opt->targetdir, err) < 0 ||
-	    check_prefix(&opt->ssh.remote_prefix, err) < 0 || twoway_validate(opt, err) < 0)
+	if (check_prefix(&opt->ssh.remote_prefix, err) < 0 || twoway_validate(opt, err) < 0)
 		return -1;
-	buf_init(&target, 2 * PATH_BYTES_MAX);
-	(void)add_host(&target, opt->host);
-	(void)buf_printf(&target, ":%s", opt->targetdir);
-	text = taken(&target);
-	if (text == NULL)
-		return err_set(err, ERR_NOMEM, "out of memory");
-	free(opt->target);
-	opt->target = text;
-	return 0;
+	return ssh_target_validate(opt, err);
 }
 
 /* ---- command lines ---- */
 
-/* ssh takes the first value that it sees of an option: ours that must hold, the administrator's, our defaults. */
 static bool add_ssh(struct arglist *a, const struct ssh_target *t, bool master)
 {
 	const struct ssh_options *o = &t->env->opt->ssh;
-	long long seconds = o->timeout_ns / NS_PER_S, third = (seconds + 2) / 3;
 
 	(void)arglist_add(a, o->binary);
 	(void)arglist_printf(a, "-oControlMaster=%s", master ? "yes" : "no");
 	(void)arglist_printf(a, "-oControlPath=%s", t->control_option);
 	(void)arglist_add(a, "-oControlPersist=no");
-	(void)arglist_add(a, "-oBatchMode=yes");
-	(void)arglist_add(a, "-T");
-	if (o->port > 0)
-		(void)arglist_printf(a, "-p%lld", (long long)o->port);
-	if (o->identity_file != NULL)
-		(void)arglist_printf(a, "-i%s", o->identity_file);
-	if (o->known_hosts_file != NULL)
-		(void)arglist_printf(a, "-oUserKnownHostsFile=\"%s\"", o->known_hosts_file);
-	for (size_t i = 0; i < o->options.n; i++)
-		(void)arglist_printf(a, "-o%s", o->options.v[i]);
-	for (size_t i = 0; i < o->extra.n; i++)
-		(void)arglist_add(a, o->extra.v[i]);
-	(void)arglist_printf(a, "-oConnectTimeout=%lld", seconds < 1 ? 1 : seconds);
-	(void)arglist_printf(a, "-oServerAliveInterval=%lld", third < 1 ? 1 : third);
-	return arglist_add(a, "-oServerAliveCountMax=3");
+	return ssh_target_add_options(a, o);
 }
 
 /* Plain words: csh, fish and every other login shell read them alike. */
@@ -276,26 +171,13 @@ static char *make_dest(const struct sync_options *opt, bool whole)
 
 	buf_init(&text, 2 * PATH_BYTES_MAX);
 	if (whole) {
-		(void)add_host(&text, opt->host);
+		(void)ssh_target_add_host(&text, opt->host);
 		(void)buf_add_byte(&text, ':');
 	}
-	(void)add_dir(&text, opt->targetdir);
+	(void)ssh_target_add_dir(&text, opt->targetdir);
 	if (whole)
 		(void)buf_add_byte(&text, '/');
 	return taken(&text);
-}
-
-/* ssh takes an IPv6 address as it is. */
-static char *make_host(const char *host)
-{
-	char *text = strdup(host), *out = text;
-
-	for (const char *in = host; text != NULL && *in != '\0'; in++)
-		if (*in != '[' && *in != ']')
-			*out++ = *in;
-	if (text != NULL)
-		*out = '\0';
-	return text;
 }
 
 /* ---- the endpoint ---- */
@@ -759,7 +641,7 @@ static int fill_in(struct ssh_target *t, struct err *err)
 		if (t->control[i] == '%') /* it begins one of ssh's tokens */
 			t->control_option[out++] = '%';
 	}
-	t->host = make_host(opt->host);
+	t->host = ssh_target_host(opt->host);
 	t->dir = make_dest(opt, false);
 	t->dest = make_dest(opt, true);
 	t->rsync_path = make_rsync_path(opt);

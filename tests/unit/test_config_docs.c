@@ -107,6 +107,21 @@ static void test_local(void **state)
 	config_free(c);
 }
 
+static void test_sftp(void **state)
+{
+	struct config *c = example("sftp.conf");
+
+	(void)state;
+	assert_int_equal(c->n_syncs, 2);
+	assert_int_equal(c->syncs[0].ssh.client, SSH_LIBSSH2);
+	assert_int_equal(c->syncs[0].ssh.strict, SSH_STRICT);
+	assert_int_equal(c->syncs[0].delay_ns, 0);
+	assert_true(c->syncs[0].rsync.archive);
+	assert_int_equal(c->syncs[1].ssh.client, SSH_OPENSSH);
+	assert_non_null(c->syncs[1].ssh.sftp_server);
+	config_free(c);
+}
+
 static void test_direct(void **state)
 {
 	struct config *c = example("direct.conf");
@@ -278,6 +293,7 @@ int main(void)
 		cmocka_unit_test(test_local),
 		cmocka_unit_test(test_direct),
 		cmocka_unit_test(test_tcp),
+		cmocka_unit_test(test_sftp),
 		cmocka_unit_test(test_rsyncd),
 		cmocka_unit_test(test_rsyncssh),
 		cmocka_unit_test(test_table_of_the_page),

@@ -1,0 +1,407 @@
+/*
+ * sftp.c - the transport "sftp": the mirroring engine between local files and an SFTP server.
+ *
+ * A connection is made with the first work and kept. When it breaks while a work is under way the work goes back to the
+ * core, which tries again after its backoff; when it breaks between two works the next one connects anew.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/path.h"
+#include "core/transport.h"
+#include "transports/local_files.h"
+#include "transports/mirror.h"
+#include "transports/sftp_client.h"
+#include "transports/sftp_ops.h"
+#include "transports/sftp_stream.h"
+#include "transports/sftp_task.h"
+#include "transports/ssh_target.h"
+#include "transports/temp_name.h"
+
+/* Items under way, and directories that are read ahead: enough to hide a round trip of 50 ms. */
+#define WIDTH 256
+#define WIDTH_DIRS 64
+
+struct sftp_session {
+	const struct transport_env *env;
+	struct mirror *mirror;
+	struct local_tree *source;
+	struct sftp_ops *ops;
+	struct sftp_client *client;
+	struct loop_timer *soon; /* closes a connection that broke: not from within its callback */
+	char *base;
+	uint32_t tag;
+	const struct transport_work *work; /* waits for the connection */
+	bool reconcile, usable, broken, made;
+};
+
+static int validate(struct sync_options *opt, struct err *err)
+{
+	const struct ssh_options *o = &opt->ssh;
+
+	if (ssh_target_validate(opt, err) < 0)
+		return -1;
+	if (o->client == SSH_OPENSSH && (o->password_file != NULL || o->passphrase_file != NULL))
+		return err_set(err, ERR_CONFIG,
+			       "ssh.%s: for ssh.client = \"libssh2\" only; the ssh program asks its agent",
+			       o->password_file != NULL ? "passwordFile" : "passphraseFile");
+	if (o->client == SSH_LIBSSH2 && (o->options.n > 0 || o->extra.n > 0))
+		return err_set(err, ERR_CONFIG,
+			       "ssh.%s: for ssh.client = \"openssh\" only; libssh2 takes no such options",
+			       o->options.n > 0 ? "options" : "extra");
+	if (o->remote_prefix.n > 0)
+		return err_set(err, ERR_CONFIG,
+			       "ssh.remotePrefix: no command runs on the target; ssh.sftpServer = \"sudo -n "
+			       "/usr/lib/openssh/sftp-server\" serves as root");
+	return mirror_validate(opt, MIRROR_NO_XATTRS | MIRROR_NO_NODES | MIRROR_NO_NAMES, err);
+}
+
+/* ---- the connection ---- */
+
+static void drop_client(struct sftp_session *s)
+{
+	struct err ignored = ERR_INIT;
+
+	s->usable = false;
+	(void)sftp_ops_connect(s->ops, NULL, "", &ignored);
+	sftp_client_close(s->client);
+	s->client = NULL;
+}
+
+static void on_soon(void *ctx)
+{
+	struct sftp_session *s = ctx;
+
+	if (s->broken)
+		drop_client(s);
+	s->broken = false;
+}
+
+static void on_broken(void *ctx, const struct err *why)
+{
+	struct sftp_session *s = ctx;
+	struct err copy = *why, ignored = ERR_INIT;
+
+	if (s->broken)
+		return;
+	s->usable = false;
+	s->broken = true;
+	loop_timer_after(s->soon, 0);
+	(void)sftp_ops_connect(s->ops, NULL, "", &ignored);
+	if (s->work != NULL) {
+		s->work = NULL;
+		s->env->down(s->env->ctx, &copy);
+	} else if (mirror_busy(s->mirror)) {
+		mirror_down(s->mirror, &copy);
+	} else {
+		log_info("the connection to %s ended while nothing was to be done: %s", s->env->opt->host, copy.text);
+	}
+}
+
+static void on_room(void *ctx)
+{
+	sftp_ops_room(((struct sftp_session *)ctx)->ops);
+}
+
+/* ---- the target's directory ---- */
+
+static void root_failed(struct sftp_session *s, const struct err *why)
+{
+	struct err err = ERR_INIT;
+
+	err_set(&err, why->class == ERR_DENIED ? ERR_DENIED : ERR_CONFIG, "targetdir %.200s: %.250s",
+		s->env->opt->targetdir, why->text);
+	on_broken(s, &err);
+}
+
+static void root_request(struct sftp_session *s, enum sftp_type type, sftp_reply_fn *fn)
+{
+	const struct sftp_bytes path = { s->base[0] == '\0' ? "/" : s->base, s->base[0] == '\0' ? 1 : strlen(s->base) };
+	const struct sftp_attrs mode = { .flags = SFTP_ATTR_PERMISSIONS, .mode = 0777 };
+	struct err err = ERR_INIT;
+	uint32_t id;
+	struct buf *out = sftp_client_begin(s->client, fn, s, &id);
+
+	if (out != NULL && type == SFTP_MKDIR)
+		sftp_put_attrs(out, type, id, path, &mode);
+	else if (out != NULL)
+		sftp_put_path(out, type, id, path);
+	if (out != NULL && sftp_client_end(s->client, id))
+		return;
+	err_set(&err, ERR_LIMIT, "the path is too long");
+	root_failed(s, &err);
+}
+
+static struct fileops_end target_end(struct sftp_session *s)
+{
+	return (struct fileops_end){ .ops = &sftp_fileops, .ctx = s->ops, .tick_ns = NS_PER_S };
+}
+
+static void start_work(struct sftp_session *s)
+{
+	const struct transport_work *work = s->work;
+	struct fileops_end source = local_tree_end(s->source, false), target = target_end(s);
+	struct err err = ERR_INIT;
+
+	s->work = NULL;
+	s->usable = true;
+	target.caps = sftp_ops_caps(s->ops);
+	mirror_ends(s->mirror, &source, &target);
+	if (work != NULL && mirror_start(s->mirror, work, s->reconcile, &err) < 0)
+		s->env->down(s->env->ctx, &err);
+	sftp_client_flush(s->client);
+}
+
+/* ---- a server whose LSTAT follows symlinks ---- */
+
+static void probe_request(struct sftp_session *s, enum sftp_type type, sftp_reply_fn *fn)
+{
+	const struct sftp_bytes here = { ".", 1 };
+	char name[NAME_BYTES_MAX + 1];
+	struct buf path;
+	struct buf *out;
+	uint32_t id;
+
+	buf_init(&path, 2 * PATH_BYTES_MAX);
+	(void)temp_name(name, "probe", 5, TEMP_NEW, s->tag, 0, false);
+	(void)buf_printf(&path, "%s/%s", s->base, name);
+	out = path.failed ? NULL : sftp_client_begin(s->client, fn, s, &id);
+	if (out != NULL && type == SFTP_SYMLINK)
+		sftp_put_paths(out, type, id, here, (struct sftp_bytes){ path.data, path.len });
+	else if (out != NULL)
+		sftp_put_path(out, type, id, (struct sftp_bytes){ path.data, path.len });
+	buf_done(&path);
+	if (out == NULL || !sftp_client_end(s->client, id))
+		start_work(s);
+}
+
+static void on_probe_removed(void *ctx, struct sftp_packet *reply)
+{
+	(void)reply;
+	start_work(ctx);
+}
+
+static void on_probe_looked(void *ctx, struct sftp_packet *reply)
+{
+	struct sftp_session *s = ctx;
+	struct sftp_attrs a;
+
+	if (sftp_get_attrs(reply, &a) && (a.flags & SFTP_ATTR_PERMISSIONS) != 0 && S_ISDIR(a.mode)) {
+		log_warn("the server at %s follows symlinks where it must not: symlinks are not mirrored to it",
+			 s->env->opt->host);
+		sftp_ops_follows(s->ops);
+	}
+	probe_request(s, SFTP_REMOVE, on_probe_removed);
+}
+
+/* No symlink, no harm. */
+static void on_probe_made(void *ctx, struct sftp_packet *reply)
+{
+	struct sftp_status_reply said;
+
+	if (sftp_get_status(reply, &said) && said.code != SFTP_OK && said.code != SFTP_FAILURE)
+		start_work(ctx);
+	else
+		probe_request(ctx, SFTP_LSTAT, on_probe_looked);
+}
+
+/* OpenSSH does not; of others (ProFTPD) it has to be found out. */
+static void probe(struct sftp_session *s)
+{
+	if ((sftp_client_extensions(s->client) & SFTP_EXT_LSETSTAT) != 0 || s->env->opt->rsync.dry_run)
+		start_work(s);
+	else
+		probe_request(s, SFTP_SYMLINK, on_probe_made);
+}
+
+/* From now on by its full name, so that it stays the same directory. Not every server tells. */
+static void on_name(void *ctx, struct sftp_packet *reply)
+{
+	struct sftp_session *s = ctx;
+	struct err err = ERR_INIT;
+	struct sftp_bytes name;
+	struct sftp_attrs a;
+	uint32_t n;
+	char *full = NULL;
+
+	if (sftp_get_names(reply, &n) && n == 1 && sftp_get_name(reply, &name, &a) && name.n > 0 && name.p[0] == '/')
+		full = strndup(name.p, name.n);
+	if (full != NULL) {
+		for (size_t len = strlen(full); len > 0 && full[len - 1] == '/'; len--)
+			full[len - 1] = '\0';
+		free(s->base);
+		s->base = full;
+	}
+	if (sftp_ops_connect(s->ops, s->client, s->base, &err) < 0)
+		on_broken(s, &err);
+	else
+		probe(s);
+}
+
+static void on_root(void *ctx, struct sftp_packet *reply)
+{
+	struct sftp_session *s = ctx;
+	struct sftp_status_reply said;
+	struct err err = ERR_INIT;
+	struct sftp_attrs a;
+
+	if (sftp_get_status(reply, &said)) {
+		/* As rsync has it: the last component is made, what is above it has to be there. */
+		if (said.code == SFTP_NO_SUCH_FILE && !s->made) {
+			s->made = true;
+			root_request(s, SFTP_MKDIR, on_root);
+			return;
+		}
+		if (said.code == SFTP_OK && s->made) {
+			log_normal("made the directory %s at %s", s->env->opt->targetdir, s->env->opt->host);
+			root_request(s, SFTP_REALPATH, on_name);
+			return;
+		}
+		(void)sftp_result(s->made ? "mkdir" : "look", &said, &err);
+		root_failed(s, &err);
+	} else if (!sftp_get_attrs(reply, &a)) {
+		sftp_client_malformed(s->client);
+	} else if ((a.flags & SFTP_ATTR_PERMISSIONS) != 0 && !S_ISDIR(a.mode)) {
+		err_set(&err, ERR_CONFIG, "is no directory");
+		root_failed(s, &err);
+	} else {
+		root_request(s, SFTP_REALPATH, on_name);
+	}
+}
+
+static void on_ready(void *ctx)
+{
+	struct sftp_session *s = ctx;
+
+	s->env->counters->handshakes++;
+	s->made = s->env->opt->rsync.dry_run; /* then nothing is made */
+	log_info("connected to %s", s->env->opt->host);
+	root_request(s, SFTP_STAT, on_root);
+}
+
+static int connect_client(struct sftp_session *s, struct err *err)
+{
+	const struct sftp_client_spec spec = {
+		.loop = s->env->loop,
+		.opt = s->env->opt,
+		.runtime_dir = s->env->runtime_dir,
+		.kind = s->env->opt->ssh.client == SSH_OPENSSH ? &sftp_stream_pipe : &sftp_stream_ssh,
+	};
+	const struct sftp_client_events events = { .ctx = s, .ready = on_ready, .room = on_room, .broken = on_broken };
+	struct buf base;
+
+	buf_init(&base, PATH_BYTES_MAX);
+	(void)ssh_target_add_dir(&base, s->env->opt->targetdir);
+	free(s->base);
+	s->base = base.failed ? NULL : strdup(buf_str(&base));
+	buf_done(&base);
+	if (s->base == NULL)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	if (s->env->opt->ssh.client == SSH_OPENSSH)
+		s->env->counters->processes++;
+	s->client = sftp_client_open(&spec, &events, err);
+	return s->client == NULL ? -1 : 0;
+}
+
+/* ---- the session ---- */
+
+static int take(struct sftp_session *s, const struct transport_work *work, bool reconcile, struct err *err)
+{
+	const struct transport_progress p = { .phase = "connecting" };
+
+	s->reconcile = reconcile;
+	if (s->broken)
+		on_soon(s);
+	if (s->usable)
+		return mirror_start(s->mirror, work, reconcile, err);
+	if (s->client == NULL && connect_client(s, err) < 0)
+		return -1;
+	s->work = work;
+	s->env->progress(s->env->ctx, &p);
+	return 0;
+}
+
+static int apply(void *session, const struct transport_work *work, struct err *err)
+{
+	return take(session, work, false, err);
+}
+
+static int reconcile(void *session, const struct transport_work *work, struct err *err)
+{
+	return take(session, work, true, err);
+}
+
+static void close_session(void *session)
+{
+	struct sftp_session *s = session;
+
+	mirror_free(s->mirror);
+	if (s->client != NULL)
+		drop_client(s);
+	sftp_ops_free(s->ops);
+	local_tree_free(s->source);
+	loop_timer_remove(s->soon);
+	free(s->base);
+	free(s);
+}
+
+static uint32_t tag_of(const struct sync_options *opt)
+{
+	char host[HOST_NAME_MAX + 1] = "";
+
+	(void)gethostname(host, sizeof(host) - 1);
+	return temp_tag(host, opt->source, opt->target, opt->name);
+}
+
+static int make(struct sftp_session *s, struct err *err)
+{
+	struct mirror_setup setup = { .env = s->env, .width = WIDTH, .width_dirs = WIDTH_DIRS, .tag = s->tag };
+	int fd = fcntl(s->env->source_fd, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0)
+		return err_errno(err, errno, "the source");
+	s->source = local_tree_new(s->env->loop, fd, err);
+	s->ops = s->source == NULL ? NULL : sftp_ops_new(s->env->loop, setup.tag, err);
+	s->soon = s->ops == NULL ? NULL : loop_timer_add(s->env->loop, on_soon, s, err);
+	if (s->soon == NULL)
+		return -1;
+	setup.source = local_tree_end(s->source, false);
+	setup.target = target_end(s);
+	s->mirror = mirror_new(&setup, err);
+	return s->mirror == NULL ? -1 : 0;
+}
+
+static void *open_session(const struct transport_env *env, struct err *err)
+{
+	struct sftp_session *s = calloc(1, sizeof(*s));
+
+	if (s == NULL) {
+		err_set(err, ERR_NOMEM, "out of memory for a session");
+		return NULL;
+	}
+	s->env = env;
+	s->tag = tag_of(env->opt);
+	if (make(s, err) < 0) {
+		close_session(s);
+		return NULL;
+	}
+	return s;
+}
+
+extern const struct transport transport_sftp;
+const struct transport transport_sftp = {
+	.name = "sftp",
+	.caps = TRANSPORT_RENAME | TRANSPORT_LOOK | TRANSPORT_NATIVE | TRANSPORT_EXEC | TRANSPORT_HOST,
+	.default_delay_ns = 0,
+	.validate = validate,
+	.open = open_session,
+	.apply = apply,
+	.reconcile = reconcile,
+	.close = close_session,
+};

@@ -603,6 +603,7 @@ static int set_up(struct daemon *d, struct err *err)
 		.drain = env_drain,
 		.slot_take = env_slot_take,
 		.slot_give = env_slot_give,
+		.linked = sources_on_linked,
 		.changed = env_changed,
 		.ctx = d,
 	};

@@ -115,6 +115,8 @@ void sources_rewatch(struct daemon *d);
 /* Forget those that no member uses. */
 void sources_prune(struct daemon *d);
 void sources_free_all(struct daemon *d);
+/* A sync's worker found a file of its source that has a name outside, too. */
+void sources_on_linked(void *ctx, const struct sync *s, const struct wire_linked *f);
 /* Callbacks of the watcher set. */
 void sources_on_record(void *ctx, struct watched *w, const struct change *c);
 void sources_on_state(void *ctx, struct watched *w, enum watched_state state, const char *why);

@@ -206,6 +206,7 @@ void sources_rewatch(struct daemon *d)
 			log_error("%s: watched as before the reload: %s", s->path, err.text);
 			continue;
 		}
+		watcher_hand_over_files(d->watchers, s->watched, w);
 		watcher_remove(d->watchers, s->watched);
 		s->watched = w;
 	}
@@ -277,6 +278,15 @@ void sources_on_changed(void *ctx, struct watched *w, const char *refused)
 	}
 	watched_info(w, &info);
 	log_normal("%s: still watched by %s, another watcher could not take over: %s", s->path, info.backend, refused);
+}
+
+void sources_on_linked(void *ctx, const struct sync *s, const struct wire_linked *f)
+{
+	struct daemon *d = ctx;
+
+	for (size_t i = 0; i < d->n_members; i++)
+		if (d->members[i]->sync == s && d->members[i]->source->watched != NULL)
+			watcher_add_file(d->watchers, d->members[i]->source->watched, f->path, f->len, f->dev, f->ino);
 }
 
 /* ---- members ---- */

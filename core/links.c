@@ -3,17 +3,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BUCKETS 4096u
+#define BUCKETS LINKS_PARTS
 
 struct linked_file {
 	struct linked_file *next; /* in the bucket */
 	uint64_t dev, ino, outside;
+	uint64_t search; /* that met it last */
 	struct link_name *names;
 };
 
 struct links {
 	struct linked_file *buckets[BUCKETS];
 	size_t n_names, max_names;
+	uint64_t search;
 };
 
 struct links *links_new(size_t max_names)
@@ -89,6 +91,7 @@ bool links_note(struct links *l, uint64_t dev, uint64_t ino, const char *path, s
 
 	if (f == NULL)
 		return false;
+	f->search = l->search;
 	for (n = f->names; n != NULL; n = n->next)
 		if (n->len == len && memcmp(n->path, path, len) == 0) {
 			n->dead = false;
@@ -127,6 +130,18 @@ void links_set_outside(struct links *l, uint64_t dev, uint64_t ino, uint64_t n)
 
 	if (f != NULL)
 		f->outside = n;
+}
+
+void links_begin(struct links *l)
+{
+	l->search++;
+}
+
+void links_each(struct links *l, size_t part, void (*fn)(void *ctx, uint64_t dev, uint64_t ino), void *ctx)
+{
+	for (const struct linked_file *f = l->buckets[part]; f != NULL; f = f->next)
+		if (f->search == l->search)
+			fn(ctx, f->dev, f->ino);
 }
 
 static bool sweep_file(struct links *l, struct linked_file *f)

@@ -31,6 +31,11 @@ struct link_name *links_names(struct links *l, uint64_t dev, uint64_t ino);
 /* How many names of the file were not found below the source when it was searched: they lie outside. */
 uint64_t links_outside(const struct links *l, uint64_t dev, uint64_t ino);
 void links_set_outside(struct links *l, uint64_t dev, uint64_t ino, uint64_t n);
+/* A search begins: from now on each file that is noted counts as met by it. */
+void links_begin(struct links *l);
+/* Call `fn` for each file that was met since, of one of LINKS_PARTS parts; it may note names, and mark them dead. */
+#define LINKS_PARTS 4096u
+void links_each(struct links *l, size_t part, void (*fn)(void *ctx, uint64_t dev, uint64_t ino), void *ctx);
 /* Free dead names: between two batches. */
 void links_sweep(struct links *l);
 bool links_full(const struct links *l);

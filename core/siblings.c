@@ -36,36 +36,58 @@ static void walk(struct siblings *s, int64_t now_ns)
 	log_info("the source was searched for the names of hard links");
 }
 
-/* The names that still are names of this file. */
-static uint64_t count_alive(struct siblings *s, const struct stat *of)
+/* The names that still are names of this file; *nlink: how many it has, 0 when none is. */
+static uint64_t count_alive(struct siblings *s, uint64_t dev, uint64_t ino, uint64_t *nlink)
 {
 	uint64_t n = 0;
 
-	for (struct link_name *name = links_names(s->links, of->st_dev, of->st_ino); name != NULL; name = name->next) {
+	*nlink = 0;
+	for (struct link_name *name = links_names(s->links, dev, ino); name != NULL; name = name->next) {
 		enum look look;
 		struct stat st;
 
 		if (name->dead || looker_look(s->looker, name->path, name->len, &look, &st, NULL) < 0)
 			continue;
-		name->dead = look != LOOK_FILE || st.st_dev != of->st_dev || st.st_ino != of->st_ino;
-		n += name->dead ? 0 : 1;
+		name->dead = look != LOOK_FILE || st.st_dev != dev || st.st_ino != ino;
+		if (name->dead)
+			continue;
+		*nlink = st.st_nlink;
+		n++;
 	}
 	return n;
+}
+
+static void tell_outside(struct siblings *s, uint64_t dev, uint64_t ino)
+{
+	for (const struct link_name *n = links_names(s->links, dev, ino); n != NULL && s->outside != NULL; n = n->next)
+		if (!n->dead)
+			s->outside(s->ctx, n->path, n->len, dev, ino);
+}
+
+void siblings_judge(struct siblings *s, uint64_t dev, uint64_t ino)
+{
+	uint64_t nlink, alive = count_alive(s, dev, ino, &nlink);
+
+	links_set_outside(s->links, dev, ino, nlink > alive ? nlink - alive : 0);
+	if (nlink > alive)
+		tell_outside(s, dev, ino);
 }
 
 void siblings_each(struct siblings *s, const char *path, size_t len, const struct stat *st, int64_t now_ns,
 		   void (*fn)(void *ctx, const char *path, size_t len, const struct stat *st), void *ctx)
 {
-	uint64_t alive;
+	uint64_t alive, nlink;
 
 	(void)links_note(s->links, st->st_dev, st->st_ino, path, len);
-	alive = count_alive(s, st);
+	alive = count_alive(s, st->st_dev, st->st_ino, &nlink);
 	if (alive + links_outside(s->links, st->st_dev, st->st_ino) < st->st_nlink && !links_full(s->links) &&
 	    (s->walked_ns == 0 || now_ns - s->walked_ns >= WALK_INTERVAL_NS)) {
 		walk(s, now_ns);
-		alive = count_alive(s, st);
+		alive = count_alive(s, st->st_dev, st->st_ino, &nlink);
 		links_set_outside(s->links, st->st_dev, st->st_ino, st->st_nlink > alive ? st->st_nlink - alive : 0);
 	}
+	if (alive < st->st_nlink)
+		tell_outside(s, st->st_dev, st->st_ino);
 	for (const struct link_name *n = links_names(s->links, st->st_dev, st->st_ino); n != NULL; n = n->next)
 		if (!n->dead && (n->len != len || memcmp(n->path, path, len) != 0))
 			fn(ctx, n->path, n->len, st);

@@ -484,6 +484,14 @@ static void on_guard(void *ctx, const char *text, size_t len)
 	s->env->guard_learned(s->env->ctx, s->opt, text, len);
 }
 
+static void on_linked(void *ctx, const struct wire_linked *f)
+{
+	struct sync *s = ctx;
+
+	if (s->root_fd >= 0)
+		s->env->linked(s->env->ctx, s, f);
+}
+
 static void on_ended(void *ctx, const char *how)
 {
 	struct sync *s = ctx;
@@ -574,6 +582,7 @@ static int start_worker(struct sync *s, struct err *err)
 		.progress = on_progress,
 		.counters = on_counters,
 		.guard = on_guard,
+		.linked = on_linked,
 		.ended = on_ended,
 	};
 	struct worker_events events = template;

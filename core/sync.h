@@ -40,6 +40,8 @@ struct sync_env {
 	/* settings.maxProcesses: a batch may leave only with a slot. */
 	bool (*slot_take)(void *ctx);
 	void (*slot_give)(void *ctx);
+	/* A file of the source has a name outside of it, too. */
+	void (*linked)(void *ctx, const struct sync *s, const struct wire_linked *f);
 	/* Something that the status or a barrier may wait for has changed. */
 	void (*changed)(void *ctx);
 	void *ctx;

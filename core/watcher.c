@@ -14,6 +14,7 @@
 #include "core/path.h"
 #include "core/watch_backend.h"
 #include "core/watch_count.h"
+#include "core/watch_links.h"
 
 /* A tree of at most so many directories is cheaper to watch one by one than with its whole file system. */
 #define SMALL_TREE 512u
@@ -52,6 +53,7 @@ struct watcher_set {
 	struct watched *sources;
 	struct watch_group *groups; /* opened when first needed */
 	struct loop_timer *look;    /* whether another backend suits better */
+	struct link_watch *files;   /* with names outside; NULL while there are none */
 };
 
 static const struct watch_backend *backend_of(unsigned i)
@@ -111,6 +113,7 @@ void watcher_set_free(struct watcher_set *ws)
 		close_group(&ws->groups);
 	if (ws->look != NULL)
 		loop_timer_remove(ws->look);
+	link_watch_free(ws->files);
 	free(ws);
 }
 
@@ -468,9 +471,26 @@ void watcher_remove(struct watcher_set *ws, struct watched *w)
 	if (*at == w)
 		*at = w->next;
 	w->backend->remove(w->group[index_of(w)]->priv, w);
+	if (ws->files != NULL)
+		link_watch_forget(ws->files, w);
 	memcpy(&path, &w->rq.path, sizeof(path));
 	free(path);
 	free(w);
+}
+
+void watcher_add_file(struct watcher_set *ws, struct watched *w, const char *path, size_t len, uint64_t dev,
+		      uint64_t ino)
+{
+	if (ws->files == NULL)
+		ws->files = link_watch_new(ws->loop);
+	if (ws->files != NULL)
+		link_watch_add(ws->files, w, path, len, dev, ino);
+}
+
+void watcher_hand_over_files(struct watcher_set *ws, const struct watched *from, struct watched *to)
+{
+	if (ws->files != NULL)
+		link_watch_hand_over(ws->files, from, to);
 }
 
 void *watched_owner(const struct watched *w)
@@ -500,7 +520,7 @@ int watcher_drain(struct watcher_set *ws, struct err *err)
 	for (const struct watch_group *g = ws->groups; g != NULL; g = g->next)
 		if (backend_of(g->backend)->drain(g->priv, err) < 0)
 			return -1;
-	return 0;
+	return ws->files == NULL ? 0 : link_watch_drain(ws->files, err);
 }
 
 /* Whether a path below the source is one of our own files or lies below one of our own directories. */
@@ -534,6 +554,8 @@ void watch_emit(struct watched *w, const struct change *c)
 	struct change told = usable ? *c : all;
 
 	told.exact = told.exact && !w->overlap;
+	if (w->set->files != NULL)
+		link_watch_follow(w->set->files, w, &told);
 	if (!usable || !is_own_change(w, c))
 		w->set->cb.record(w->set->cb.ctx, w, &told);
 }

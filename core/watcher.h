@@ -85,6 +85,13 @@ void watcher_set_free(struct watcher_set *ws);
  * choice forbids it. */
 struct watched *watcher_add(struct watcher_set *ws, const struct watch_request *rq, void *owner, struct err *err);
 void watcher_remove(struct watcher_set *ws, struct watched *w);
+/* Watch a file itself, which has a further name outside of the source, under this name inside: what is done through the
+ * outside name is recorded from now on; the file is recorded as touched at once, from within this call, when it is new.
+ * Nothing is done when it is not that file any more. Bounded; the log says when no more can be watched. */
+void watcher_add_file(struct watcher_set *ws, struct watched *w, const char *path, size_t len, uint64_t dev,
+		      uint64_t ino);
+/* `to` watches the same source as `from` from now on. */
+void watcher_hand_over_files(struct watcher_set *ws, const struct watched *from, struct watched *to);
 void *watched_owner(const struct watched *w);
 void watched_info(const struct watched *w, struct watched_info *out);
 enum watched_state watched_state(const struct watched *w);

@@ -173,6 +173,16 @@ bool wire_put_counters(struct buf *out, const struct wire_counters *c)
 	return end(out, at);
 }
 
+bool wire_put_linked(struct buf *out, const struct wire_linked *f)
+{
+	size_t at = begin(out, WIRE_LINKED);
+
+	buf_add_u64(out, f->dev);
+	buf_add_u64(out, f->ino);
+	put_bytes(out, f->path, f->len);
+	return end(out, at);
+}
+
 size_t wire_begin_verdicts(struct buf *out, uint64_t batch_id)
 {
 	size_t at = begin(out, WIRE_VERDICTS);
@@ -428,6 +438,17 @@ bool wire_get_counters(const char *p, size_t len, struct wire_counters *out)
 	out->processes = reader_u64(&r);
 	out->conflicts = reader_u64(&r);
 	return finished(&r);
+}
+
+bool wire_get_linked(const char *p, size_t len, struct wire_linked *out)
+{
+	struct reader r;
+
+	reader_init(&r, p, len);
+	out->dev = reader_u64(&r);
+	out->ino = reader_u64(&r);
+	out->path = get_path(&r, &out->len);
+	return finished(&r) && out->len > 0;
 }
 
 bool wire_get_verdicts(const char *p, size_t len, struct reader *r, uint64_t *batch_id)

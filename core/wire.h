@@ -37,6 +37,7 @@ enum wire_type {
 	WIRE_PROGRESS,	 /* struct wire_progress */
 	WIRE_LOG,	 /* u32 category, text */
 	WIRE_COUNTERS,	 /* struct wire_counters, sums since the worker's start */
+	WIRE_LINKED,	 /* struct wire_linked: a file of the source with a further name outside of it */
 	WIRE_TYPES
 };
 
@@ -78,6 +79,12 @@ struct wire_counters {
 	uint64_t files_sent, bytes_sent, deletions, renames_carried, handshakes, processes, conflicts;
 };
 
+struct wire_linked {
+	uint64_t dev, ino;
+	const char *path; /* borrowed; not empty */
+	size_t len;
+};
+
 /* Append one frame to `out`. false: the buffer's ceiling or memory; the buffer is as before then. */
 bool wire_put_config(struct buf *out, const struct wire_config *c);
 bool wire_put_batch(struct buf *out, const struct batch *b, unsigned flags);
@@ -90,6 +97,7 @@ bool wire_put_down(struct buf *out, const struct err *why);
 bool wire_put_progress(struct buf *out, const struct wire_progress *p);
 bool wire_put_log(struct buf *out, uint32_t category, const char *text, size_t len);
 bool wire_put_counters(struct buf *out, const struct wire_counters *c);
+bool wire_put_linked(struct buf *out, const struct wire_linked *f);
 /* Verdicts are gathered: begin, add..., end. `at` is the frame's place in `out`. */
 size_t wire_begin_verdicts(struct buf *out, uint64_t batch_id);
 bool wire_add_verdict(struct buf *out, const struct wire_verdict *v);
@@ -105,6 +113,7 @@ bool wire_get_down(const char *p, size_t len, struct err *out);
 bool wire_get_progress(const char *p, size_t len, struct wire_progress *out);
 bool wire_get_log(const char *p, size_t len, uint32_t *category, const char **text, size_t *text_len);
 bool wire_get_counters(const char *p, size_t len, struct wire_counters *out);
+bool wire_get_linked(const char *p, size_t len, struct wire_linked *out);
 /* Start reading verdicts: the batch's id. Then wire_next_verdict until it returns 0 (end); -1: broken. */
 bool wire_get_verdicts(const char *p, size_t len, struct reader *r, uint64_t *batch_id);
 int wire_next_verdict(struct reader *r, struct wire_verdict *out);

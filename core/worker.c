@@ -13,6 +13,7 @@
 #include "core/clock.h"
 #include "core/frame.h"
 #include "core/guard_switches.h"
+#include "core/link_search.h"
 #include "core/log.h"
 #include "core/look.h"
 #include "core/loop.h"
@@ -49,6 +50,7 @@ struct worker {
 	struct looker looker;
 	struct siblings siblings;
 	struct worker_guard guard;
+	struct link_search search;
 
 	struct batch *batch; /* NULL: idle */
 	unsigned batch_flags;
@@ -186,10 +188,19 @@ static void go_down(struct worker *w, const struct err *why)
 	sent(w, wire_put_down(&w->out, why));
 }
 
+/* What was compared may hold files with names outside of the source. */
+static void search_links(struct worker *w)
+{
+	for (size_t i = 0; i < w->batch->n_items; i++)
+		if (w->batch->items[i].flags & MARK_RECURSIVE)
+			link_search_add(&w->search, w->batch->items[i].path, w->batch->items[i].len);
+}
+
 static void batch_over(struct worker *w)
 {
 	uint64_t id = w->batch->id;
 
+	search_links(w);
 	free_batch(w);
 	wguard_end(&w->guard);
 	tell_guard(w);
@@ -205,6 +216,18 @@ static void tell_found(struct worker *w, const char *path, size_t len, enum verd
 		f.why = *why;
 	close_verdicts(w);
 	sent(w, wire_put_found(&w->out, &f));
+}
+
+/* When the daemon is behind with reading, those that are left out are found again by the next search. */
+static void tell_linked(void *ctx, const char *path, size_t len, uint64_t dev, uint64_t ino)
+{
+	struct worker *w = ctx;
+	struct wire_linked f = { .dev = dev, .ino = ino, .path = path, .len = len };
+
+	if (w->out.len > WIRE_FRAME_MAX)
+		return;
+	close_verdicts(w);
+	sent(w, wire_put_linked(&w->out, &f));
 }
 
 static void on_settle(void *ctx, size_t index, enum verdict v, const struct err *why)
@@ -460,14 +483,17 @@ static int take_config(struct worker *w, const char *payload, size_t len, struct
 		.down = on_down,
 		.progress = on_progress,
 	};
-	w->siblings =
-		(struct siblings){ .links = links_new(LINK_NAMES_MAX), .source = w->opt->source, .looker = &w->looker };
+	w->siblings = (struct siblings){ .links = links_new(LINK_NAMES_MAX),
+					 .source = w->opt->source,
+					 .looker = &w->looker,
+					 .outside = tell_linked,
+					 .ctx = w };
 	if (w->siblings.links == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory");
 	if (open_source(w, err) < 0)
 		return -1;
 	wguard_init(&w->guard, w->opt, w->transport->caps, w->env.source_fd, w->source_dev, w->source_ino);
-	return 0;
+	return link_search_init(&w->search, w->loop, w->opt, &w->siblings, w->source_dev, err);
 }
 
 static void on_config(struct worker *w, const char *payload, size_t len)
@@ -589,6 +615,9 @@ static void tear_down(struct worker *w)
 	if (w->batch != NULL)
 		free_batch(w);
 	close_session(w);
+	if (w->search.timer != NULL)
+		link_search_done(&w->search);
+	looker_done(&w->looker);
 	log_set_sink(NULL, NULL);
 	wguard_done(&w->guard);
 	loop_fd_remove(w->fd_source);
@@ -607,7 +636,7 @@ static void tear_down(struct worker *w)
 
 int worker_run(int fd, const struct worker_deps *deps)
 {
-	struct worker w = { .deps = deps, .fd = fd, .verdicts_at = SIZE_MAX };
+	struct worker w = { .deps = deps, .fd = fd, .verdicts_at = SIZE_MAX, .looker = { .dir_fd = -1 } };
 	struct err err = ERR_INIT;
 	int result;
 

@@ -104,6 +104,7 @@ static bool on_message(struct worker_link *l, uint8_t type, const char *p, size_
 	struct wire_found found;
 	struct wire_progress progress;
 	struct wire_counters counters;
+	struct wire_linked linked;
 	struct err why;
 	uint64_t id;
 
@@ -137,6 +138,11 @@ static bool on_message(struct worker_link *l, uint8_t type, const char *p, size_
 		if (l->events.guard == NULL)
 			return false; /* it was given none */
 		l->events.guard(l->events.ctx, p, len);
+		return true;
+	case WIRE_LINKED:
+		if (l->events.linked == NULL || !wire_get_linked(p, len, &linked))
+			return false;
+		l->events.linked(l->events.ctx, &linked);
 		return true;
 	default:
 		return false;

@@ -31,6 +31,7 @@ struct worker_events {
 	void (*progress)(void *ctx, const struct wire_progress *p);
 	void (*counters)(void *ctx, const struct wire_counters *c);
 	void (*guard)(void *ctx, const char *text, size_t len);
+	void (*linked)(void *ctx, const struct wire_linked *f); /* NULL: nobody may send that */
 	/* The process is gone; `how` in words. */
 	void (*ended)(void *ctx, const char *how);
 	void *ctx;

@@ -21,7 +21,7 @@ MAY_INCLUDE = {
 LIBRARY = {
     "libconfig.h": ("config/*",),
     "sys/fanotify.h": ("core/watch_fanotify*",),
-    "sys/inotify.h": ("core/watch_inotify*",),
+    "sys/inotify.h": ("core/watch_inotify*", "core/watch_links.c"),
     "libssh2*.h": ("transports/sftp*",),
     "zlib.h": ("transports/tcp*.c", "transports/receiver*.c", "transports/zstream*.c"),
     "openssl/*": ("transports/sftp_crypto.c", "transports/tcp*.c", "transports/receiver*.c", "transports/tls*.c"),

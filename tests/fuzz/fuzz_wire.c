@@ -22,6 +22,7 @@ static void read_others(uint8_t type, const char *p, size_t len)
 	struct wire_found found;
 	struct wire_progress progress;
 	struct wire_counters counters;
+	struct wire_linked linked;
 	struct err err;
 	const char *text;
 	size_t n;
@@ -36,6 +37,8 @@ static void read_others(uint8_t type, const char *p, size_t len)
 		(void)wire_get_progress(p, len, &progress);
 	else if (type == WIRE_COUNTERS)
 		(void)wire_get_counters(p, len, &counters);
+	else if (type == WIRE_LINKED)
+		(void)wire_get_linked(p, len, &linked);
 	else if (type == WIRE_DOWN)
 		(void)wire_get_down(p, len, &err);
 	else if (type == WIRE_LOG)

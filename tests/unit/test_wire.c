@@ -169,6 +169,7 @@ static void others_round_trip(void **state)
 	struct err down = ERR_INIT, down2;
 	struct buf out;
 	struct got g;
+	struct wire_linked l = { 7, UINT64_MAX, "a/b", 3 }, l2;
 	uint32_t cat;
 	const char *text;
 	size_t len;
@@ -177,7 +178,7 @@ static void others_round_trip(void **state)
 	buf_init(&out, WIRE_QUEUE_MAX);
 	err_set(&down, ERR_NETWORK, "unreachable");
 	assert_true(wire_put_progress(&out, &p) && wire_put_found(&out, &f) && wire_put_counters(&out, &c) &&
-		    wire_put_down(&out, &down) && wire_put_log(&out, 2, "hi", 2));
+		    wire_put_down(&out, &down) && wire_put_log(&out, 2, "hi", 2) && wire_put_linked(&out, &l));
 	g = one_frame(&out);
 	assert_true(wire_get_progress(g.payload, g.len, &p2));
 	assert_string_equal(p2.phase, "sending");
@@ -195,6 +196,17 @@ static void others_round_trip(void **state)
 	assert_true(wire_get_log(g.payload, g.len, &cat, &text, &len));
 	assert_int_equal(cat, 2);
 	assert_memory_equal(text, "hi", len);
+	g = one_frame(&out);
+	assert_int_equal(g.type, WIRE_LINKED);
+	assert_true(wire_get_linked(g.payload, g.len, &l2));
+	assert_int_equal(l2.dev, 7);
+	assert_int_equal(l2.ino, UINT64_MAX);
+	assert_int_equal(l2.len, 3);
+	assert_memory_equal(l2.path, "a/b", 3);
+	for (size_t n = 0; n < g.len; n++)
+		assert_false(wire_get_linked(g.payload, n, &l2));
+	/* The root is no file. */
+	assert_false(wire_get_linked("\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20, &l2));
 	/* A reason is due with DOWN. */
 	assert_false(wire_get_down("\0", 1, &down2));
 	buf_done(&out);

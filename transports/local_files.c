@@ -531,10 +531,14 @@ static int64_t find_tick(int root_fd)
 {
 	static const char name[] = ".probe" PATH_TEMP_SUFFIX;
 	const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = 1000000001, .tv_nsec = 987654321 } };
-	int fd = openat(root_fd, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int fd = openat(root_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	int64_t tick = 1;
 	struct stat st;
 
+	if (fd < 0 && errno == EEXIST) { /* of one that was killed; a FIFO or another name of a file by anybody */
+		(void)unlinkat(root_fd, name, 0);
+		fd = openat(root_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	}
 	if (fd < 0)
 		return 1; /* what cannot be written to is found out soon enough */
 	if (futimens(fd, times) == 0 && fstat(fd, &st) == 0) {

@@ -51,7 +51,8 @@ struct session {
 	struct session *next;
 	pid_t pid;
 	unsigned char address[16];
-	int64_t started_ns;
+	bool greeted; /* else it may be ended to make room */
+	bool ended;   /* it was */
 };
 
 struct receiver {
@@ -70,7 +71,7 @@ struct receiver {
 	size_t n_keys;
 	unsigned char host_id[TCP_HOST_ID];
 	struct session *sessions;
-	size_t n_sessions;
+	size_t n_sessions, n_ending;
 	struct failed failed[FAILED_ADDRESSES];
 	int64_t told_full_ns;
 };
@@ -189,7 +190,8 @@ static bool must_wait(struct receiver *r, const unsigned char a[16])
 {
 	const struct failed *f = slot_of(r, a);
 
-	return memcmp(f->address, a, 16) == 0 && f->times > 1 && clock_mono_ns() < f->until_ns;
+	/* Who sits at this host has other means; and an honest sender may sit here as well. */
+	return !is_here(a) && memcmp(f->address, a, 16) == 0 && f->times > 1 && clock_mono_ns() < f->until_ns;
 }
 
 static void note_end(struct receiver *r, const struct session *s, bool well)
@@ -219,12 +221,35 @@ static void on_child(void *ctx, pid_t pid, int status)
 			continue;
 		*at = s->next;
 		r->n_sessions--;
-		note_end(r, s, WIFEXITED(status) && WEXITSTATUS(status) == 0);
-		if (WIFSIGNALED(status) && WTERMSIG(status) != SIGTERM)
+		r->n_ending -= s->ended ? 1 : 0;
+		if (!s->ended)
+			note_end(r, s, WIFEXITED(status) && WEXITSTATUS(status) == 0);
+		if (WIFSIGNALED(status) && WTERMSIG(status) != SIGTERM && !s->ended)
 			log_error("a session was ended by signal %d", WTERMSIG(status));
 		free(s);
 		return;
 	}
+}
+
+/* The oldest of those that have not greeted yet goes: an honest one needs a moment for that, so it takes many times
+ * maxConnections at once to push it out. */
+static void make_room(struct receiver *r)
+{
+	struct session *oldest = NULL;
+
+	for (struct session *s = r->sessions; s != NULL; s = s->next) /* the latest first */
+		if (!s->greeted && !s->ended)
+			oldest = s;
+	if (oldest == NULL)
+		return;
+	oldest->ended = true;
+	r->n_ending++;
+	(void)kill(oldest->pid, SIGKILL);
+}
+
+static bool is_full(const struct receiver *r)
+{
+	return r->n_sessions - r->n_ending >= (size_t)r->opt->max_connections;
 }
 
 static void become_session(struct receiver *r, int fd, const char *from, bool from_here)
@@ -268,7 +293,6 @@ static void start_session(struct receiver *r, int fd, const unsigned char addres
 		return;
 	}
 	s->pid = pid;
-	s->started_ns = clock_mono_ns();
 	memcpy(s->address, address, 16);
 	s->next = r->sessions;
 	r->sessions = s;
@@ -292,8 +316,10 @@ static void on_listener(void *ctx, int fd, unsigned events)
 	if (conn < 0)
 		return; /* it went away; or there are no descriptors: then the sessions are too many */
 	address_bytes(&a, address);
-	if (r->n_sessions >= (size_t)r->opt->max_connections || must_wait(r, address)) {
-		if (r->n_sessions >= (size_t)r->opt->max_connections && now - r->told_full_ns > 10 * NS_PER_S) {
+	if (is_full(r) && !must_wait(r, address))
+		make_room(r);
+	if (is_full(r) || must_wait(r, address)) {
+		if (is_full(r) && now - r->told_full_ns > 10 * NS_PER_S) {
 			log_warn("%zu sessions (maxConnections): more are turned away", r->n_sessions);
 			r->told_full_ns = now;
 		}
@@ -309,12 +335,19 @@ static void on_listener(void *ctx, int fd, unsigned events)
 	start_session(r, conn, address, from);
 }
 
+static void note_greeting(struct receiver *r, pid_t pid)
+{
+	for (struct session *s = r->sessions; s != NULL; s = s->next)
+		if (s->pid == pid)
+			s->greeted = true;
+}
+
 /* Frames of log lines, from all sessions: they are looked at before they are passed on. */
 static void on_log(void *ctx, int fd, unsigned events)
 {
 	struct receiver *r = ctx;
 	const char *payload, *text;
-	uint32_t category;
+	uint32_t category, pid;
 	size_t len, text_len;
 	uint8_t type;
 	ssize_t n;
@@ -337,6 +370,8 @@ static void on_log(void *ctx, int fd, unsigned events)
 			return;
 		if (type == WIRE_LOG && wire_get_log(payload, len, &category, &text, &text_len))
 			(void)wire_put_log(&r->out, category, text, text_len);
+		else if (type == RECEIVER_GREETED && wire_get_u32(payload, len, &pid))
+			note_greeting(r, (pid_t)pid);
 	}
 }
 

@@ -63,6 +63,20 @@ static void on_ended(void *ctx)
 	loop_stop(ch->loop, 0);
 }
 
+static void on_greeted(void *ctx)
+{
+	const struct child *ch = ctx;
+	struct buf frame;
+
+	buf_init(&frame, 64);
+	if (wire_put_u32(&frame, RECEIVER_GREETED, (uint32_t)getpid())) {
+		ssize_t done = write(ch->c->log_fd, frame.data, frame.len);
+
+		(void)done; /* at worst it gives way to another one */
+	}
+	buf_done(&frame);
+}
+
 static struct tls_context *make_tls(struct child *ch, struct err *err)
 {
 	const struct receiver_options *opt = ch->c->opt;
@@ -92,10 +106,15 @@ static bool wants_tls(const struct receiver_child *c)
 static int serve(struct child *ch, struct err *err)
 {
 	const struct receiver_child *c = ch->c;
-	struct receiver_session_setup setup = {
-		.fd = c->fd, .opt = c->opt, .module_fds = c->module_fds, .from = c->from, .ended = on_ended, .ctx = ch
-	};
+	struct receiver_session_setup setup = { .fd = c->fd,
+						.opt = c->opt,
+						.module_fds = c->module_fds,
+						.from = c->from,
+						.greeted = on_greeted,
+						.ended = on_ended,
+						.ctx = ch };
 	struct receiver_session *session;
+	bool proved;
 
 	if (wants_tls(c)) {
 		setup.tls = make_tls(ch, err);
@@ -113,10 +132,11 @@ static int serve(struct child *ch, struct err *err)
 		return -1;
 	while (!ch->over && loop_run(ch->loop, err) >= 0)
 		;
+	proved = receiver_session_proved(session);
 	receiver_session_free(session);
 	loop_free(ch->loop);
 	tls_context_free(setup.tls);
-	return ch->over ? 0 : -1;
+	return ch->over && proved ? 0 : -1;
 }
 
 void receiver_child_run(const struct receiver_child *c)
@@ -136,7 +156,7 @@ void receiver_child_run(const struct receiver_child *c)
 				  done.landlock ? "seccomp" : "landlock");
 		result = serve(&ch, &err);
 	}
-	if (result < 0)
+	if (result < 0 && err.class != ERR_NONE)
 		log_error("%s", err.text);
 	_exit(result < 0 ? 1 : 0);
 }

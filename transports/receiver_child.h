@@ -5,12 +5,13 @@
 #define FANSYNCD_TRANSPORTS_RECEIVER_CHILD_H
 
 #include "core/options.h"
+#include "core/wire.h"
 #include "transports/tcp_frames.h"
 #include "transports/tls.h"
 
 struct receiver_child {
 	int fd;	    /* the connection */
-	int log_fd; /* frames of log lines, each written at once */
+	int log_fd; /* frames of log lines, each written at once; and that the peer has greeted (RECEIVER_GREETED) */
 	const struct receiver_options *opt;
 	const int *module_fds;
 	const struct tls_key *keys;
@@ -19,6 +20,9 @@ struct receiver_child {
 	const char *from; /* the peer's address */
 	bool from_here;	  /* it is this host's: plaintext is allowed */
 };
+
+/* Frame to the listener: u32 pid. Until then a session may be ended to make room. */
+#define RECEIVER_GREETED WIRE_LOG_MASK
 
 /* Never returns. To be called in a process that was just forked: it uses no loop, timer or descriptor of the one it
  * came from but those that are named. */

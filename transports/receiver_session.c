@@ -59,6 +59,7 @@ struct receiver_session {
 	struct local_tree *tree;
 	struct receiver_source *source;
 	struct fileops target_ops;
+	uint32_t caps;
 	struct mirror *mirror;
 	struct work *first, *last; /* the first one is carried out */
 	size_t n_works;
@@ -69,7 +70,8 @@ struct receiver_session {
 	uint32_t n_verdicts;
 	struct buf scratch;
 	struct loop_timer *urgent;
-	int64_t env_progress_ns; /* when progress was last told */
+	int64_t env_progress_ns;     /* when progress was last told */
+	struct loop_timer *greeting; /* the peer has until then to say HELLO */
 	bool ending;
 };
 
@@ -162,12 +164,21 @@ static bool on_work(struct receiver_session *s, const char *payload, size_t len,
 	return true;
 }
 
+/* A sender shows no temporary files, and never changes what the module itself is. */
+static bool name_allowed(const char *path, size_t len)
+{
+	size_t base = path_base(path, len);
+
+	return len == 0 || !path_is_temp(path + base, len - base);
+}
+
 static bool on_rename(struct receiver_session *s, const char *payload, size_t len, struct err *err)
 {
 	struct work *w = s->last;
 	struct batch_rename r;
 
-	if (w == NULL || w->got_renames == w->head.n_renames || !tcp_get_rename(payload, len, &r))
+	if (w == NULL || w->got_renames == w->head.n_renames || !tcp_get_rename(payload, len, &r) ||
+	    !name_allowed(r.from, r.from_len) || !name_allowed(r.to, r.to_len))
 		return broken(err, "a rename");
 	r.from = arena_copy(w, r.from, r.from_len);
 	r.to = r.from == NULL ? NULL : arena_copy(w, r.to, r.to_len);
@@ -183,21 +194,15 @@ static bool in_order(const struct work *w, const struct tcp_item *item)
 {
 	const struct transport_item *before = w->got_items == 0 ? NULL : &w->work.items[w->got_items - 1];
 
-	if (w->head.kind == TCP_RECONCILE && item->state.look != LOOK_DIR)
+	if ((w->head.kind == TCP_RECONCILE || item->path.len == 0) && item->state.look != LOOK_DIR)
+		return false;
+	if (!name_allowed(item->path.p, item->path.len))
 		return false;
 	if (before == NULL)
 		return true;
 	if (path_compare(before->path, before->len, item->path.p, item->path.len) >= 0)
 		return false;
 	return w->head.kind == TCP_APPLY || !path_below(item->path.p, item->path.len, before->path, before->len);
-}
-
-static void map_owner(const struct receiver_session *s, struct stat *st)
-{
-	if (s->module->uid >= 0)
-		st->st_uid = (uid_t)s->module->uid;
-	if (s->module->gid >= 0)
-		st->st_gid = (gid_t)s->module->gid;
 }
 
 static bool on_item(struct receiver_session *s, const char *payload, size_t len, struct err *err)
@@ -218,9 +223,9 @@ static bool on_item(struct receiver_session *s, const char *payload, size_t len,
 					.st = item.state.st };
 	if (out->path == NULL)
 		return err_set(err, ERR_LIMIT, "a work that is too large") == 0;
-	map_owner(s, &out->st);
-	if (item.has_content || item.has_text)
-		(void)receiver_source_prime(s->source, &item);
+	receiver_source_map(s->source, &out->st);
+	if ((item.has_content || item.has_text) && !receiver_source_prime(s->source, &item, err))
+		return false;
 	w->got_items++;
 	w->work.n_items = w->got_items;
 	return true;
@@ -234,7 +239,7 @@ static void send_ack(struct receiver_session *s)
 
 	if (!s->ack_due && s->n_verdicts == 0)
 		return;
-	if (s->opt->durability == DURABILITY_BATCH && s->ack_due &&
+	if (s->opt->durability != DURABILITY_NONE && s->ack_due &&
 	    syncfs(s->up.module_fds[s->module - s->up.opt->modules]) < 0)
 		log_error("%s: cannot sync: %s: what was written may not survive a power cut", s->module->name,
 			  strerror(errno));
@@ -279,7 +284,10 @@ static void settled(struct receiver_session *s, uint32_t at, enum verdict v, con
 static void on_settle(void *ctx, size_t index, enum verdict v, const struct err *why)
 {
 	struct receiver_session *s = ctx;
+	const struct transport_item *item = &s->first->work.items[index];
 
+	/* What was equal already is not asked for. */
+	receiver_source_unprime(s->source, item->path, item->len);
 	settled(s, s->first->head.n_renames + (uint32_t)index, v, why);
 }
 
@@ -338,10 +346,8 @@ static void on_finished(void *ctx)
 	(void)tcp_stream_send(s->stream, TCP_DONE, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
 	tcp_stream_kick(s->stream);
 	s->first = w->next;
-	if (s->first == NULL) {
+	if (s->first == NULL)
 		s->last = NULL;
-		receiver_source_forget(s->source);
-	}
 	s->n_works--;
 	free_work(w);
 	s->running = false;
@@ -357,6 +363,7 @@ static void refuse(struct receiver_session *s, const struct err *why)
 	(void)tcp_stream_send(s->stream, s->mirror == NULL ? TCP_REFUSE : TCP_BYE, s->scratch.data, s->scratch.len,
 			      ZSTREAM_PACK);
 	tcp_stream_finish(s->stream);
+	loop_timer_after(s->greeting, s->up.opt->handshake_ns);
 }
 
 static void on_down(void *ctx, const struct err *why)
@@ -465,21 +472,22 @@ static int make_engine(struct receiver_session *s, const struct tcp_hello *h, st
 					 .finished = on_finished,
 					 .down = on_down,
 					 .progress = on_progress };
-	s->source = receiver_source_new(s->up.loop, s->stream, err);
+	s->source = receiver_source_new(&(struct receiver_source_setup){ .loop = s->up.loop,
+									 .stream = s->stream,
+									 .credit = CREDIT,
+									 .uid = s->module->uid,
+									 .gid = s->module->gid },
+					err);
 	if (s->source == NULL)
 		return -1;
 	m.source = receiver_source_end(s->source);
-	receiver_fileops(&s->target_ops);
+	receiver_fileops(&s->target_ops, s->opt->durability == DURABILITY_FILE);
 	m.target = local_tree_end(s->tree, true);
+	s->caps = m.target.caps;
 	m.target.ops = &s->target_ops;
 	m.tag = temp_tag(id, s->opt->name, s->module->path, s->module->name);
 	s->mirror = mirror_new(&m, err);
 	return s->mirror == NULL ? -1 : 0;
-}
-
-static uint32_t wire_caps(const struct receiver_session *s)
-{
-	return local_tree_end(s->tree, true).caps;
 }
 
 static bool on_hello(struct receiver_session *s, const char *payload, size_t len, struct err *err)
@@ -501,12 +509,14 @@ static bool on_hello(struct receiver_session *s, const char *payload, size_t len
 	}
 	w.version = h.version_max < TCP_VERSION_MAX ? h.version_max : TCP_VERSION_MAX;
 	w.features = h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME);
-	w.caps = wire_caps(s);
+	w.caps = s->caps;
 	memcpy(w.host_id, s->up.host_id, sizeof(w.host_id));
 	buf_clear(&s->scratch);
 	tcp_put_welcome(&s->scratch, &w);
 	(void)tcp_stream_send(s->stream, TCP_WELCOME, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
 	tcp_stream_kick(s->stream);
+	loop_timer_stop(s->greeting);
+	s->up.greeted(s->up.ctx);
 	log_normal("%s: %s mirrors %s to module %s", s->up.from, s->peer[0] == '\0' ? "a sender" : s->peer,
 		   s->opt->name, s->module->name);
 	return true;
@@ -544,6 +554,7 @@ static bool on_frame(void *ctx, uint8_t type, const char *payload, size_t len, s
 		break;
 	case TCP_BYE:
 		tcp_stream_finish(s->stream);
+		loop_timer_after(s->greeting, s->up.opt->handshake_ns);
 		return true;
 	default:
 		return receiver_source_frame(s->source, type, payload, len, err);
@@ -572,6 +583,17 @@ static void on_ended(void *ctx, const struct err *why)
 	loop_timer_after(s->urgent, 0);
 }
 
+/* Bytes that trickle in, or pings, are a sign of life, but no greeting. */
+static void on_no_greeting(void *ctx)
+{
+	struct receiver_session *s = ctx;
+
+	log_warn("%s: %s", s->up.from,
+		 s->mirror == NULL ? "no greeting within handshakeTimeout" : "it does not take the end of the session");
+	s->ending = true;
+	on_urgent(s);
+}
+
 struct receiver_session *receiver_session_new(const struct receiver_session_setup *setup, struct err *err)
 {
 	const struct receiver_options *opt = setup->opt;
@@ -592,8 +614,9 @@ struct receiver_session *receiver_session_new(const struct receiver_session_setu
 	buf_init(&s->scratch, TCP_FRAME_MAX);
 	buf_init(&s->verdicts, TCP_FRAME_MAX);
 	s->urgent = loop_timer_add(setup->loop, on_urgent, s, err);
+	s->greeting = loop_timer_add(setup->loop, on_no_greeting, s, err);
 	h.ctx = s;
-	if (s->urgent == NULL) {
+	if (s->urgent == NULL || s->greeting == NULL) {
 		(void)close(setup->fd);
 		receiver_session_free(s);
 		return NULL;
@@ -603,16 +626,22 @@ struct receiver_session *receiver_session_new(const struct receiver_session_setu
 		receiver_session_free(s);
 		return NULL;
 	}
+	loop_timer_after(s->greeting, opt->handshake_ns);
 	return s;
+}
+
+bool receiver_session_proved(const struct receiver_session *s)
+{
+	return s->peer != NULL;
 }
 
 void receiver_session_free(struct receiver_session *s)
 {
 	if (s == NULL)
 		return;
+	mirror_free(s->mirror); /* it drops its open files */
 	receiver_source_free(s->source);
 	local_tree_free(s->tree);
-	mirror_free(s->mirror);
 	tcp_stream_free(s->stream);
 	while (s->first != NULL) {
 		struct work *w = s->first;
@@ -622,6 +651,7 @@ void receiver_session_free(struct receiver_session *s)
 	}
 	tcp_options_free(s->opt);
 	loop_timer_remove(s->urgent);
+	loop_timer_remove(s->greeting);
 	buf_done(&s->scratch);
 	buf_done(&s->verdicts);
 	free(s->peer);

@@ -25,12 +25,16 @@ struct receiver_session_setup {
 	const int *module_fds; /* one a module, O_DIRECTORY; -1: it is not there */
 	unsigned char host_id[TCP_HOST_ID];
 	const char *from; /* the peer's address, for the log */
+	/* The peer has proved who it is, and its greeting was accepted. */
+	void (*greeted)(void *ctx);
 	/* The last call: the connection is over. */
 	void (*ended)(void *ctx);
 	void *ctx;
 };
 
 struct receiver_session *receiver_session_new(const struct receiver_session_setup *setup, struct err *err);
+/* Whether the peer proved who it is, where it has to: the handshake came to its end. */
+bool receiver_session_proved(const struct receiver_session *s);
 void receiver_session_free(struct receiver_session *s);
 
 #endif

@@ -15,6 +15,11 @@
 #define XATTRS_MAX (1u << 20)
 /* Credit goes back in portions. */
 #define CREDIT_STEP (256u * 1024)
+/* Content and texts that came along and are kept: half of the credit, so that the rest is there for what is asked for.
+ */
+#define TEXTS_MAX (1024u * 1024)
+/* Entries of listings that are under way. A directory that has more is not mirrored. */
+#define LISTED_MAX (4u * 1024 * 1024)
 /* Read and hashed at a time: a multiple of each block's size. */
 #define HASH_TURN (2u * 1024 * 1024)
 
@@ -28,11 +33,12 @@ struct remote_file {
 	struct remote_sink sink;
 	bool reading;
 	uint64_t at; /* where the next piece must begin */
+	uint64_t to; /* nothing beyond was asked for */
 	/* The old file's blocks are hashed: the open is complete when all were sent. */
 	struct remote_file *next_hashing;
 	struct fileop *opening;
 	uint32_t block;
-	uint64_t hashed;
+	uint64_t base_size, hashed;
 	/* Came with its item: the whole content. */
 	char *content;
 	size_t content_len;
@@ -46,7 +52,10 @@ struct question {
 	enum tcp_frame asked;
 	struct fileop *op;
 	struct fileops_wish wish;
+	size_t listed; /* entries so far */
+	bool too_many; /* they are dropped, up to the last */
 	int base_fd;
+	uint64_t base_size;
 };
 
 struct primed {
@@ -54,7 +63,7 @@ struct primed {
 	uint64_t hash;
 	char *path, *content;
 	size_t len, content_len;
-	bool charged; /* it took credit */
+	bool is_text; /* of a symlink; content took credit */
 	struct tcp_state state;
 	unsigned char digest[TCP_DIGEST];
 };
@@ -70,7 +79,11 @@ struct receiver_source {
 	struct remote_file *files[BUCKETS];
 	struct primed *primed[BUCKETS];
 	size_t n_primed;
-	uint64_t owed; /* credit to be given back */
+	uint64_t contents, texts; /* bytes of them */
+	uint64_t credit, keep;	  /* what the sender may still send; how much of what came along is kept */
+	uint64_t owed;		  /* credit to be given back */
+	int64_t uid, gid;
+	size_t listed;
 	struct buf scratch;
 };
 
@@ -79,21 +92,31 @@ static void on_hash_timer(void *ctx);
 
 /* ---- credit ---- */
 
-static void give_credit(struct receiver_source *s, uint64_t bytes, bool now)
+static bool take_credit(struct receiver_source *s, uint64_t bytes, struct err *err)
+{
+	if (bytes > s->credit)
+		return err_set(err, ERR_PROTOCOL, "the sender sent more than it has credit for") == 0;
+	s->credit -= bytes;
+	return true;
+}
+
+static void give_credit(struct receiver_source *s, uint64_t bytes)
 {
 	s->owed += bytes;
-	if (s->owed == 0 || (s->owed < CREDIT_STEP && !now))
+	if (s->owed < CREDIT_STEP)
 		return;
 	buf_clear(&s->scratch);
 	buf_add_u64(&s->scratch, s->owed);
-	if (tcp_stream_send(s->stream, TCP_CREDIT, s->scratch.data, s->scratch.len, ZSTREAM_PACK))
-		s->owed = 0;
+	if (!tcp_stream_send(s->stream, TCP_CREDIT, s->scratch.data, s->scratch.len, ZSTREAM_PACK))
+		return;
+	s->credit += s->owed;
+	s->owed = 0;
 	tcp_stream_kick(s->stream);
 }
 
 /* ---- life ---- */
 
-struct receiver_source *receiver_source_new(struct loop *loop, struct tcp_stream *stream, struct err *err)
+struct receiver_source *receiver_source_new(const struct receiver_source_setup *setup, struct err *err)
 {
 	struct receiver_source *s = calloc(1, sizeof(*s));
 
@@ -101,10 +124,14 @@ struct receiver_source *receiver_source_new(struct loop *loop, struct tcp_stream
 		err_set(err, ERR_NOMEM, "out of memory for a session");
 		return NULL;
 	}
-	s->loop = loop;
-	s->stream = stream;
+	s->loop = setup->loop;
+	s->stream = setup->stream;
+	s->credit = setup->credit;
+	s->keep = setup->credit / 2;
+	s->uid = setup->uid;
+	s->gid = setup->gid;
 	buf_init(&s->scratch, TCP_FRAME_MAX);
-	s->hash_timer = loop_timer_add(loop, on_hash_timer, s, err);
+	s->hash_timer = loop_timer_add(setup->loop, on_hash_timer, s, err);
 	if (s->hash_timer == NULL) {
 		free(s);
 		return NULL;
@@ -134,23 +161,6 @@ static void free_primed(struct primed *p)
 	free(p->path);
 	free(p->content);
 	free(p);
-}
-
-void receiver_source_forget(struct receiver_source *s)
-{
-	uint64_t bytes = 0;
-
-	for (size_t i = 0; i < BUCKETS && s->n_primed > 0; i++) {
-		while (s->primed[i] != NULL) {
-			struct primed *p = s->primed[i];
-
-			s->primed[i] = p->next;
-			bytes += p->charged ? p->content_len : 0;
-			free_primed(p);
-			s->n_primed--;
-		}
-	}
-	give_credit(s, bytes, true);
 }
 
 void receiver_source_free(struct receiver_source *s)
@@ -204,11 +214,22 @@ static uint64_t hash_of(const char *p, size_t n)
 	return h;
 }
 
-bool receiver_source_prime(struct receiver_source *s, const struct tcp_item *item)
+void receiver_source_map(const struct receiver_source *s, struct stat *st)
+{
+	if (s->uid >= 0)
+		st->st_uid = (uid_t)s->uid;
+	if (s->gid >= 0)
+		st->st_gid = (gid_t)s->gid;
+}
+
+bool receiver_source_prime(struct receiver_source *s, const struct tcp_item *item, struct err *err)
 {
 	const struct tcp_bytes *bytes = item->has_content ? &item->content : &item->text;
-	struct primed *p = calloc(1, sizeof(*p));
+	bool room = item->has_content ? s->contents + bytes->len <= s->keep : s->texts + bytes->len <= TEXTS_MAX;
+	struct primed *p = room ? calloc(1, sizeof(*p)) : NULL;
 
+	if (item->has_content && !take_credit(s, bytes->len, err))
+		return false;
 	if (p != NULL) {
 		p->path = malloc(item->path.len + 1);
 		p->content = malloc(bytes->len + 1);
@@ -216,16 +237,18 @@ bool receiver_source_prime(struct receiver_source *s, const struct tcp_item *ite
 	if (p == NULL || p->path == NULL || p->content == NULL) {
 		if (p != NULL)
 			free_primed(p);
-		give_credit(s, item->has_content ? bytes->len : 0, false);
-		return false;
+		give_credit(s, item->has_content ? bytes->len : 0);
+		return true;
 	}
 	memcpy(p->path, item->path.p, item->path.len);
 	memcpy(p->content, bytes->p, bytes->len);
 	p->content[bytes->len] = '\0';
-	p->charged = item->has_content;
+	p->is_text = !item->has_content;
 	p->len = item->path.len;
 	p->content_len = bytes->len;
 	p->state = item->state;
+	receiver_source_map(s, &p->state.st);
+	*(p->is_text ? &s->texts : &s->contents) += bytes->len;
 	memcpy(p->digest, item->digest, sizeof(p->digest));
 	p->hash = hash_of(p->path, p->len);
 	p->next = s->primed[p->hash % BUCKETS];
@@ -234,22 +257,45 @@ bool receiver_source_prime(struct receiver_source *s, const struct tcp_item *ite
 	return true;
 }
 
-static struct primed *take_primed(struct receiver_source *s, const char *path, size_t len)
+/* The first one that came is the one of the work that is carried out. */
+static struct primed **find_primed(struct receiver_source *s, const char *path, size_t len, bool text)
 {
-	uint64_t hash = s->n_primed == 0 ? 0 : hash_of(path, len);
+	uint64_t hash = hash_of(path, len);
+	struct primed **found = NULL;
 
-	if (s->n_primed == 0)
-		return NULL;
 	for (struct primed **at = &s->primed[hash % BUCKETS]; *at != NULL; at = &(*at)->next) {
-		struct primed *p = *at;
+		const struct primed *p = *at;
 
-		if (p->hash != hash || p->len != len || memcmp(p->path, path, len) != 0)
-			continue;
-		*at = p->next;
-		s->n_primed--;
-		return p;
+		if (p->is_text == text && p->hash == hash && p->len == len && memcmp(p->path, path, len) == 0)
+			found = at; /* the chain has the latest one first */
 	}
-	return NULL;
+	return found;
+}
+
+static struct primed *take_primed(struct receiver_source *s, const char *path, size_t len, bool text)
+{
+	struct primed **at = s->n_primed == 0 ? NULL : find_primed(s, path, len, text), *p;
+
+	if (at == NULL)
+		return NULL;
+	p = *at;
+	*at = p->next;
+	s->n_primed--;
+	*(text ? &s->texts : &s->contents) -= p->content_len;
+	return p;
+}
+
+void receiver_source_unprime(struct receiver_source *s, const char *path, size_t len)
+{
+	struct primed *p = take_primed(s, path, len, false);
+
+	if (p != NULL) {
+		give_credit(s, p->content_len);
+		free_primed(p);
+	}
+	p = take_primed(s, path, len, true);
+	if (p != NULL)
+		free_primed(p);
 }
 
 /* ---- questions ---- */
@@ -331,7 +377,7 @@ static enum fileops_result source_list(void *end, struct fileop *op, const char 
 static enum fileops_result source_readlink(void *end, struct fileop *op, const char *path, size_t len)
 {
 	struct receiver_source *s = end;
-	struct primed *p = take_primed(s, path, len);
+	struct primed *p = take_primed(s, path, len, true);
 
 	if (p == NULL)
 		return ask(s, TCP_READLINK, op, &(struct tcp_request){ .path = { path, len } }, NULL);
@@ -383,7 +429,7 @@ static enum fileops_result open_primed(struct receiver_source *s, struct fileop 
 	struct remote_file *f = new_file(s, 0);
 
 	if (f == NULL) {
-		give_credit(s, p->content_len, false);
+		give_credit(s, p->content_len);
 		free_primed(p);
 		return no_memory(op);
 	}
@@ -403,7 +449,7 @@ static enum fileops_result source_open(void *end, struct fileop *op, const char 
 				       const struct fileops_file *base)
 {
 	struct receiver_source *s = end;
-	struct primed *p = take_primed(s, path, len);
+	struct primed *p = take_primed(s, path, len, false);
 	struct tcp_request r = { .path = { path, len }, .old.look = LOOK_ABSENT };
 	enum fileops_result got;
 	struct question *q;
@@ -418,10 +464,12 @@ static enum fileops_result source_open(void *end, struct fileop *op, const char 
 	}
 	got = ask(s, TCP_OPEN, op, &r, NULL);
 	q = got == FILEOPS_PENDING ? *find_question(s, s->last_id) : NULL;
-	if (q != NULL)
+	if (q != NULL) {
 		q->base_fd = base_fd;
-	else if (base_fd >= 0)
+		q->base_size = r.old_size;
+	} else if (base_fd >= 0) {
 		(void)close(base_fd);
+	}
 	return got;
 }
 
@@ -460,7 +508,7 @@ static void source_drop(void *end, struct fileops_file *file)
 		(void)tcp_stream_send(s->stream, TCP_CLOSE_FILE, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
 		tcp_stream_kick(s->stream);
 	} else {
-		give_credit(s, f->content_len, false);
+		give_credit(s, f->content_len);
 	}
 	for (at = &s->hashing; *at != NULL; at = &(*at)->next_hashing) {
 		if (*at == f) {
@@ -507,6 +555,7 @@ void remote_file_read(struct remote_file *f, uint64_t offset, uint64_t size, con
 	f->sink = *sink;
 	f->reading = true;
 	f->at = offset;
+	f->to = size;
 	if (f->content != NULL) {
 		read_content(f, offset);
 		return;
@@ -530,7 +579,7 @@ static void complete(struct receiver_source *s, struct question **at, enum fileo
 	struct question *q = *at;
 	struct fileop *op = q->op;
 
-	(void)s;
+	s->listed -= q->listed;
 	*at = q->next;
 	free_question(q);
 	op->result = result;
@@ -554,6 +603,7 @@ static bool on_answer(struct receiver_source *s, const char *payload, size_t len
 	op = (*at)->op;
 	if (a.result == FILEOPS_OK && a.state.look == LOOK_ABSENT)
 		a.result = FILEOPS_GONE;
+	receiver_source_map(s, &a.state.st);
 	op->st = a.state.st;
 	memcpy(op->digest, a.digest, sizeof(op->digest));
 	op->copied = a.size;
@@ -571,19 +621,31 @@ static bool on_answer(struct receiver_source *s, const char *payload, size_t len
 	return true;
 }
 
-static bool add_entry(struct question *q, const struct tcp_list_entry *e)
+static bool add_entry(struct receiver_source *s, struct question *q, const struct tcp_list_entry *e)
 {
 	struct fileops_entry *entry;
 
-	if (e->state.look == LOOK_ABSENT)
+	if ((e->state.look == LOOK_ABSENT && !e->unknown) || path_is_temp(e->name.p, e->name.len))
 		return true;
 	if (!q->wish.keep(q->wish.ctx, e->name.p, e->name.len, e->state.look == LOOK_DIR))
 		return true;
-	entry = listing_add(&q->op->list, e->name.p, e->name.len);
+	entry = s->listed >= LISTED_MAX ? NULL : listing_add(&q->op->list, e->name.p, e->name.len);
 	if (entry == NULL)
 		return false;
+	s->listed++;
+	q->listed++;
 	entry->st = e->state.st;
+	receiver_source_map(s, &entry->st);
 	return true;
+}
+
+static void drop_entries(struct receiver_source *s, struct question *q)
+{
+	q->too_many = true;
+	s->listed -= q->listed;
+	q->listed = 0;
+	listing_free(&q->op->list);
+	listing_init(&q->op->list);
 }
 
 static bool on_listing(struct receiver_source *s, const char *payload, size_t len, struct err *err)
@@ -592,7 +654,7 @@ static bool on_listing(struct receiver_source *s, const char *payload, size_t le
 	struct tcp_listing l;
 	struct tcp_list_entry e;
 	struct reader r;
-	bool room = true;
+	struct question *q;
 
 	if (!tcp_get_listing(payload, len, &r, &l) || *(at = find_question(s, l.id)) == NULL ||
 	    (*at)->asked != TCP_LIST)
@@ -600,21 +662,23 @@ static bool on_listing(struct receiver_source *s, const char *payload, size_t le
 	for (uint32_t i = 0; i < l.count; i++) {
 		if (!tcp_next_entry(&r, &e))
 			return broken(err, "a listing");
-		room = room && add_entry(*at, &e);
+		if (!(*at)->too_many && !add_entry(s, *at, &e))
+			drop_entries(s, *at);
 	}
 	if (!tcp_all_read(&r))
 		return broken(err, "a listing");
-	if (!room || l.result != FILEOPS_OK) {
-		struct fileop *op = (*at)->op;
-
-		listing_free(&op->list);
-		complete(s, at, room ? (enum fileops_result)l.result : no_memory(op), room ? &l.why : NULL);
+	q = *at;
+	if (l.result == FILEOPS_OK && !l.last)
+		return true;
+	if (l.result == FILEOPS_OK && !q->too_many) {
+		listing_sort(&q->op->list);
+		complete(s, at, FILEOPS_OK, NULL);
 		return true;
 	}
-	if (!l.last)
-		return true;
-	listing_sort(&(*at)->op->list);
-	complete(s, at, FILEOPS_OK, NULL);
+	listing_free(&q->op->list);
+	if (q->too_many)
+		err_set(&l.why, ERR_LIMIT, "the directory has more entries than this receiver has room for");
+	complete(s, at, q->too_many ? FILEOPS_FAILED : (enum fileops_result)l.result, &l.why);
 	return true;
 }
 
@@ -660,7 +724,8 @@ static bool hash_some(struct receiver_source *s, struct remote_file *f)
 	buf_clear(out);
 	buf_add_u32(out, f->id);
 	buf_add_u64(out, f->hashed / f->block);
-	n = (size_t)read_old(f, s->piece, HASH_TURN);
+	n = f->base_size - f->hashed < HASH_TURN ? (size_t)(f->base_size - f->hashed) : HASH_TURN;
+	n = (size_t)read_old(f, s->piece, n);
 	for (size_t at = 0; at < n; at += f->block)
 		buf_add_u64(out, XXH3_64bits(s->piece + at, n - at < f->block ? n - at : f->block));
 	f->hashed += n;
@@ -717,7 +782,9 @@ static bool on_opened(struct receiver_source *s, const char *payload, size_t len
 		complete(s, at, no_memory(op), NULL);
 		return true;
 	}
+	receiver_source_map(s, &o.state.st);
 	f->state = o.state;
+	f->base_size = (*at)->base_size;
 	f->base_fd = (*at)->base_fd;
 	(*at)->base_fd = -1;
 	op->file = (struct fileops_file){ .fd = -1, .impl = f };
@@ -743,12 +810,14 @@ static bool on_piece(struct receiver_source *s, uint8_t type, const char *payloa
 	if (type == TCP_DATA ? !tcp_get_data(payload, len, &span, &content)
 			     : !tcp_get_span((enum tcp_frame)type, payload, len, &span))
 		return broken(err, "a piece of a file");
+	if (type == TCP_DATA && !take_credit(s, span.len, err))
+		return false;
 	if (type == TCP_DATA)
-		give_credit(s, span.len, false);
+		give_credit(s, span.len);
 	f = find_file(s, span.file);
 	if (f == NULL || !f->reading)
 		return true;
-	if (span.offset != f->at)
+	if (span.offset != f->at || span.len > f->to - f->at)
 		return broken(err, "a piece of a file");
 	f->at += span.len;
 	if (type == TCP_DATA)
@@ -773,6 +842,7 @@ static bool on_end(struct receiver_source *s, const char *payload, size_t len, s
 	f = find_file(s, e.file);
 	if (f == NULL)
 		return true;
+	receiver_source_map(s, &e.state.st);
 	f->after = e.state;
 	f->ended = true;
 	if (!f->reading)

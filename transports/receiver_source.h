@@ -19,17 +19,27 @@
 struct receiver_source;
 struct remote_file;
 
-/* The stream outlives it. NULL on failure. */
-struct receiver_source *receiver_source_new(struct loop *loop, struct tcp_stream *stream, struct err *err);
+struct receiver_source_setup {
+	struct loop *loop;
+	struct tcp_stream *stream; /* outlives it */
+	uint64_t credit;	   /* that WELCOME gives: content beyond it is a broken rule */
+	int64_t uid, gid;	   /* whose everything is here; -1: as the sender says */
+};
+
+/* NULL on failure. */
+struct receiver_source *receiver_source_new(const struct receiver_source_setup *setup, struct err *err);
 /* Pending operations are dropped without callbacks. */
 void receiver_source_free(struct receiver_source *s);
 struct fileops_end receiver_source_end(struct receiver_source *s);
 
-/* Content of a file that came with its item; copied. false: out of memory (it is asked for then). The credit that it
- * took comes back when it is used or forgotten. */
-bool receiver_source_prime(struct receiver_source *s, const struct tcp_item *item);
-/* The work is over: what was not used is forgotten. */
-void receiver_source_forget(struct receiver_source *s);
+/* Content of a file, or the text of a symlink, that came with its item; copied. What there is no room for is asked for
+ * when it is needed. The credit that content took comes back when it is used or forgotten. false: it took more credit
+ * than there is. */
+bool receiver_source_prime(struct receiver_source *s, const struct tcp_item *item, struct err *err);
+/* That item is over: what was not used is forgotten. */
+void receiver_source_unprime(struct receiver_source *s, const char *path, size_t len);
+/* The sender's owners as they are to be here. */
+void receiver_source_map(const struct receiver_source *s, struct stat *st);
 
 /* Take an ANSWER, LISTING, OPENED, DATA, HOLE, COPY or END. false: it breaks a rule. */
 bool receiver_source_frame(struct receiver_source *s, uint8_t type, const char *payload, size_t len, struct err *err);

@@ -25,10 +25,9 @@ struct store_job {
 	bool inside; /* store has not returned yet */
 	bool over;
 	bool no_clone;
+	bool synced;
 	enum fileops_result result;
 };
-
-static const unsigned char zeros[65536];
 
 static enum fileops_result failed(struct err *err, int code, const char *what)
 {
@@ -65,16 +64,12 @@ static enum fileops_result on_data(void *ctx, uint64_t offset, const void *p, si
 static enum fileops_result on_hole(void *ctx, uint64_t offset, uint64_t n, struct err *err)
 {
 	struct store_job *j = ctx;
+	unsigned char hole[TCP_HOLE_BYTES];
 
-	(void)offset;
 	(void)err;
-	while (n > 0) {
-		size_t part = n < sizeof(zeros) ? (size_t)n : sizeof(zeros);
-
-		(void)XXH3_128bits_update(j->digest, zeros, part);
-		j->op->copied += part;
-		n -= part;
-	}
+	tcp_hole_bytes(hole, offset, n);
+	(void)XXH3_128bits_update(j->digest, hole, sizeof(hole));
+	j->op->copied += n;
 	return FILEOPS_OK;
 }
 
@@ -167,6 +162,8 @@ static enum fileops_result whole(struct store_job *j, uint64_t size, const unsig
 	}
 	if (ftruncate(j->file.fd, (off_t)size) < 0)
 		return failed(&j->op->err, errno, "truncate");
+	if (j->synced && fdatasync(j->file.fd) < 0)
+		return failed(&j->op->err, errno, "sync");
 	return FILEOPS_OK;
 }
 
@@ -213,8 +210,8 @@ static bool digest_prefix(struct store_job *j, uint64_t n)
 	return at == n;
 }
 
-static enum fileops_result store(void *end, struct fileop *op, struct fileops_file *file,
-				 const struct fileops_store *what)
+static enum fileops_result begin(void *end, struct fileop *op, struct fileops_file *file,
+				 const struct fileops_store *what, bool synced)
 {
 	struct remote_sink sink = {
 		.data = on_data, .hole = on_hole, .copy = on_copy, .end = on_end, .dropped = on_dropped
@@ -233,6 +230,7 @@ static enum fileops_result store(void *end, struct fileop *op, struct fileops_fi
 		return failed(&op->err, ENOMEM, "store");
 	}
 	j->tree = end;
+	j->synced = synced;
 	j->op = op;
 	j->file = *file;
 	j->attrs = what->attrs;
@@ -258,8 +256,20 @@ static enum fileops_result store(void *end, struct fileop *op, struct fileops_fi
 	return result;
 }
 
-void receiver_fileops(struct fileops *out)
+static enum fileops_result store(void *end, struct fileop *op, struct fileops_file *file,
+				 const struct fileops_store *what)
+{
+	return begin(end, op, file, what, false);
+}
+
+static enum fileops_result store_synced(void *end, struct fileop *op, struct fileops_file *file,
+					const struct fileops_store *what)
+{
+	return begin(end, op, file, what, true);
+}
+
+void receiver_fileops(struct fileops *out, bool synced)
 {
 	*out = local_fileops;
-	out->store = store;
+	out->store = synced ? store_synced : store;
 }

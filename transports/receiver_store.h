@@ -5,9 +5,11 @@
 #ifndef FANSYNCD_TRANSPORTS_RECEIVER_STORE_H
 #define FANSYNCD_TRANSPORTS_RECEIVER_STORE_H
 
+#include <stdbool.h>
+
 #include "transports/fileops.h"
 
-/* The table, to be used with a struct local_tree. */
-void receiver_fileops(struct fileops *out);
+/* The table, to be used with a struct local_tree. `synced`: each file is on disk before it gets its name. */
+void receiver_fileops(struct fileops *out, bool synced);
 
 #endif

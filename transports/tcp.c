@@ -29,6 +29,7 @@
 #include "transports/tcp_options.h"
 #include "transports/tcp_serve.h"
 #include "transports/tcp_stream.h"
+#include "transports/throttle.h"
 #include "transports/tls.h"
 
 #define MEMORY_MAX (4u * 1024 * 1024)
@@ -62,6 +63,7 @@ struct tcp_target {
 	struct addrinfo *addresses, *address; /* while connecting; the one that is tried */
 	bool ready;			      /* WELCOME came */
 	uint32_t max_changes;
+	uint64_t reserve; /* credit that is left to what the receiver asks for */
 	uint64_t bytes_told;
 
 	const struct transport_work *work; /* NULL: idle */
@@ -71,7 +73,9 @@ struct tcp_target {
 	size_t n_pieces;
 	uint64_t last_id, last_seq;
 	struct loop_timer *urgent;
-	struct err down; /* class not NONE: to be told from the timer */
+	struct throttle throttle;
+	struct loop_timer *throttled; /* content is sent again */
+	struct err down;	      /* class not NONE: to be told from the timer */
 	struct buf scratch;
 	char *content; /* TCP_INLINE_MAX */
 };
@@ -137,6 +141,8 @@ static void forget_work(struct tcp_target *t)
 	t->n_pieces = 0;
 	t->work = NULL;
 	t->renames_cut = t->items_cut = 0;
+	/* Until the next one directories may be replaced. */
+	t->source.ops->idle(t->source.ctx);
 }
 
 static void settle(struct tcp_target *t, struct piece *p, uint32_t at, enum verdict v, const struct err *why)
@@ -162,6 +168,15 @@ static struct piece *piece_of(const struct tcp_target *t, uint64_t seq)
 	return p;
 }
 
+/* The last number that the receiver has heard of. */
+static uint64_t sent_upto(const struct tcp_target *t)
+{
+	for (const struct piece *p = t->first; p != NULL; p = p->next)
+		if (!p->begun || p->sent < p->n_items)
+			return p->first - 1 + (p->begun ? p->n_renames + p->sent : 0);
+	return t->last_seq;
+}
+
 static bool on_ack(struct tcp_target *t, const char *payload, size_t len)
 {
 	struct tcp_verdict v;
@@ -169,12 +184,12 @@ static bool on_ack(struct tcp_target *t, const char *payload, size_t len)
 	uint64_t upto;
 	uint32_t count;
 
-	if (!tcp_get_ack(payload, len, &r, &upto, &count) || upto > t->last_seq)
+	if (!tcp_get_ack(payload, len, &r, &upto, &count) || upto > sent_upto(t))
 		return false;
 	for (uint32_t i = 0; i < count; i++) {
 		struct piece *p;
 
-		if (!tcp_next_verdict(&r, &v))
+		if (!tcp_next_verdict(&r, &v) || v.seq > sent_upto(t))
 			return false;
 		p = piece_of(t, v.seq);
 		if (p == NULL)
@@ -194,7 +209,7 @@ static bool on_done(struct tcp_target *t, const char *payload, size_t len)
 	struct piece *p = t->first;
 	struct tcp_done d;
 
-	if (!tcp_get_done(payload, len, &d) || p == NULL || d.work != p->id || p->sent < p->n_items)
+	if (!tcp_get_done(payload, len, &d) || p == NULL || d.work != p->id || !p->begun || p->sent < p->n_items)
 		return false;
 	t->env->counters->files_sent += d.files;
 	t->env->counters->deletions += d.deletions;
@@ -345,7 +360,8 @@ static bool read_small(struct tcp_target *t, const struct transport_item *item, 
 		       op.st.st_size == before.st_size && op.st.st_mtim.tv_sec == before.st_mtim.tv_sec &&
 		       op.st.st_mtim.tv_nsec == before.st_mtim.tv_nsec &&
 		       op.st.st_ctim.tv_sec == before.st_ctim.tv_sec &&
-		       op.st.st_ctim.tv_nsec == before.st_ctim.tv_nsec && tcp_serve_take_credit(t->serve, n);
+		       op.st.st_ctim.tv_nsec == before.st_ctim.tv_nsec &&
+		       tcp_serve_take_credit(t->serve, n, t->reserve);
 	}
 	ops->drop(t->source.ctx, &op.file);
 	if (!fine)
@@ -394,7 +410,8 @@ static bool send_piece(struct tcp_target *t, struct piece *p)
 		uint32_t index = p->index[p->sent];
 		bool along = (index & 0x80000000u) != 0;
 
-		if (!tcp_stream_writable(t->stream) || !send_item(t, &t->work->items[index & 0x7fffffffu], along))
+		if (!tcp_stream_writable(t->stream) || throttle_wait_ns(&t->throttle, clock_mono_ns()) > 0 ||
+		    !send_item(t, &t->work->items[index & 0x7fffffffu], along))
 			return false;
 		if (along)
 			p->index[p->sent] = NO_ITEM;
@@ -441,16 +458,19 @@ static bool on_welcome(struct tcp_target *t, const char *payload, size_t len, st
 					 .source = t->source,
 					 .filter = t->env->opt->filter,
 					 .sparse = t->env->opt->rsync.sparse,
+					 .throttle = &t->throttle,
 					 .memory = t->memory };
 	struct tcp_welcome w;
 
-	if (!tcp_get_welcome(payload, len, &w) || w.version < TCP_VERSION_MIN || w.version > TCP_VERSION_MAX)
+	if (!tcp_get_welcome(payload, len, &w) || w.version < TCP_VERSION_MIN || w.version > TCP_VERSION_MAX ||
+	    w.credit < TCP_CREDIT_MIN || w.max_changes < TCP_CHANGES_MIN)
 		return err_set(err, ERR_PROTOCOL, "the receiver's greeting makes no sense") == 0;
 	setup.features = w.features;
 	t->serve = tcp_serve_new(&setup);
 	if (t->serve == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory for a connection") == 0;
 	tcp_serve_add_credit(t->serve, w.credit);
+	t->reserve = w.credit / 2;
 	t->max_changes = w.max_changes < DELTA_CHANGES_MAX ? w.max_changes : DELTA_CHANGES_MAX;
 	t->ready = true;
 	log_info("connected to %s, %.*s", t->env->opt->target, (int)w.software.len, w.software.p);
@@ -541,12 +561,16 @@ static void count_bytes(struct tcp_target *t)
 static void on_idle(void *ctx)
 {
 	struct tcp_target *t = ctx;
+	int64_t wait;
 
 	if (!t->ready)
 		return;
 	tcp_serve_pump(t->serve);
 	submit(t);
 	count_bytes(t);
+	wait = throttle_wait_ns(&t->throttle, clock_mono_ns());
+	if (wait > 0)
+		loop_timer_after(t->throttled, wait);
 }
 
 static void on_drained(void *ctx)
@@ -708,7 +732,7 @@ static void on_urgent(void *ctx)
 		down = t->down;
 	}
 	if (down.class == ERR_NONE) {
-		submit(t);
+		on_idle(t);
 		return;
 	}
 	t->down = (struct err)ERR_INIT;
@@ -744,11 +768,13 @@ static void close_target(void *session)
 	struct tcp_target *t = session;
 
 	disconnect(t);
-	forget_work(t);
+	if (t->tree != NULL)
+		forget_work(t);
 	tls_context_free(t->tls);
 	tcp_memory_free(t->memory);
 	local_tree_free(t->tree);
 	loop_timer_remove(t->urgent);
+	loop_timer_remove(t->throttled);
 	buf_done(&t->scratch);
 	free(t->content);
 	free(t);
@@ -788,18 +814,22 @@ static void *open_target(const struct transport_env *env, struct err *err)
 	t->content = malloc(TCP_INLINE_MAX);
 	t->memory = tcp_memory_new(MEMORY_MAX);
 	t->urgent = loop_timer_add(env->loop, on_urgent, t, err);
+	t->throttled = loop_timer_add(env->loop, on_idle, t, err);
+	throttle_init(&t->throttle, env->opt->rsync.bwlimit * 1024);
 	fd = fcntl(env->source_fd, F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
 		err_errno(err, errno, "the source");
 	else
 		t->tree = local_tree_new(env->loop, fd, err);
-	if (t->content == NULL || t->memory == NULL || t->urgent == NULL || t->tree == NULL || set_up_tls(t, err) < 0) {
+	if (t->tree != NULL)
+		t->source = local_tree_end(t->tree, false);
+	if (t->content == NULL || t->memory == NULL || t->urgent == NULL || t->throttled == NULL || t->tree == NULL ||
+	    set_up_tls(t, err) < 0) {
 		if (err->class == ERR_NONE)
 			err_set(err, ERR_NOMEM, "out of memory");
 		close_target(t);
 		return NULL;
 	}
-	t->source = local_tree_end(t->tree, false);
 	return t;
 }
 

@@ -9,6 +9,7 @@
 #define PART_ARCHIVE 1u
 #define PART_TEXT 2u
 #define PART_CONTENT 4u
+#define PART_UNKNOWN 2u /* of a listing's entry */
 /* Of a state: what few entries have. */
 #define FIELD_CTIME 1u
 #define FIELD_LINKS 2u
@@ -254,7 +255,7 @@ void tcp_put_list_entry(struct buf *out, const struct tcp_list_entry *e)
 {
 	put_span_of(out, &e->name);
 	tcp_put_state(out, &e->state);
-	put_u8(out, e->has_archive ? PART_ARCHIVE : 0);
+	put_u8(out, (e->has_archive ? PART_ARCHIVE : 0) | (e->unknown ? PART_UNKNOWN : 0));
 	if (e->has_archive)
 		tcp_put_twoway(out, &e->archive);
 }
@@ -290,6 +291,14 @@ void tcp_put_end(struct buf *out, const struct tcp_end *e)
 	buf_add_u64(out, e->size);
 	buf_add(out, e->digest, sizeof(e->digest));
 	tcp_put_state(out, &e->state);
+}
+
+void tcp_hole_bytes(unsigned char out[TCP_HOLE_BYTES], uint64_t offset, uint64_t len)
+{
+	for (size_t i = 0; i < 8; i++) {
+		out[i] = (unsigned char)(offset >> (8 * i));
+		out[8 + i] = (unsigned char)(len >> (8 * i));
+	}
 }
 
 void tcp_set_u32(struct buf *out, size_t at, uint32_t v)
@@ -710,12 +719,18 @@ bool tcp_get_listing(const char *p, size_t len, struct reader *r, struct tcp_lis
 
 bool tcp_next_entry(struct reader *r, struct tcp_list_entry *out)
 {
+	unsigned parts;
+
 	memset(out, 0, sizeof(*out));
 	out->name = get_bytes(r, NAME_BYTES_MAX);
 	if (!path_name_valid(out->name.p, out->name.len))
 		r->failed = true;
 	get_state(r, &out->state);
-	out->has_archive = get_enum(r, 0, PART_ARCHIVE) != 0;
+	parts = get_enum(r, 0, PART_ARCHIVE | PART_UNKNOWN);
+	out->has_archive = (parts & PART_ARCHIVE) != 0;
+	out->unknown = (parts & PART_UNKNOWN) != 0;
+	if (out->unknown && out->state.look != LOOK_ABSENT)
+		r->failed = true;
 	if (out->has_archive)
 		get_twoway(r, &out->archive);
 	return !r->failed;
@@ -735,7 +750,8 @@ bool tcp_get_opened(const char *p, size_t len, struct tcp_opened *out)
 		get_state(&r, &out->state);
 		out->wants_hashes = get_bool(&r);
 		out->block = reader_u32(&r);
-		if (out->wants_hashes && (out->block < TCP_BLOCK_MIN || out->block > TCP_BLOCK_MAX))
+		if (out->wants_hashes &&
+		    (out->block < TCP_BLOCK_MIN || out->block > TCP_BLOCK_MAX || (out->block & (out->block - 1)) != 0))
 			r.failed = true;
 	}
 	return finished(&r);

@@ -33,6 +33,9 @@
 #define TCP_BLOCK_MIN (16u * 1024)
 #define TCP_BLOCK_MAX (256u * 1024)
 #define TCP_TEXT_MAX 255u
+/* What WELCOME gives at least. */
+#define TCP_CREDIT_MIN (1024u * 1024)
+#define TCP_CHANGES_MIN 128u
 
 enum tcp_frame {
 	TCP_PING = 1,
@@ -178,6 +181,7 @@ struct tcp_listing {
 struct tcp_list_entry {
 	struct tcp_bytes name;
 	struct tcp_state state;
+	bool unknown; /* it is there, but could not be looked at; state ABSENT */
 	bool has_archive;
 	struct twoway_state archive;
 };
@@ -234,6 +238,9 @@ void tcp_put_opened(struct buf *out, const struct tcp_opened *o);
 /* READ, HOLE, COPY, and the head of DATA. */
 void tcp_put_span(struct buf *out, enum tcp_frame type, const struct tcp_span *s);
 void tcp_put_end(struct buf *out, const struct tcp_end *e);
+/* What stands for a hole in the digest of END: its offset and length. */
+#define TCP_HOLE_BYTES 16u
+void tcp_hole_bytes(unsigned char out[TCP_HOLE_BYTES], uint64_t offset, uint64_t len);
 /* Overwrite a u32 at an offset of the buffer. */
 void tcp_set_u32(struct buf *out, size_t at, uint32_t v);
 

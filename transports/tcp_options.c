@@ -30,6 +30,7 @@ static const size_t flags[] = {
 	offsetof(struct sync_options, rsync.numeric_ids),     offsetof(struct sync_options, rsync.existing),
 	offsetof(struct sync_options, rsync.delete_excluded), offsetof(struct sync_options, bidirectional),
 	offsetof(struct sync_options, conflict_copies),	      offsetof(struct sync_options, rsync.prune_empty_dirs),
+	offsetof(struct sync_options, rsync.dry_run),
 };
 #define FLAGS (sizeof(flags) / sizeof(flags[0]))
 
@@ -67,6 +68,8 @@ void tcp_put_options(struct buf *out, const struct sync_options *opt)
 	put_text(out, KEY_MIN_SIZE, opt->rsync.min_size);
 	put_head(out, KEY_MAX_DELETE, 8);
 	buf_add_u64(out, (uint64_t)opt->max_delete);
+	put_head(out, KEY_DURABILITY, 1);
+	buf_add_byte(out, (unsigned char)opt->durability);
 }
 
 /* "1.5M" and the like: digits, a dot, a letter or two. */
@@ -91,6 +94,9 @@ static int take_flags(struct sync_options *opt, struct reader *r, struct err *er
 		return err_set(err, ERR_PROTOCOL, "flags that are not understood");
 	for (size_t i = 0; i < FLAGS; i++)
 		*flag_at(opt, i) = (bits >> i & 1) != 0;
+	/* An archive is needed for that, on the other end. */
+	if (opt->bidirectional)
+		return err_set(err, ERR_CONFIG, "this receiver does not mirror both ways");
 	return 0;
 }
 
@@ -114,6 +120,11 @@ static int take_option(struct sync_options *opt, unsigned key, const char *p, si
 		opt->max_delete = (int64_t)reader_u64(&r);
 		if (r.failed || r.left > 0 || opt->max_delete < -1)
 			return err_set(err, ERR_PROTOCOL, "a limit of deletions that is none");
+		return 0;
+	case KEY_DURABILITY:
+		if (len != 1 || (unsigned char)p[0] > DURABILITY_FILE)
+			return err_set(err, ERR_PROTOCOL, "a durability that is none");
+		opt->durability = (enum durability)(unsigned char)p[0];
 		return 0;
 	default:
 		if (key < KEY_FIRST_OPTIONAL)

@@ -1,5 +1,6 @@
 /*
- * tcp_private.h - what the files of the sending side share (tcp.c, tcp_serve.c, tcp_memory.c). Included by them alone.
+ * tcp_private.h - what the files of the sending side share (tcp.c, tcp_serve.c, tcp_listings.c, tcp_memory.c). Included
+ * by them alone.
  */
 #ifndef FANSYNCD_TRANSPORTS_TCP_PRIVATE_H
 #define FANSYNCD_TRANSPORTS_TCP_PRIVATE_H
@@ -19,6 +20,20 @@ struct tcp_blocks {
 	uint64_t *hash; /* XXH3-64 of each */
 	size_t n, cap;
 };
+
+/* What a receiver is shown of an entry. Times of the last change of an inode are this host's alone, but for what is
+ * being read. */
+struct tcp_state tcp_state_of(const struct stat *st, bool ctime);
+/* Excluded, or a temporary file: it does not exist for a receiver. */
+bool tcp_hidden(const struct filter *filter, const char *path, size_t len, bool is_dir);
+
+/* Directories that a receiver asks for, listed one after the other, as fast as the stream takes it: one is held at a
+ * time. false: it asks for too much, or the stream is lost. */
+struct tcp_listings;
+struct tcp_listings *tcp_listings_new(const struct tcp_serve_setup *setup);
+void tcp_listings_free(struct tcp_listings *s);
+bool tcp_listings_add(struct tcp_listings *s, const struct tcp_request *r);
+bool tcp_listings_pump(struct tcp_listings *s);
 
 void tcp_blocks_free(struct tcp_blocks *b);
 /* Those of that version; they are the caller's. NULL: not remembered. */

@@ -7,13 +7,16 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "core/clock.h"
 #include "core/path.h"
-#include "transports/listing.h"
 #include "transports/tcp_private.h"
 
 #define FILES_MAX 1024u
 #define BUCKETS 1024u
-#define LISTING_BYTES (48u * 1024)
+/* Of one answer: below a frame's limit. */
+#define BYTES_MAX (120u * 1024)
+/* Hashes of all that receivers have, in bytes: without them a file is sent whole. */
+#define HASHES_BYTES_MAX (16u * 1024 * 1024)
 /* A file shorter than this is sent whole. */
 #define DELTA_MIN (128u * 1024)
 #define BLOCKS_MAX 65536u
@@ -33,6 +36,8 @@ struct served {
 	uint64_t data_end; /* bytes below it are data for sure */
 	XXH3_state_t *digest;
 	/* A difference: */
+	uint64_t old_hashes;	/* that may still come */
+	size_t n_hashes;	/* that came */
 	uint32_t block;		/* 0: none is made */
 	struct tcp_blocks *old; /* what the receiver has; NULL: not known (yet) */
 	struct tcp_blocks *new; /* of what is sent now; NULL: not gathered */
@@ -44,6 +49,8 @@ struct tcp_serve {
 	struct served *files[BUCKETS];
 	struct served *active; /* round; the next one to be served */
 	struct digesting *digesting;
+	struct tcp_listings *listings;
+	size_t n_hashes; /* of all files' `old` that came in HASHES */
 	size_t n_files;
 	uint32_t last_id;
 	uint64_t credit, content_bytes;
@@ -78,7 +85,10 @@ struct tcp_serve *tcp_serve_new(const struct tcp_serve_setup *setup)
 	buf_init(&s->scratch, TCP_FRAME_MAX);
 	s->piece_cap = TURN_BYTES;
 	s->piece = malloc(s->piece_cap);
-	if (s->piece == NULL) {
+	s->listings = tcp_listings_new(setup);
+	if (s->piece == NULL || s->listings == NULL) {
+		free(s->piece);
+		tcp_listings_free(s->listings);
 		free(s);
 		return NULL;
 	}
@@ -134,6 +144,7 @@ static void close_served(struct tcp_serve *s, struct served *f)
 	s->n_files--;
 	s->up.source.ops->drop(s->up.source.ctx, &f->file);
 	(void)XXH3_freeState(f->digest);
+	s->n_hashes -= f->n_hashes;
 	tcp_blocks_free(f->old);
 	tcp_blocks_free(f->new);
 	free(f->path);
@@ -149,36 +160,13 @@ void tcp_serve_free(struct tcp_serve *s)
 			close_served(s, s->files[i]);
 	while (s->digesting != NULL)
 		forget_digesting(s->digesting);
+	tcp_listings_free(s->listings);
 	buf_done(&s->scratch);
 	free(s->piece);
 	free(s);
 }
 
 /* ---- answers ---- */
-
-static enum look look_of(mode_t mode)
-{
-	switch (mode & S_IFMT) {
-	case S_IFDIR:
-		return LOOK_DIR;
-	case S_IFREG:
-		return LOOK_FILE;
-	case S_IFLNK:
-		return LOOK_SYMLINK;
-	default:
-		return mode == 0 ? LOOK_ABSENT : LOOK_SPECIAL;
-	}
-}
-
-/* Times of the last change of an inode are this host's alone, but for what is being read. */
-static struct tcp_state state_of(const struct stat *st, bool ctime)
-{
-	struct tcp_state s = { .look = look_of(st->st_mode), .st = *st };
-
-	if (!ctime)
-		s.st.st_ctim = (struct timespec){ 0 };
-	return s;
-}
 
 static bool send_scratch(struct tcp_serve *s, enum tcp_frame type)
 {
@@ -203,8 +191,6 @@ static enum fileops_result call(struct tcp_serve *s, enum tcp_frame asked, const
 	void *end = s->up.source.ctx;
 
 	switch (asked) {
-	case TCP_LOOK:
-		return ops->look(end, op, r->path.p, r->path.len);
 	case TCP_READLINK:
 		return ops->readlink(end, op, r->path.p, r->path.len);
 	case TCP_XATTRS:
@@ -214,10 +200,17 @@ static enum fileops_result call(struct tcp_serve *s, enum tcp_frame asked, const
 	}
 }
 
-static bool hidden(const struct tcp_serve *s, const char *path, size_t len, bool is_dir)
+/* What the rules exclude looks as if it were not there, whatever it is. */
+static enum fileops_result look_at(struct tcp_serve *s, const struct tcp_request *r, struct fileop *op)
 {
-	return path_is_temp(path + path_base(path, len), len - path_base(path, len)) ||
-	       !filter_includes(s->up.filter, path, len, is_dir);
+	enum fileops_result got = FILEOPS_GONE;
+
+	if (!tcp_hidden(s->up.filter, r->path.p, r->path.len, false) ||
+	    !tcp_hidden(s->up.filter, r->path.p, r->path.len, true))
+		got = s->up.source.ops->look(s->up.source.ctx, op, r->path.p, r->path.len);
+	return got == FILEOPS_OK && tcp_hidden(s->up.filter, r->path.p, r->path.len, S_ISDIR(op->st.st_mode))
+		       ? FILEOPS_GONE
+		       : got;
 }
 
 static bool on_question(struct tcp_serve *s, enum tcp_frame type, const struct tcp_request *r)
@@ -226,94 +219,19 @@ static bool on_question(struct tcp_serve *s, enum tcp_frame type, const struct t
 	struct fileop op = { 0 };
 	bool ok;
 
-	a.result = (uint8_t)call(s, type, r, &op);
+	a.result = (uint8_t)look_at(s, r, &op);
+	if (a.result == FILEOPS_OK && type == TCP_LOOK)
+		a.state = tcp_state_of(&op.st, true);
+	else if (a.result == FILEOPS_OK)
+		a.result = (uint8_t)call(s, type, r, &op);
 	a.why = op.err;
-	if (a.result == FILEOPS_OK && type == TCP_LOOK) {
-		a.state = state_of(&op.st, true);
-		if (hidden(s, r->path.p, r->path.len, S_ISDIR(op.st.st_mode)))
-			a.result = FILEOPS_GONE;
-	} else if (a.result == FILEOPS_OK && hidden(s, r->path.p, r->path.len, false) &&
-		   hidden(s, r->path.p, r->path.len, true)) {
-		a.result = FILEOPS_GONE;
+	if (op.n_bytes > BYTES_MAX) {
+		a.result = FILEOPS_FAILED;
+		err_set(&a.why, ERR_LIMIT, "the source: extended attributes of more than %u bytes", BYTES_MAX);
 	}
 	a.bytes = (struct tcp_bytes){ op.bytes, op.n_bytes };
 	ok = answer(s, type, &a);
 	free(op.bytes);
-	return ok;
-}
-
-struct wish_ctx {
-	struct tcp_serve *s;
-	char *path; /* of the directory and a slash, with room for a name */
-	size_t len;
-};
-
-static bool keep(void *ctx, const char *name, size_t len, bool is_dir)
-{
-	struct wish_ctx *w = ctx;
-
-	if (len > NAME_BYTES_MAX)
-		return false;
-	memcpy(w->path + w->len, name, len);
-	/* The directory itself is included: its own verdict was made before. */
-	return !path_is_temp(name, len) && filter_match(w->s->up.filter, w->path, w->len + len, is_dir);
-}
-
-static bool send_listing(struct tcp_serve *s, uint32_t id, const struct listing *list)
-{
-	size_t i = 0;
-
-	do {
-		struct tcp_listing l = { .id = id };
-		size_t at, first = i;
-
-		buf_clear(&s->scratch);
-		tcp_put_listing(&s->scratch, &l);
-		at = s->scratch.len;
-		for (; i < list->n && s->scratch.len < LISTING_BYTES; i++) {
-			struct tcp_list_entry e = { .name = { list->v[i].name, list->v[i].len },
-						    .state = state_of(&list->v[i].st, false) };
-
-			tcp_put_list_entry(&s->scratch, &e);
-		}
-		tcp_set_u32(&s->scratch, at - 4, (uint32_t)(i - first));
-		if (!s->scratch.failed)
-			s->scratch.data[at - 5] = i == list->n;
-		if (!send_scratch(s, TCP_LISTING))
-			return false;
-	} while (i < list->n);
-	return true;
-}
-
-static bool refuse_listing(struct tcp_serve *s, uint32_t id, enum fileops_result result, const struct err *why)
-{
-	struct tcp_listing l = { .id = id, .result = (uint8_t)result, .why = *why, .last = true };
-
-	buf_clear(&s->scratch);
-	tcp_put_listing(&s->scratch, &l);
-	return send_scratch(s, TCP_LISTING);
-}
-
-static bool on_list(struct tcp_serve *s, const struct tcp_request *r)
-{
-	struct wish_ctx ctx = { .s = s, .path = malloc(r->path.len + NAME_BYTES_MAX + 2) };
-	const struct fileops_wish wish = { .keep = keep, .ctx = &ctx };
-	struct fileop op = { 0 };
-	enum fileops_result got = FILEOPS_GONE;
-	bool ok;
-
-	if (ctx.path == NULL)
-		return false;
-	memcpy(ctx.path, r->path.p, r->path.len);
-	ctx.len = r->path.len;
-	if (ctx.len > 0)
-		ctx.path[ctx.len++] = '/';
-	if (!hidden(s, r->path.p, r->path.len, true))
-		got = s->up.source.ops->list(s->up.source.ctx, &op, r->path.p, r->path.len, &wish);
-	ok = got == FILEOPS_OK ? send_listing(s, r->id, &op.list) : refuse_listing(s, r->id, got, &op.err);
-	if (got == FILEOPS_OK)
-		listing_free(&op.list);
-	free(ctx.path);
 	return ok;
 }
 
@@ -350,7 +268,7 @@ static bool on_digest(struct tcp_serve *s, const struct tcp_request *r)
 	if (d->next != NULL)
 		d->next->link = &d->next;
 	s->digesting = d;
-	if (!hidden(s, r->path.p, r->path.len, false))
+	if (!tcp_hidden(s->up.filter, r->path.p, r->path.len, false))
 		got = s->up.source.ops->digest(s->up.source.ctx, &d->op, r->path.p, r->path.len);
 	return got == FILEOPS_PENDING || answer_digest(d, got);
 }
@@ -378,10 +296,12 @@ static void plan_delta(struct tcp_serve *s, struct served *f, const struct tcp_r
 	if (f->new == NULL || r->old_size < DELTA_MIN || r->old.look != LOOK_FILE)
 		return;
 	f->old = tcp_memory_take(s->up.memory, f->path, f->path_len, r->old_size, &r->old.st.st_mtim);
-	if (f->old != NULL)
+	if (f->old != NULL) {
 		f->block = f->old->block;
-	else
-		f->wants_hashes = true;
+		return;
+	}
+	f->old_hashes = r->old_size / f->block + 1;
+	f->wants_hashes = f->old_hashes <= HASHES_BYTES_MAX / 8 - s->n_hashes;
 }
 
 static struct served *new_served(struct tcp_serve *s, struct fileop *op, const struct tcp_request *r)
@@ -422,7 +342,7 @@ static bool on_open(struct tcp_serve *s, const struct tcp_request *r)
 	if (s->n_files >= FILES_MAX) {
 		o.result = FILEOPS_FAILED;
 		err_set(&op.err, ERR_LIMIT, "the source: too many files are open");
-	} else if (!hidden(s, r->path.p, r->path.len, false)) {
+	} else if (!tcp_hidden(s->up.filter, r->path.p, r->path.len, false)) {
 		o.result = (uint8_t)s->up.source.ops->open(s->up.source.ctx, &op, r->path.p, r->path.len, NULL);
 	}
 	if (o.result == FILEOPS_OK) {
@@ -437,7 +357,7 @@ static bool on_open(struct tcp_serve *s, const struct tcp_request *r)
 	if (f != NULL) {
 		plan_delta(s, f, r);
 		o.file = f->id;
-		o.state = state_of(&f->st, true);
+		o.state = tcp_state_of(&f->st, true);
 		o.wants_hashes = f->wants_hashes;
 		o.block = f->block;
 	}
@@ -482,12 +402,14 @@ static bool on_hashes(struct tcp_serve *s, const char *payload, size_t len)
 		f->old = calloc(1, sizeof(*f->old));
 	if (f->old == NULL)
 		return true; /* it is sent whole then */
-	if (first != f->old->n || f->old->n + r.left / 8 > 2u * BLOCKS_MAX)
+	if (first != f->n_hashes || r.left / 8 > f->old_hashes - f->n_hashes)
 		return false;
 	f->old->block = f->block;
-	while (r.left > 0)
-		if (!add_hash(f->old, reader_u64(&r)))
-			break;
+	for (; r.left > 0; f->n_hashes++, s->n_hashes++)
+		if (s->n_hashes < HASHES_BYTES_MAX / 8 && f->old->n == f->n_hashes)
+			(void)add_hash(f->old, reader_u64(&r));
+		else
+			(void)reader_u64(&r);
 	return true;
 }
 
@@ -505,7 +427,7 @@ static bool send_end(struct tcp_serve *s, struct served *f, enum fileops_result 
 	memcpy(e.digest, digest.digest, sizeof(e.digest));
 	if (s->up.source.ops->restat(s->up.source.ctx, &op, &f->file) == FILEOPS_OK)
 		f->st = op.st;
-	e.state = state_of(&f->st, true);
+	e.state = tcp_state_of(&f->st, true);
 	deactivate(s, f);
 	buf_clear(&s->scratch);
 	tcp_put_end(&s->scratch, &e);
@@ -586,14 +508,13 @@ static bool send_data(struct tcp_serve *s, struct served *f, const unsigned char
 			return false;
 		s->credit -= part;
 		s->content_bytes += part;
+		throttle_took(s->up.throttle, clock_mono_ns(), part);
 		f->at += part;
 		p += part;
 		n -= part;
 	}
 	return true;
 }
-
-static const unsigned char zeros[65536];
 
 /* A hole of the source, from f->at on; *len 0: there is none. Also learns how far the data behind reaches. */
 static void find_hole(struct tcp_serve *s, struct served *f, uint64_t *len)
@@ -628,17 +549,15 @@ static void find_hole(struct tcp_serve *s, struct served *f, uint64_t *len)
 /* A hole is real only as long as the file reaches that far. */
 static bool serve_hole(struct tcp_serve *s, struct served *f, uint64_t len)
 {
+	unsigned char hole[TCP_HOLE_BYTES];
+
 	if (!send_copy_or_hole(s, f, TCP_HOLE, len))
 		return false;
 	f->at += len;
 	tcp_blocks_free(f->new); /* blocks are not aligned any more */
 	f->new = NULL;
-	for (uint64_t done = 0; done < len;) {
-		uint64_t n = len - done < sizeof(zeros) ? len - done : sizeof(zeros);
-
-		(void)XXH3_128bits_update(f->digest, zeros, (size_t)n);
-		done += n;
-	}
+	tcp_hole_bytes(hole, f->at - len, len);
+	(void)XXH3_128bits_update(f->digest, hole, sizeof(hole));
 	return true;
 }
 
@@ -709,7 +628,10 @@ void tcp_serve_pump(struct tcp_serve *s)
 {
 	bool any = false;
 
-	while (s->active != NULL && s->credit >= TURN_BYTES && tcp_stream_writable(s->up.stream)) {
+	if (!tcp_listings_pump(s->listings))
+		return;
+	while (s->active != NULL && s->credit >= TURN_BYTES && tcp_stream_writable(s->up.stream) &&
+	       throttle_wait_ns(s->up.throttle, clock_mono_ns()) == 0) {
 		struct served *f = s->active;
 
 		s->active = f->next_active;
@@ -768,16 +690,17 @@ static bool on_restat(struct tcp_serve *s, uint32_t id, uint32_t file)
 		return false;
 	a.result = (uint8_t)s->up.source.ops->restat(s->up.source.ctx, &op, &f->file);
 	a.why = op.err;
-	a.state = state_of(&op.st, true);
+	a.state = tcp_state_of(&op.st, true);
 	return answer(s, TCP_RESTAT, &a);
 }
 
 /* ---- frames ---- */
 
-bool tcp_serve_take_credit(struct tcp_serve *s, uint64_t bytes)
+bool tcp_serve_take_credit(struct tcp_serve *s, uint64_t bytes, uint64_t reserve)
 {
-	if (s->credit < bytes)
+	if (s->credit < bytes || s->credit - bytes < reserve)
 		return false;
+	throttle_took(s->up.throttle, clock_mono_ns(), bytes);
 	s->credit -= bytes;
 	s->content_bytes += bytes;
 	return true;
@@ -829,7 +752,7 @@ static bool on_request(struct tcp_serve *s, uint8_t type, const char *payload, s
 	if (!tcp_get_request((enum tcp_frame)type, payload, len, &r))
 		return false;
 	if (type == TCP_LIST)
-		return on_list(s, &r);
+		return tcp_listings_add(s->listings, &r);
 	if (type == TCP_OPEN)
 		return on_open(s, &r);
 	if (type == TCP_DIGEST_OF)

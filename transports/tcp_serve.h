@@ -16,6 +16,7 @@
 #include "transports/fileops.h"
 #include "transports/tcp_frames.h"
 #include "transports/tcp_stream.h"
+#include "transports/throttle.h"
 
 struct tcp_serve;
 
@@ -24,6 +25,7 @@ struct tcp_serve_setup {
 	struct fileops_end source; /* local; answers at once */
 	const struct filter *filter;
 	bool sparse;		   /* tell of holes */
+	struct throttle *throttle; /* of content; whoever owns it calls tcp_serve_pump when the wait is over */
 	uint32_t features;	   /* enum tcp_feature, as agreed */
 	struct tcp_memory *memory; /* of what was sent; NULL: none */
 };
@@ -34,8 +36,8 @@ void tcp_serve_free(struct tcp_serve *s);
 bool tcp_serve_frame(struct tcp_serve *s, uint8_t type, const char *payload, size_t len, struct err *err);
 /* Send what can be sent now: after frames, and when the stream drained. */
 void tcp_serve_pump(struct tcp_serve *s);
-/* Whether so much credit is there; takes it. */
-bool tcp_serve_take_credit(struct tcp_serve *s, uint64_t bytes);
+/* Whether so much credit is there, and `reserve` beside it; takes it. */
+bool tcp_serve_take_credit(struct tcp_serve *s, uint64_t bytes, uint64_t reserve);
 void tcp_serve_add_credit(struct tcp_serve *s, uint64_t bytes);
 /* Content bytes sent so far. */
 uint64_t tcp_serve_content_bytes(const struct tcp_serve *s);

@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from churn import Churn
-from fansync import Daemon, Failure, Sshd, expect_equal, main
+from fansync import Daemon, Failure, Receiver, Sshd, expect_equal, main
 
 SECONDS = float(os.environ.get("CHURN_SECONDS", "8"))
 SEEDS = int(os.environ.get("CHURN_SEEDS", "2"))
@@ -23,14 +23,16 @@ def churn(place, watcher, transport):
         os.makedirs(source)
         os.makedirs(target)
         sshd = Sshd(here + "/sshd").start() if transport == "rsyncssh" else None
+        receiver = Receiver(here + "/receiver", target).start() if transport == "tcp" else None
         where = ('host = "127.0.0.1"; targetdir = "%s"; %s' % (target, sshd.section()) if sshd
-                 else 'target = "%s";' % target)
+                 else receiver.section() + " compress = true;" if receiver else 'target = "%s";' % target)
+        quick = transport in ("direct", "tcp")
         daemon = Daemon(here, 'sync = ( { name = "churn"; transport = "%s"; source = "%s"; %s delay = %s; watcher = "%s"; '
                               'rsync = { archive = true; }; } );\n' % (transport, source, where,
-                                                                       "0.0" if transport == "direct" else "0.1", watcher))
+                                                                       "0.0" if quick else "0.1", watcher))
         try:
             daemon.start()
-            done = Churn(source, here + "/outside", seed).run(SECONDS / 2 if transport == "direct" else SECONDS)
+            done = Churn(source, here + "/outside", seed).run(SECONDS / 2 if quick else SECONDS)
             daemon.wait(120)
             try:
                 expect_equal(source, target, "seed %d, %d operations" % (seed, done))
@@ -44,6 +46,8 @@ def churn(place, watcher, transport):
             daemon.stop()
             if sshd:
                 sshd.stop()
+            if receiver:
+                receiver.stop()
 
 
 def fanotify_rsync(place):
@@ -70,4 +74,12 @@ def inotify_direct(place):
     churn(place, "inotify", "direct")
 
 
-main([fanotify_direct, inotify_direct, fanotify_rsync, inotify_rsync, fanotify_rsyncssh, inotify_rsyncssh])
+def fanotify_tcp(place):
+    churn(place, "fanotify", "tcp")
+
+
+def inotify_tcp(place):
+    churn(place, "inotify", "tcp")
+
+
+main([fanotify_direct, inotify_direct, fanotify_tcp, inotify_tcp, fanotify_rsync, inotify_rsync, fanotify_rsyncssh, inotify_rsyncssh])

@@ -6,6 +6,7 @@ Nothing here sleeps: tests wait with `fansyncd --wait`, or for a fact with a dea
 import hashlib
 import json
 import os
+import secrets
 import select
 import shutil
 import signal
@@ -270,6 +271,47 @@ class Sshd:
 
     def section(self):
         return 'ssh = { port = %d; identityFile = "%s"; knownHostsFile = "%s"; };' % (self.port, self.key, self.known_hosts)
+
+
+class Receiver:
+    """A receiver of tcp with one module "web", and a key for it."""
+
+    def __init__(self, place, target, prefix=(), user=None, options="", module="", port=None, tls=True):
+        self.port, self.tls, self.key = port or free_port(), tls, place + "/mine/web.key"
+        secret = secrets.token_hex(32)
+        for d in (place, place + "/keys", place + "/mine"):
+            os.makedirs(d, exist_ok=True)
+            if user:
+                os.chown(d, user, user)
+        for path in (place + "/keys/web.key", self.key):
+            with open(path, "w", opener=lambda p, f: os.open(p, f, 0o600)) as f:
+                f.write(secret + "\n")
+            if user:
+                os.chown(path, user, user)
+        self.daemon = Daemon(place, 'receiver = { listen = [ "127.0.0.1:%d" ]; %s %s\n'
+                             '  modules = ( { name = "web"; path = "%s"; %s %s } ); };\n' % (
+                                 self.port, 'keys = "%s/keys";' % place if tls else "", options, target,
+                                 'allow = [ "web" ];' if tls else "", module), prefix=prefix)
+
+    def start(self):
+        self.daemon.start(wait=False)
+        await_fact(self.listens, 20, "the receiver listens")
+        return self
+
+    def listens(self):
+        return self.daemon.status()["receiver"]["state"] == "listening"
+
+    def sessions(self):
+        """Pids of its process and of the sessions."""
+        return children(self.daemon.process.pid, every=True)
+
+    def section(self, port=None):
+        """For a sync's section."""
+        return 'host = "127.0.0.1"; port = %d; module = "web"; %s' % (
+            port or self.port, 'key = "%s";' % self.key if self.tls else "")
+
+    def stop(self):
+        self.daemon.stop()
 
 
 def kill(pid, signo):

@@ -19,11 +19,12 @@ import sys
 import threading
 import time
 
-from fansync import Daemon, Failure, Sshd, await_fact, children, command, differences, kill, run, tree
+from fansync import Daemon, Failure, Receiver, Sshd, await_fact, children, command, differences, kill, run, tree
 
 # What a transport lacks of what the rules ask for.
 FACTS = {
     "direct": {},
+    "tcp": {},
     "rsync": {
         "rename": "a moved directory is sent again",
         "long_paths": "rsync takes no path beyond PATH_MAX",
@@ -56,10 +57,11 @@ class World:
         self.source, self.target = place + "/source", place + "/target"
         os.makedirs(self.source)
         os.makedirs(self.target)
-        self.sshd = Sshd(place + "/sshd").start() if transport == "rsyncssh" else None
-        where = ('host = "127.0.0.1"; targetdir = "%s"; %s' % (self.target, self.sshd.section()) if self.sshd
-                 else 'target = "%s";' % self.target)
         prefix = ["setpriv", "--reuid=%d" % user, "--regid=%d" % user, "--clear-groups"] if user else []
+        self.sshd = Sshd(place + "/sshd").start() if transport == "rsyncssh" else None
+        self.receiver = Receiver(place + "/receiver", self.target, prefix, user).start() if transport == "tcp" else None
+        where = ('host = "127.0.0.1"; targetdir = "%s"; %s' % (self.target, self.sshd.section()) if self.sshd
+                 else self.receiver.section() + " compress = true;" if self.receiver else 'target = "%s";' % self.target)
         self.daemon = Daemon(place, 'sync = ( { name = "w"; transport = "%s"; source = "%s"; %s delay = %g; retryMin = 0.2; '
                              'watcher = "inotify"; rsync = { archive = true; %s }; %s } );\n'
                              % (transport, self.source, where, delay, options, more), prefix=prefix)
@@ -131,6 +133,8 @@ class World:
             self.daemon.stop()
         if self.sshd:
             self.sshd.stop()
+        if self.receiver:
+            self.receiver.stop()
 
 
 def writes_same_time(path, content):

@@ -230,7 +230,8 @@ static enum fileops_result made_above(struct entry *e)
 	const char *slash;
 
 	if (e->r == FILEOPS_GONE) {
-		e->up = path_parent_len(e->path, e->up);
+		/* A name above it is there: then it is no directory (a symlink, say). */
+		e->up = e->downwards ? 0 : path_parent_len(e->path, e->up);
 		return e->up == 0 ? entry_fail(e) : make_above(e);
 	}
 	if (e->r != FILEOPS_OK && e->r != FILEOPS_EXISTS && e->r != FILEOPS_FAILED)
@@ -242,6 +243,7 @@ static enum fileops_result made_above(struct entry *e)
 		e->step = e->again;
 		return e->again(e);
 	}
+	e->downwards = true;
 	slash = memchr(e->path + e->up + 1, '/', e->len - e->up - 1);
 	e->up = slash == NULL ? above : (size_t)(slash - e->path);
 	return make_above(e);
@@ -280,6 +282,7 @@ bool entry_make_way(struct entry *e, entry_step *again, enum fileops_result *out
 	e->again = again;
 	if (e->r == FILEOPS_GONE && !e->parented && above > 0) {
 		e->parented = true;
+		e->downwards = false;
 		e->up = above;
 		*out = make_above(e);
 		return true;

@@ -45,6 +45,7 @@ struct entry {
 	bool hashed;   /* the temp name */
 	bool unlocked; /* the directory above was made writable for it, once */
 	bool parented; /* the directories above were made for it, once */
+	bool downwards;
 	bool looked_again, cleared, wipe_kept, wipe_refused;
 	bool as_directory; /* a removal: whether it is one was looked at */
 	bool denied, no_link;

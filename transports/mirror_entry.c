@@ -229,9 +229,13 @@ static enum fileops_result made_above(struct entry *e)
 	size_t above = path_parent_len(e->path, e->len);
 	const char *slash;
 
+	if (e->r == FILEOPS_GONE && e->downwards) {
+		/* A name above it is there: then it is no directory (a symlink, say, or a file), or has just gone. */
+		mirror_found(e->m, e->path, path_parent_len(e->path, e->up), VERDICT_RECONCILE, NULL);
+		return entry_fail(e);
+	}
 	if (e->r == FILEOPS_GONE) {
-		/* A name above it is there: then it is no directory (a symlink, say). */
-		e->up = e->downwards ? 0 : path_parent_len(e->path, e->up);
+		e->up = path_parent_len(e->path, e->up);
 		return e->up == 0 ? entry_fail(e) : make_above(e);
 	}
 	if (e->r != FILEOPS_OK && e->r != FILEOPS_EXISTS && e->r != FILEOPS_FAILED)

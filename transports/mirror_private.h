@@ -42,10 +42,10 @@ struct entry {
 	bool gone_is_done; /* a deletion */
 	bool harder;
 	bool force_mtime;
-	bool hashed;   /* the temp name */
-	bool unlocked; /* the directory above was made writable for it, once */
-	bool parented; /* the directories above were made for it, once */
-	bool downwards;
+	bool hashed;	/* the temp name */
+	bool unlocked;	/* the directory above was made writable for it, once */
+	bool parented;	/* the directories above were made for it, once */
+	bool downwards; /* the topmost of these that there is was found: now each below it */
 	bool looked_again, cleared, wipe_kept, wipe_refused;
 	bool as_directory; /* a removal: whether it is one was looked at */
 	bool denied, no_link;

@@ -28,12 +28,14 @@ FACTS = {
     "rsync": {
         "rename": "a moved directory is sent again",
         "long_paths": "rsync takes no path beyond PATH_MAX",
+        "looks_above": "rsync makes the directory, and does not say that all else in it is due: until all is compared",
         "read_only_trees": "rsync removes no read-only tree for an ordinary user",
     },
     "rsyncssh": {
         "protect_below_removed": "rsync sends no filter rules along with --delete-missing-args: what they protect goes with a "
                                  "directory that is removed while the daemon runs",
         "long_paths": "rsync takes no path beyond PATH_MAX",
+        "looks_above": "rsync makes the directory, and does not say that all else in it is due: until all is compared",
     },
 }
 NOBODY = 65534
@@ -743,6 +745,25 @@ def moved_directory(make):
     w.synced("into a directory just made")
 
 
+def file_where_a_directory_is_due(make):
+    """Above what is sent, and above what is renamed: something of another type, which nobody marked."""
+    w = make()
+    w.put("d/x/f", "1")
+    w.put("old/f", "2")
+    w.synced("before")
+
+    def below_a_file(change, what):
+        shutil.rmtree(w.there("d"))
+        w.put("d", "in the way", base=w.target)
+        change()
+        w.sync(check=False)
+        if w.mode == "live" and w.lacks("looks_above"):
+            w.compare_again()
+        await_fact(lambda: not differences(tree(w.source), tree(w.target)), 20, what)
+    below_a_file(lambda: os.rename(w.at("old"), w.at("d/x/new")), "a directory moved below a file")
+    below_a_file(lambda: w.put("d/x/y", "3"), "a file sent below a file")
+
+
 def removed_tree_is_one_deletion(make):
     w = make(delay=60)
     if w.mode != "live":
@@ -808,7 +829,7 @@ RULES = [all_kinds_of_entries, devices_for_root, any_bytes_in_names, names_of_fu
          newer_on_the_target_stays, hard_links, holes_stay_holes, extended_attributes, deletes, delete_never,
          limit_of_deletions, half_of_the_listing_may_go, filters_protect, only_what_exists, sizes, times_left_out, modes_left_out,
          dry_run_writes_nothing, symlinks_at_the_target_are_not_followed, unreadable_is_not_empty, readers_see_whole_files,
-         rewritten_in_place, changes_while_it_is_read, moved_directory, removed_tree_is_one_deletion,
+         rewritten_in_place, changes_while_it_is_read, moved_directory, file_where_a_directory_is_due, removed_tree_is_one_deletion,
          nothing_left_of_a_killed_run, failures_are_named_and_tried_again]
 
 

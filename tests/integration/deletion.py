@@ -101,8 +101,12 @@ class Place:
             s = self.sync()
             text = s["reason"] or ""
             return s if s["state"] in state and all(w in text for w in words) else None
-        s = await_fact(so, 30, "a stopped sync that says %s; it is %s" % (words, None))
-        return s
+        try:
+            return await_fact(so, 30, "a stopped sync that says %s" % (words,))
+        except Failure as e:
+            s = self.sync()
+            lost = [path for path in getattr(self, "before", {}) if path not in names(self.target)]
+            raise Failure("%s; it is %s: %s; deleted on the target: %s" % (e, s["state"], s["reason"], lost[:10]))
 
     def untouched(self, what=""):
         now = names(self.target)
@@ -323,6 +327,28 @@ def source_covered(place):
         p.stop()
 
 
+def source_replaced_in_the_middle(place):
+    """Without a watcher, between two batches: the worker itself looks whom it works for."""
+    p = Place(place)
+    try:
+        fill(p.source)
+        p.start()
+        p.stop()
+        write(place + "/rsync", """#!/bin/sh
+case "$*" in *--files-from=*) ;; *) exec rsync "$@" ;; esac
+[ -e '{0}/aside' ] && exec rsync "$@"
+mv '{0}/source' '{0}/aside'; rm '{0}/aside/top'; mkdir '{0}/source'; echo other >'{0}/source/other'
+exit 14
+""".format(place))
+        os.chmod(place + "/rsync", 0o755)
+        p.rsync_more = lambda: 'binary = "%s/rsync";' % place
+        p.configure()
+        p.refused_now("is another directory now")
+        p.unchanged("replaced in the middle")
+    finally:
+        p.stop()
+
+
 def source_becomes_symlink(place):
     p = Place(place)
     try:
@@ -374,9 +400,11 @@ def mount_below(place, watcher, transport="rsync"):
         # Gone: what was below the mount point shows, also after a restart, and if that goes, too.
         image.umount()
         write(p.source + "/d/beside", "not below the mount point")
-        await_fact(lambda: "d/m" in kept(p), 30, "d/m among what is kept")
         p.daemon.wait(60)
+        run_now(p)
         p.untouched("unmounted below")
+        if "d/m" not in kept(p):
+            raise Failure("not among what is kept: %s" % kept(p))
         write(below + "/uncovered", "what was below")
         os.unlink(p.source + "/d/beside")
         run_now(p)
@@ -823,7 +851,7 @@ def others_go_on(place):
 
 own_mounts()
 main([source_unmounted_fanotify, source_unmounted_inotify, source_not_mounted_at_start, source_emptied, source_empty_at_start, source_empty_at_start_direct,
-      source_replaced, source_replaced_fanotify, source_covered, source_becomes_symlink, mount_below_fanotify,
+      source_replaced, source_replaced_fanotify, source_covered, source_replaced_in_the_middle, source_becomes_symlink, mount_below_fanotify,
       mount_below_inotify, mount_below_direct, mount_appears, mount_moves_along, unreadable, target_unmounted, target_replaced,
       marker_on_the_source, marker_on_a_local_target, marker_on_a_direct_target, marker_over_ssh, marker_both_ways, mount_below_both_ways, marker_without_a_shell, marker_at_an_rsync_daemon,
       limit_while_running, limit_of_a_comparison, others_go_on])

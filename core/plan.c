@@ -189,6 +189,13 @@ static void add_sibling(void *maker, const char *path, size_t len, const struct 
 	add_parent(m, PLAN_APPLY, path, len);
 }
 
+/* Whether a comparison must delete nothing: all of it is kept, or the transport can't leave out what is. */
+static bool is_spared(const struct maker *m, const struct batch_item *b)
+{
+	return keep_covers(m->in->keep, b->path, b->len) ||
+	       ((m->in->caps & TRANSPORT_KEEP) == 0 && keep_touches(m->in->keep, b->path, b->len) != NULL);
+}
+
 static void plan_present(struct maker *m, size_t i, enum look look, const struct stat *st)
 {
 	const struct batch_item *b = &m->in->batch->items[i];
@@ -203,9 +210,7 @@ static void plan_present(struct maker *m, size_t i, enum look look, const struct
 	if (look != LOOK_DIR && keep_holds(m->in->keep, b->path, b->len) && is_kept(m, i))
 		return;
 	if (recursive)
-		part = &m->p->part[reconcile_deletes(m, b) && !keep_covers(m->in->keep, b->path, b->len)
-					   ? PLAN_RECONCILE
-					   : PLAN_RECONCILE_KEEP];
+		part = &m->p->part[reconcile_deletes(m, b) && !is_spared(m, b) ? PLAN_RECONCILE : PLAN_RECONCILE_KEEP];
 	if (add_item(m, part, i, look, st) == NULL)
 		return;
 	if (recursive)

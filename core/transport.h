@@ -41,6 +41,9 @@ enum transport_cap {
 	TRANSPORT_MODULE = 1u << 6,	  /* the same with host and a module of its receiver */
 	TRANSPORT_MARKER = 1u << 7, /* looks for requireTargetMarker on its own, before each work: ERR_UNSAFE by `down`
 				       without it. A local target's is looked for by the core */
+	/* Honours `keep` in a comparison. Without it a comparison deletes nothing at all while something below is to be
+	 * kept. */
+	TRANSPORT_KEEP = 1u << 8,
 };
 
 struct transport_item {

@@ -353,6 +353,27 @@ static void what_is_kept_is_not_deleted(void **state)
 	keep_done(&keep);
 }
 
+/* A comparison above it: by a transport that leaves it out, and by one that can't. */
+static void comparisons_above_what_is_kept(void **state)
+{
+	static const char *const present[] = { "d d", NULL };
+	struct fixture *f = *state;
+	struct keep_list keep = { 0 };
+
+	assert_true(keep_add(&keep, "d/m", 3, "gone"));
+	f->in.keep = &keep;
+	f->in.caps = TRANSPORT_KEEP;
+	item(f, "d", MARK_RECURSIVE);
+	make(f, present);
+	expect_item(&f->plan.part[PLAN_RECONCILE], 0, "d", LOOK_DIR, 0, 1);
+	plan_done(&f->plan);
+	f->in.caps = 0;
+	make(f, present);
+	assert_int_equal(f->plan.part[PLAN_RECONCILE].work.n_items, 0);
+	expect_item(&f->plan.part[PLAN_RECONCILE_KEEP], 0, "d", LOOK_DIR, 0, 1);
+	keep_done(&keep);
+}
+
 static void what_is_kept_is_not_moved_away(void **state)
 {
 	static const char *const present[] = { "d b", NULL };
@@ -386,6 +407,7 @@ int main(void)
 		T(both_ways_each_path_is_its_own),
 		T(temporary_directories_are_no_business),
 		T(what_is_kept_is_not_deleted),
+		T(comparisons_above_what_is_kept),
 		T(what_is_kept_is_not_moved_away),
 	};
 

@@ -6,21 +6,24 @@ usage: tests/bench/mirrors.py [--quick] [--row NAME]... [--fs tmpfs|ext4]... [--
 
 Needs root (it mounts file systems in a namespace of its own). Without --row all rows, without --fs both kinds. --images: where the
 ext4 image files are made; by default in memory (/dev/shm), so that no disk is measured. --quick: smaller trees. --write: what is printed replaces
-what stands below the line "<!-- results -->" of that file (docs/BENCHMARKS.md).
+what stands below the line "<!-- results -->" of that file (docs/BENCHMARKS.md), up to the next such line or heading; with
+--section NAME that of "<!-- results NAME -->".
 """
 import argparse
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
 import time
 
 os.environ.setdefault("FANSYNCD", os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../build/fansyncd"))
-from lib import contenders, measure, places, report, rows  # noqa: E402
+from lib import contenders, measure, native, places, report, rows  # noqa: E402
 
 
-MARK = "<!-- results -->"
+def mark(section):
+    return "<!-- results%s -->\n" % (" " + section if section else "")
 
 
 class Tee:
@@ -36,22 +39,24 @@ class Tee:
     def flush(self):
         sys.__stdout__.flush()
 
-    def put_into(self, path):
+    def put_into(self, path, section):
         with open(path) as f:
-            head = f.read().split(MARK + "\n")[0]
+            head, old = f.read().split(mark(section), 1)
+        after = re.search(r"^(## |<!-- results)", old, re.MULTILINE)
         with open(path, "w") as f:
-            f.write(head + MARK + "\n\n" + self.text)
+            f.write(head + mark(section) + "\n" + self.text + ("\n" + old[after.start():] if after else ""))
 
 
 def arguments():
     a = argparse.ArgumentParser(description="fansyncd beside lsyncd, an inotifywait loop and plain rsync")
     a.add_argument("--quick", action="store_true")
-    a.add_argument("--row", action="append", choices=sorted(rows.ROWS), help="only this row")
+    a.add_argument("--row", action="append", choices=sorted(native.ROWS), help="only this row")
     a.add_argument("--fs", action="append", choices=places.KINDS, help="only this file system")
     a.add_argument("--only", action="append", help="only contenders of this name (plain rsync always)")
     a.add_argument("--repeat", type=int, help="repetitions, while a row's time lasts (5; 2 with --quick)")
     a.add_argument("--images", default="/dev/shm", help="where the ext4 images are made")
-    a.add_argument("--write", help="put the results below the line '%s' of this file" % MARK)
+    a.add_argument("--write", help="put the results below the line '%s' of this file" % mark("").strip())
+    a.add_argument("--section", default="", help="with --write: below that section's line")
     a.add_argument("--json", help="the raw figures")
     return a.parse_args()
 
@@ -82,8 +87,8 @@ def main():
     options = arguments()
     for signo in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signo, stop)
-    if options.write and MARK + "\n" not in open(options.write).read():
-        sys.exit("%s has no line %s" % (options.write, MARK))
+    if options.write and mark(options.section) not in open(options.write).read():
+        sys.exit("%s has no line %s" % (options.write, mark(options.section).strip()))
     sys.stdout = Tee()
     places.own_namespace()
     contenders.ONLY = options.only
@@ -94,8 +99,8 @@ def main():
         for kind in options.fs or places.KINDS:
             place = places.Place(kind, options.images, 2048 if options.quick else 4096)
             try:
-                for name, row in rows.ROWS.items():
-                    if (options.row and name not in options.row) or (kind != "tmpfs" and name in rows.TMPFS_ONLY):
+                for name, row in native.ROWS.items():
+                    if (options.row and name not in options.row) or (kind != "tmpfs" and name in native.TMPFS_ONLY):
                         continue
                     result = report.Report(kind)
                     try:
@@ -112,7 +117,7 @@ def main():
             report.save(options.json, tables, goals)
     print("\n%.0f s in all, load at the end %.1f." % (time.time() - begun, os.getloadavg()[0]))
     if options.write:
-        sys.stdout.put_into(options.write)
+        sys.stdout.put_into(options.write, options.section)
 
 
 main()

@@ -5,6 +5,7 @@ one of fansyncd's transports, add a line to FANSYNCD; it takes part in every row
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,12 +16,14 @@ from fansync import BINARY, Sshd, await_fact, kill  # noqa: E402
 
 from . import measure
 
-# name -> (transport, watcher, rows' kind: local targets or ssh)
+# name -> (transport, watcher, rows' kind: local targets or ssh, further keys of ssh = { })
 FANSYNCD = {
-    "fansyncd": ("rsync", "fanotify", "local"),
-    "fansyncd inotify": ("rsync", "inotify", "local"),
-    "fansyncd direct": ("direct", "fanotify", "local"),
-    "fansyncd ssh": ("rsyncssh", "fanotify", "ssh"),
+    "fansyncd": ("rsync", "fanotify", "local", ""),
+    "fansyncd inotify": ("rsync", "inotify", "local", ""),
+    "fansyncd direct": ("direct", "fanotify", "local", ""),
+    "fansyncd ssh": ("rsyncssh", "fanotify", "ssh", ""),
+    "fansyncd sftp": ("sftp", "fanotify", "ssh", 'client = "libssh2"; '),
+    "fansyncd sftp openssh": ("sftp", "fanotify", "ssh", 'client = "openssh"; '),
 }
 
 
@@ -28,7 +31,7 @@ def sshd_in(keep):
     """Commands find an empty home: what the user's ~/.bashrc does at each of them is not measured."""
     home = os.path.join(keep, "home")
     os.makedirs(home, exist_ok=True)
-    return Sshd(os.path.join(keep, "sshd"), config="SetEnv HOME=%s\n" % home).start()
+    return Sshd(os.path.join(keep, "sshd"), config="SetEnv HOME=%s\nSubsystem sftp internal-sftp\n" % home).start()
 
 
 class Live:
@@ -36,6 +39,7 @@ class Live:
 
     live = True
     remote = False
+    whole_seconds = False  # the target keeps no more of times
     name = ""
 
     def __init__(self):
@@ -90,14 +94,25 @@ class Fansyncd(Live):
     def __init__(self, name):
         super().__init__()
         self.name = name
-        self.transport, self.watcher, self.kind = FANSYNCD[name]
+        self.transport, self.watcher, self.kind, self.ssh = FANSYNCD[name]
         self.remote = self.kind == "ssh"
+        self.whole_seconds = self.transport == "sftp"
+        self.far_port = None  # of a relay before the sshd
+
+    def _ssh_section(self, sshd):
+        section = sshd.section().replace("ssh = { ", "ssh = { " + self.ssh)
+        if self.far_port is not None:
+            known = sshd.known_hosts + ".far"
+            with open(sshd.known_hosts) as f, open(known, "w") as out:
+                out.write(f.read().replace(":%d" % sshd.port, ":%d" % self.far_port))
+            section = section.replace("port = %d;" % sshd.port, "port = %d;" % self.far_port).replace(sshd.known_hosts, known)
+        return section
 
     def _section(self, i, source, target):
         where = 'target = "%s";' % target
         keys = "rsync = { archive = true; };" if self.transport.startswith("rsync") else ""  # theirs is not the default
         if self.remote:
-            where = 'host = "127.0.0.1"; targetdir = "%s"; %s' % (target, self.others[0].section())
+            where = 'host = "127.0.0.1"; targetdir = "%s"; %s' % (target, self._ssh_section(self.others[0]))
         return ('{ name = "s%d"; transport = "%s"; source = "%s"; %s delay = 0.0; watcher = "%s"; %s }' % (
             i, self.transport, source, where, self.watcher, keys))
 
@@ -105,11 +120,13 @@ class Fansyncd(Live):
         self.keep = place.keep(self.name.replace(" ", "-"))
         self.log = os.path.join(self.keep, "log")
         self.syncs = len(pairs)
-        if self.remote:
+        if self.remote and not self.others:
             self.others.append(sshd_in(self.keep))
         for name in ("log", "ctl"):
             if os.path.exists(os.path.join(self.keep, name)):
                 os.unlink(os.path.join(self.keep, name))
+        # It remembers who its source was; here it is another one each time.
+        shutil.rmtree(os.path.join(self.keep, "state"), ignore_errors=True)
         with open(os.path.join(self.keep, "conf"), "w") as f:
             f.write('settings = { nodaemon = true; stateDir = "%s/state"; controlSocket = "%s/ctl"; logfile = "%s"; };\n'
                     'sync = ( %s );\n' % (self.keep, self.keep, self.log,
@@ -142,6 +159,15 @@ class Fansyncd(Live):
                 return f.read().count(b"first comparison finished") >= self.syncs
         except FileNotFoundError:
             return False
+
+    def sync_now(self):
+        """Seconds of the client that asks for a comparison."""
+        begun = time.perf_counter()
+        done = subprocess.run([BINARY, "--sync-now", os.path.join(self.keep, "conf")], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, check=False)
+        if done.returncode != 0:
+            raise measure.NotEqual("--sync-now: " + done.stdout.decode(errors="replace")[-1000:])
+        return time.perf_counter() - begun
 
     def counters(self):
         import json
@@ -255,6 +281,7 @@ class PlainRsync:
 
     live = False
     remote = False
+    whole_seconds = False
     name = "plain rsync"
 
     def __init__(self):
@@ -292,11 +319,67 @@ class RemoteRsync(PlainRsync):
         return ["rsync", "-a", "-e", self.others[1].rsh, what, "127.0.0.1:" + target]
 
 
+CIPHER = "aes128-ctr"  # what libssh2 1.10 and OpenSSH agree on: all that is compared with sftp uses it
+
+
+class Tar(PlainRsync):
+    """A plain transfer of everything, by a program that looks at nothing first."""
+
+    name = "tar | tar"
+    whole_seconds = True
+
+    def command(self, what, target):
+        return ["sh", "-c", "tar -C '%s' -cf - . | tar -C '%s' -xf -" % (what, target)]
+
+
+class RemoteTar(Tar):
+    """The same through an ssh connection of its own, as people write it."""
+
+    remote = True
+    name = "tar | ssh tar"
+
+    def prepare(self, place):
+        self.others.append(sshd_in(place.keep("tar-ssh")))
+
+    def command(self, what, target):
+        sshd = self.others[0]
+        return ["sh", "-c", "tar -C '%s' -cf - . | ssh -p %d -i %s -oUserKnownHostsFile=%s -oBatchMode=yes -c %s 127.0.0.1 "
+                "\"tar -C '%s' -xf -\"" % (what, sshd.port, sshd.key, sshd.known_hosts, CIPHER, target)]
+
+
+class Scp(PlainRsync):
+    remote = True
+    name = "scp"
+
+    def prepare(self, place):
+        self.others.append(sshd_in(place.keep("scp")))
+
+    def command(self, what, target):
+        sshd = self.others[0]
+        return ["scp", "-q", "-c", CIPHER, "-P", str(sshd.port), "-i", sshd.key, "-oUserKnownHostsFile=" + sshd.known_hosts,
+                "-oBatchMode=yes", what, "127.0.0.1:" + target]
+
+
+class SftpPut(PlainRsync):
+    """OpenSSH's own client: `put -r` of a directory; through a relay if `port` is given."""
+
+    remote = True
+    name = "sftp put -r"
+
+    def __init__(self, sshd, port, known_hosts):
+        super().__init__()
+        self.argv = ["sftp", "-q", "-P", str(port), "-i", sshd.key, "-oUserKnownHostsFile=" + known_hosts, "-oBatchMode=yes",
+                     "-b", "-", "127.0.0.1"]
+
+    def put(self, what, target):
+        subprocess.run(self.argv, input=("put -rp %s %s\n" % (what, target)).encode(), stdout=subprocess.DEVNULL, check=True)
+
+
 # Names to which a run is limited; None: no limit. The floor is always there.
 ONLY = None
 
 
-def _chosen(everybody):
+def chosen(everybody):
     return [c for c in everybody if ONLY is None or c.name in ONLY or not c.live]
 
 
@@ -304,9 +387,9 @@ def local(which=None):
     """One of each that can mirror to a local directory, plain rsync last."""
     everybody = [lambda n=n: Fansyncd(n) for n, spec in FANSYNCD.items() if spec[2] == "local"]
     everybody += [Lsyncd, Loop, PlainRsync]
-    return _chosen(c for c in (make() for make in everybody) if which is None or c.name in which)
+    return chosen(c for c in (make() for make in everybody) if which is None or c.name in which)
 
 
 def remote():
     ours = [Fansyncd(n) for n, spec in FANSYNCD.items() if spec[2] == "ssh"]
-    return _chosen(ours + [Lsyncd("lsyncd ssh", "ssh"), Lsyncd("lsyncd shared connection", "shared"), RemoteRsync()])
+    return chosen(ours + [Lsyncd("lsyncd ssh", "ssh"), Lsyncd("lsyncd shared connection", "shared"), RemoteRsync()])

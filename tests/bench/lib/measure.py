@@ -192,7 +192,7 @@ class Arrival:
         return instant, len(dirs)
 
 
-def verify(source, target):
+def verify(source, target, tick_ns=1):
     """Content, size and time of each file; raises NotEqual."""
     for at, dirs, files in os.walk(source):
         there = os.path.join(target, os.path.relpath(at, source))
@@ -201,7 +201,7 @@ def verify(source, target):
         for name in files:
             a, b = os.path.join(at, name), os.path.join(there, name)
             x, y = os.stat(a), os.stat(b)
-            if (x.st_size, x.st_mtime_ns, x.st_mode) != (y.st_size, y.st_mtime_ns, y.st_mode):
+            if (x.st_size, x.st_mtime_ns // tick_ns, x.st_mode) != (y.st_size, y.st_mtime_ns // tick_ns, y.st_mode):
                 raise NotEqual("%s is not as %s" % (b, a))
             with open(a, "rb") as f, open(b, "rb") as g:
                 if f.read() != g.read():
@@ -227,6 +227,14 @@ class Doorbell:
                 break
             instant = time.perf_counter()
             if name in self._names() and self._has(name, content):
+                return instant
+        raise NotEqual("%s/%s did not come" % (self.directory, name))
+
+    def wait_name(self, name, seconds):
+        end = time.perf_counter() + seconds
+        while select.select([self.fd], [], [], max(0, end - time.perf_counter()))[0]:
+            instant = time.perf_counter()
+            if name in self._names():
                 return instant
         raise NotEqual("%s/%s did not come" % (self.directory, name))
 

@@ -116,6 +116,8 @@ class Report:
             rows = [self._line(table, name, s) for name, s in table["series"].items()]
             rows = [r + [""] * (len(head) - len(r)) for r in rows]
             keep = [k for k in range(len(head)) if k == 0 or any(r[k] for r in rows)]
+            head = [h.replace("|", "\\|") for h in head]
+            rows = [[cell.replace("|", "\\|") for cell in r] for r in rows]
             out.write("| " + " | ".join(head[k] for k in keep) + " |\n")
             out.write("| " + " | ".join("---" if k in (0, 7) else "---:" for k in keep) + " |\n")
             for r in rows:

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """fansyncd beside lsyncd, a loop of inotifywait and rsync, and plain rsync, in one run. Prints figures, asserts none.
 
-usage: tests/bench/mirrors.py [--quick] [--row NAME]... [--fs tmpfs|ext4]... [--repeat N] [--images DIR] [--json FILE]
-                              [--write FILE]
+usage: tests/bench/mirrors.py [--quick] [--native] [--row NAME]... [--fs tmpfs|ext4]... [--repeat N] [--images DIR]
+                              [--json FILE] [--write FILE [--section NAME]]
 
-Needs root (it mounts file systems in a namespace of its own). Without --row all rows, without --fs both kinds. --images: where the
-ext4 image files are made; by default in memory (/dev/shm), so that no disk is measured. --quick: smaller trees. --write: what is printed replaces
-what stands below the line "<!-- results -->" of that file (docs/BENCHMARKS.md), up to the next such line or heading; with
---section NAME that of "<!-- results NAME -->".
+Needs root (it mounts file systems in a namespace of its own). Without --row and --native all rows that compare with lsyncd, without
+--fs both kinds. --images: where the ext4 image files are made; by default in memory (/dev/shm), so that no disk is measured. --quick:
+smaller trees. --write: what is printed replaces what stands below the line "<!-- results -->" of that file (docs/BENCHMARKS.md), up to
+the next such line or heading; with --section NAME that of "<!-- results NAME -->".
 """
 import argparse
 import os
@@ -57,8 +57,15 @@ def arguments():
     a.add_argument("--images", default="/dev/shm", help="where the ext4 images are made")
     a.add_argument("--write", help="put the results below the line '%s' of this file" % mark("").strip())
     a.add_argument("--section", default="", help="with --write: below that section's line")
+    a.add_argument("--native", action="store_true", help="the native transports beside tar, scp, sftp and rsync, on tmpfs: four "
+                   "minutes; --section native")
     a.add_argument("--json", help="the raw figures")
-    return a.parse_args()
+    options = a.parse_args()
+    if options.native:
+        options.section, options.fs = "native", ["tmpfs"]
+        options.row, options.only = options.row or list(native.NATIVE), options.only or native.CONTENDERS
+        options.repeat = options.repeat or 3
+    return options
 
 
 def first_line(*argv):
@@ -100,7 +107,7 @@ def main():
             place = places.Place(kind, options.images, 2048 if options.quick else 4096)
             try:
                 for name, row in native.ROWS.items():
-                    if (options.row and name not in options.row) or (kind != "tmpfs" and name in native.TMPFS_ONLY):
+                    if name not in (options.row or native.USUAL) or (kind != "tmpfs" and name in native.TMPFS_ONLY):
                         continue
                     result = report.Report(kind)
                     try:

@@ -262,3 +262,6 @@ ROWS = {
 }
 # Rows whose figures hang on the file system so little that one kind is enough.
 TMPFS_ONLY = ("latency-ssh", "copy-ssh", "large", "far")
+USUAL = ("latency", "latency-ssh", "burst", "startup", "targets", "elsewhere")
+NATIVE = ("latency", "latency-ssh", "copy", "copy-ssh", "large", "unchanged", "far")
+CONTENDERS = ["fansyncd direct", "lsyncd", "lsyncd shared connection", "sftp put -r"] + SFTP

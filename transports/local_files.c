@@ -571,9 +571,12 @@ enum fileops_result local_tree_finish(struct local_tree *t, struct fileop *op, s
 				      const struct fileops_attrs *attrs)
 {
 	const struct local_target of = { .fd = file->fd, .ours = file->impl == LOCAL_OURS };
-	enum fileops_result r = local_set_attrs(t, op, &of, attrs);
+	enum fileops_result r;
 	int fd = file->fd;
 
+	if (fd < 0)
+		return local_failed(op, EBADF, "close");
+	r = local_set_attrs(t, op, &of, attrs);
 	*file = (struct fileops_file){ .fd = -1 };
 	if (close(fd) < 0 && r == FILEOPS_OK && errno != EINTR)
 		return local_failed(op, errno, "close");

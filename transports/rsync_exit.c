@@ -1,7 +1,8 @@
 /*
  * rsync_exit.c - the one table of rsync's exit codes.
  *
- * A target that is full, missing or unreachable is down: its paths wait for the backoff, none of them is to blame.
+ * A target that is full, missing or unreachable is down: its paths wait for the backoff, none of them is to blame. An
+ * rsync that died is nobody's ordinary day: it is told, as everything is but ERR_AGAIN.
  */
 #include "transports/rsync_exit.h"
 
@@ -21,11 +22,11 @@ static const struct rsync_outcome table[] = {
 	{ 12, RSYNC_DOWN, ERR_NETWORK, "the connection to the target's rsync broke" },
 	{ 13, RSYNC_DOWN, ERR_IO, "rsync could not report its errors" },
 	{ 14, RSYNC_RETRY, ERR_LIMIT, "rsync could not talk to its own processes" },
-	{ 15, RSYNC_RETRY, ERR_AGAIN, "a process of rsync crashed" },
-	{ 16, RSYNC_RETRY, ERR_AGAIN, "a process of rsync was terminated" },
-	{ 19, RSYNC_RETRY, ERR_AGAIN, "rsync received SIGUSR1" },
-	{ 20, RSYNC_RETRY, ERR_AGAIN, "rsync was interrupted" },
-	{ 21, RSYNC_RETRY, ERR_AGAIN, "rsync lost one of its processes" },
+	{ 15, RSYNC_RETRY, ERR_IO, "a process of rsync crashed" },
+	{ 16, RSYNC_RETRY, ERR_IO, "a process of rsync was terminated" },
+	{ 19, RSYNC_RETRY, ERR_IO, "rsync received SIGUSR1" },
+	{ 20, RSYNC_RETRY, ERR_IO, "rsync was interrupted" },
+	{ 21, RSYNC_RETRY, ERR_IO, "rsync lost one of its processes" },
 	{ 22, RSYNC_RETRY, ERR_NOMEM, "rsync ran out of memory" },
 	{ 23, RSYNC_PARTIAL, ERR_IO, "rsync could not transfer everything" },
 	{ 24, RSYNC_PARTIAL, ERR_AGAIN, "files vanished before they were sent" },
@@ -40,8 +41,8 @@ static const struct rsync_outcome table[] = {
 	{ 255, RSYNC_DOWN, ERR_NETWORK, "ssh could not connect or log in" },
 };
 
-static const struct rsync_outcome unknown = { -1, RSYNC_RETRY, ERR_AGAIN, "rsync ended with an unknown exit code" };
-static const struct rsync_outcome killed = { -1, RSYNC_RETRY, ERR_AGAIN, "rsync was killed by a signal" };
+static const struct rsync_outcome unknown = { -1, RSYNC_RETRY, ERR_IO, "rsync ended with an unknown exit code" };
+static const struct rsync_outcome killed = { -1, RSYNC_RETRY, ERR_IO, "rsync was killed by a signal" };
 
 const struct rsync_outcome *rsync_outcome(int status)
 {

@@ -607,6 +607,8 @@ static int set_up(struct daemon *d, struct err *err)
 		.changed = env_changed,
 		.ctx = d,
 	};
+	if (host_id_get(d->state_dir, d->env.host_id, err) < 0)
+		return -1;
 	if (make_members(d, err) < 0 || (!d->options->once && receiver_start(d, err) < 0))
 		return -1;
 	loop_before_wait(d->loop, before_wait, d);

@@ -62,6 +62,7 @@ static int launch(struct receiver_service *r, struct err *err)
 					    .runtime_dir = d->runtime_root,
 					    .archive_path = "",
 					    .log_mask = log_mask() };
+	memcpy(spec.config.host_id, d->env.host_id, HOST_ID_BYTES);
 	if (result == 0) {
 		r->link = worker_link_start(d->loop, &spec, &events, err);
 		result = r->link == NULL ? -1 : 0;

@@ -609,6 +609,7 @@ static int start_worker(struct sync *s, struct err *err)
 		.source_dev = s->root_dev,
 		.source_ino = s->root_ino,
 	};
+	memcpy(spec.config.host_id, s->env->host_id, HOST_ID_BYTES);
 	s->worker_told = s->worker_killed = false;
 	s->worker = worker_link_start(s->env->loop, &spec, &events, err);
 	buf_done(&text);

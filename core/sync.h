@@ -29,6 +29,7 @@ struct sync_env {
 	struct loop *loop;
 	const char *runtime_root; /* a private directory; each worker gets one of its own below it */
 	const char *state_dir;
+	unsigned char host_id[HOST_ID_BYTES];
 	/* The configuration text of a worker. */
 	int (*config_text)(void *ctx, const struct sync_options *opt, struct buf *out);
 	/* The record of core/guard.h as text for the worker, and what the worker made of it. */

@@ -88,9 +88,10 @@ struct transport_progress {
 struct transport_env {
 	struct loop *loop;
 	const struct sync_options *opt;
-	int source_fd;		  /* O_DIRECTORY descriptor of the source's root */
-	const char *runtime_dir;  /* mode 0700, private to this worker, short; removed by the core at its end */
-	const char *archive_path; /* where the archive of a bidirectional sync is; NULL: it is not one */
+	int source_fd;		      /* O_DIRECTORY descriptor of the source's root */
+	const char *runtime_dir;      /* mode 0700, private to this worker, short; removed by the core at its end */
+	const char *archive_path;     /* where the archive of a bidirectional sync is; NULL: it is not one */
+	const unsigned char *host_id; /* HOST_ID_BYTES, core/host_id.h */
 	struct transport_counters *counters; /* the session adds to it */
 	unsigned *memory; /* bits of the transport's own, kept from one session to the next; 0 at first */
 	void *ctx;

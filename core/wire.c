@@ -63,6 +63,7 @@ bool wire_put_config(struct buf *out, const struct wire_config *c)
 	buf_add_u32(out, c->log_mask);
 	buf_add_u64(out, c->source_dev);
 	buf_add_u64(out, c->source_ino);
+	buf_add(out, c->host_id, sizeof(c->host_id));
 	put_bytes(out, c->runtime_dir, strlen(c->runtime_dir) + 1);
 	put_bytes(out, c->archive_path, strlen(c->archive_path) + 1);
 	put_bytes(out, c->text, c->text_len);
@@ -271,11 +272,16 @@ static const char *get_string(struct reader *r)
 bool wire_get_config(const char *p, size_t len, struct wire_config *out)
 {
 	struct reader r;
+	const void *id;
 
 	reader_init(&r, p, len);
 	out->log_mask = reader_u32(&r);
 	out->source_dev = reader_u64(&r);
 	out->source_ino = reader_u64(&r);
+	id = reader_bytes(&r, sizeof(out->host_id));
+	if (id == NULL)
+		return false;
+	memcpy(out->host_id, id, sizeof(out->host_id));
 	out->runtime_dir = get_string(&r);
 	out->archive_path = get_string(&r);
 	if (out->runtime_dir == NULL || out->archive_path == NULL)

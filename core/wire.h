@@ -15,6 +15,7 @@
 #include "core/batch.h"
 #include "core/buf.h"
 #include "core/err.h"
+#include "core/host_id.h"
 
 /* No frame is larger. A batch's limits (changeset_limits) keep well below it. */
 #define WIRE_FRAME_MAX (16u * 1024 * 1024)
@@ -52,6 +53,7 @@ struct wire_config {
 	const char *archive_path; /* "": the sync is not bidirectional */
 	uint32_t log_mask;
 	uint64_t source_dev, source_ino; /* what the daemon watches: the worker refuses another directory */
+	unsigned char host_id[HOST_ID_BYTES];
 };
 
 struct wire_verdict {

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -435,8 +434,7 @@ static int take_config(struct receiver *r, const char *payload, size_t len, stru
 	r->opt = r->config->receiver;
 	if (r->opt == NULL)
 		return err_set(err, ERR_BUG, "the daemon sent a configuration without a receiver");
-	if (getrandom(r->host_id, sizeof(r->host_id), 0) != (ssize_t)sizeof(r->host_id))
-		return err_errno(err, errno, "getrandom");
+	memcpy(r->host_id, c.host_id, sizeof(r->host_id));
 	r->module_fds = calloc(r->opt->n_modules + 1, sizeof(*r->module_fds));
 	if (r->module_fds == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory");

@@ -21,6 +21,7 @@
 
 #define CREDIT (4u * 1024 * 1024)
 #define CHANGES_MAX 4096u
+#define KEEPS_MAX 65536u
 /* A work is read while the one before it is carried out. */
 #define WORKS_MAX 3u
 #define WORK_BYTES_MAX (4u * 1024 * 1024)
@@ -41,6 +42,7 @@ struct work {
 	struct tcp_work head;
 	struct transport_work work;
 	struct batch_rename *renames;
+	struct keep_list keep;
 	uint32_t got_renames, got_items;
 	struct arena_block *arena;
 	size_t arena_bytes;
@@ -85,6 +87,7 @@ static void free_work(struct work *w)
 		w->arena = b->next;
 		free(b);
 	}
+	keep_done(&w->keep);
 	free(w->work.items);
 	free(w->renames);
 	free(w->settled);
@@ -117,7 +120,7 @@ static const char *arena_copy(struct work *w, const char *p, size_t len)
 
 static bool complete(const struct work *w)
 {
-	return w->got_renames == w->head.n_renames && w->got_items == w->head.n_items;
+	return w->keep.n == w->head.n_keeps && w->got_renames == w->head.n_renames && w->got_items == w->head.n_items;
 }
 
 static bool broken(struct err *err, const char *what)
@@ -132,7 +135,8 @@ static bool on_work(struct receiver_session *s, const char *payload, size_t len,
 	uint64_t expected;
 
 	if (!tcp_get_work(payload, len, &head) || (s->last != NULL && !complete(s->last)) || s->n_works >= WORKS_MAX ||
-	    head.n_renames > CHANGES_MAX || head.n_items > CHANGES_MAX || head.n_renames + head.n_items == 0)
+	    head.n_renames > CHANGES_MAX || head.n_items > CHANGES_MAX || head.n_keeps > KEEPS_MAX ||
+	    head.n_renames + head.n_items == 0)
 		return broken(err, "a work");
 	expected =
 		s->last == NULL ? s->upto + 1 : s->last->head.first + s->last->head.n_renames + s->last->head.n_items;
@@ -151,6 +155,7 @@ static bool on_work(struct receiver_session *s, const char *payload, size_t len,
 	}
 	w->head = head;
 	w->work.renames = w->renames;
+	w->work.keep = &w->keep;
 	w->work.may_delete = head.may_delete;
 	w->work.max_delete = head.max_delete;
 	if (s->module->max_delete >= 0 && (head.max_delete < 0 || head.max_delete > s->module->max_delete))
@@ -161,6 +166,21 @@ static bool on_work(struct receiver_session *s, const char *payload, size_t len,
 		s->first = w;
 	s->last = w;
 	s->n_works++;
+	return true;
+}
+
+static bool on_keep(struct receiver_session *s, const char *payload, size_t len, struct err *err)
+{
+	struct work *w = s->last;
+	const char *path, *why;
+	struct tcp_keep k;
+
+	if (w == NULL || w->keep.n == w->head.n_keeps || !tcp_get_keep(payload, len, &k))
+		return broken(err, "a subtree to be kept");
+	path = arena_copy(w, k.path.p, k.path.len);
+	why = path == NULL || k.why.len == 0 ? NULL : arena_copy(w, k.why.p, k.why.len);
+	if (path == NULL || (k.why.len > 0 && why == NULL) || !keep_add(&w->keep, path, k.path.len, why))
+		return err_set(err, ERR_LIMIT, "a work that is too large") == 0;
 	return true;
 }
 
@@ -177,8 +197,8 @@ static bool on_rename(struct receiver_session *s, const char *payload, size_t le
 	struct work *w = s->last;
 	struct batch_rename r;
 
-	if (w == NULL || w->got_renames == w->head.n_renames || !tcp_get_rename(payload, len, &r) ||
-	    !name_allowed(r.from, r.from_len) || !name_allowed(r.to, r.to_len))
+	if (w == NULL || w->keep.n < w->head.n_keeps || w->got_renames == w->head.n_renames ||
+	    !tcp_get_rename(payload, len, &r) || !name_allowed(r.from, r.from_len) || !name_allowed(r.to, r.to_len))
 		return broken(err, "a rename");
 	r.from = arena_copy(w, r.from, r.from_len);
 	r.to = r.from == NULL ? NULL : arena_copy(w, r.to, r.to_len);
@@ -211,8 +231,8 @@ static bool on_item(struct receiver_session *s, const char *payload, size_t len,
 	struct tcp_item item;
 	struct transport_item *out;
 
-	if (w == NULL || w->got_renames < w->head.n_renames || w->got_items == w->head.n_items ||
-	    !tcp_get_item(payload, len, &item) || !in_order(w, &item))
+	if (w == NULL || w->keep.n < w->head.n_keeps || w->got_renames < w->head.n_renames ||
+	    w->got_items == w->head.n_items || !tcp_get_item(payload, len, &item) || !in_order(w, &item))
 		return broken(err, "an item");
 	out = &w->work.items[w->got_items];
 	*out = (struct transport_item){ .path = arena_copy(w, item.path.p, item.path.len),
@@ -546,6 +566,9 @@ static bool on_frame(void *ctx, uint8_t type, const char *payload, size_t len, s
 	switch (type) {
 	case TCP_WORK:
 		return on_work(s, payload, len, err);
+	case TCP_KEEP:
+		ok = on_keep(s, payload, len, err);
+		break;
 	case TCP_RENAME:
 		ok = on_rename(s, payload, len, err);
 		break;

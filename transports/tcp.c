@@ -321,12 +321,19 @@ static bool begin_piece(struct tcp_target *t, struct piece *p)
 				    .may_delete = t->work->may_delete,
 				    .max_delete = t->work->max_delete,
 				    .n_renames = p->n_renames,
-				    .n_items = p->n_items };
+				    .n_items = p->n_items,
+				    .n_keeps = t->work->keep == NULL ? 0 : (uint32_t)t->work->keep->n };
 
 	buf_clear(&t->scratch);
 	tcp_put_work(&t->scratch, &w);
 	if (!send_scratch(t, TCP_WORK))
 		return false;
+	for (uint32_t i = 0; i < w.n_keeps; i++) {
+		buf_clear(&t->scratch);
+		tcp_put_keep(&t->scratch, &t->work->keep->v[i]);
+		if (!send_scratch(t, TCP_KEEP))
+			return false;
+	}
 	for (uint32_t i = 0; i < p->n_renames; i++) {
 		buf_clear(&t->scratch);
 		tcp_put_rename(&t->scratch, &t->work->renames[p->index[p->n_items] + i]);
@@ -631,6 +638,8 @@ static void on_ready(void *ctx, const char *peer)
 	struct buf options;
 
 	(void)peer;
+	if (t->env->host_id != NULL)
+		memcpy(h.host_id, t->env->host_id, sizeof(h.host_id));
 	if (t->addresses != NULL)
 		freeaddrinfo(t->addresses);
 	t->addresses = t->address = NULL;

@@ -134,6 +134,15 @@ void tcp_put_work(struct buf *out, const struct tcp_work *w)
 	buf_add_u64(out, (uint64_t)w->max_delete);
 	buf_add_u32(out, w->n_renames);
 	buf_add_u32(out, w->n_items);
+	buf_add_u32(out, w->n_keeps);
+}
+
+void tcp_put_keep(struct buf *out, const struct keep *k)
+{
+	size_t n = k->why == NULL ? 0 : strlen(k->why);
+
+	tcp_put_bytes(out, k->path, k->len);
+	tcp_put_bytes(out, k->why, n < TCP_TEXT_MAX ? n : TCP_TEXT_MAX);
 }
 
 void tcp_put_rename(struct buf *out, const struct batch_rename *r)
@@ -536,7 +545,18 @@ bool tcp_get_work(const char *p, size_t len, struct tcp_work *out)
 	out->max_delete = (int64_t)reader_u64(&r);
 	out->n_renames = reader_u32(&r);
 	out->n_items = reader_u32(&r);
+	out->n_keeps = reader_u32(&r);
 	return finished(&r) && out->max_delete >= -1 && (out->kind == TCP_APPLY || out->n_renames == 0);
+}
+
+bool tcp_get_keep(const char *p, size_t len, struct tcp_keep *out)
+{
+	struct reader r;
+
+	reader_init(&r, p, len);
+	out->path = get_path(&r);
+	out->why = get_text(&r);
+	return finished(&r);
 }
 
 bool tcp_get_rename(const char *p, size_t len, struct batch_rename *out)

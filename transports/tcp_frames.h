@@ -17,6 +17,7 @@
 #include "core/buf.h"
 #include "core/entry.h"
 #include "core/err.h"
+#include "core/keep.h"
 #include "core/twoway.h"
 
 #define TCP_MAGIC UINT64_C(0x31636e7973616e66)
@@ -46,6 +47,7 @@ enum tcp_frame {
 	TCP_WORK = 16,
 	TCP_RENAME,
 	TCP_ITEM,
+	TCP_KEEP,
 	TCP_ACK = 32,
 	TCP_FOUND,
 	TCP_PROGRESS,
@@ -107,6 +109,13 @@ struct tcp_work {
 	bool may_delete;
 	int64_t max_delete;
 	uint32_t n_renames, n_items;
+	uint32_t n_keeps; /* they come first */
+};
+
+/* A subtree in which nothing may be deleted. */
+struct tcp_keep {
+	struct tcp_bytes path;
+	struct tcp_bytes why; /* empty: it is no failure that something stays */
 };
 
 /* What a look saw. */
@@ -219,6 +228,7 @@ void tcp_put_twoway(struct buf *out, const struct twoway_state *s);
 void tcp_put_hello(struct buf *out, const struct tcp_hello *h);
 void tcp_put_welcome(struct buf *out, const struct tcp_welcome *w);
 void tcp_put_work(struct buf *out, const struct tcp_work *w);
+void tcp_put_keep(struct buf *out, const struct keep *k);
 void tcp_put_rename(struct buf *out, const struct batch_rename *r);
 /* All but the content, which follows as the payload's rest: its length is written here. */
 void tcp_put_item(struct buf *out, const struct tcp_item *item);
@@ -251,6 +261,7 @@ bool tcp_get_welcome(const char *p, size_t len, struct tcp_welcome *out);
 /* REFUSE, BYE. */
 bool tcp_get_err(const char *p, size_t len, struct err *out);
 bool tcp_get_work(const char *p, size_t len, struct tcp_work *out);
+bool tcp_get_keep(const char *p, size_t len, struct tcp_keep *out);
 bool tcp_get_rename(const char *p, size_t len, struct batch_rename *out);
 bool tcp_get_item(const char *p, size_t len, struct tcp_item *out);
 bool tcp_get_ack(const char *p, size_t len, struct reader *r, uint64_t *upto, uint32_t *count);

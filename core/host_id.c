@@ -1,0 +1,60 @@
+#include "core/host_id.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include "core/buf.h"
+#include "core/fsutil.h"
+
+#define TEXT_BYTES (2u * HOST_ID_BYTES)
+
+static int digit(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+static bool parse(const struct buf *text, unsigned char out[HOST_ID_BYTES])
+{
+	if (text->len < TEXT_BYTES)
+		return false;
+	for (size_t i = 0; i < HOST_ID_BYTES; i++) {
+		int high = digit(text->data[2 * i]), low = digit(text->data[2 * i + 1]);
+
+		if (high < 0 || low < 0)
+			return false;
+		out[i] = (unsigned char)(high * 16 + low);
+	}
+	return true;
+}
+
+static int make(const char *path, unsigned char out[HOST_ID_BYTES], struct err *err)
+{
+	char text[TEXT_BYTES + 2];
+
+	if (getrandom(out, HOST_ID_BYTES, 0) != (ssize_t)HOST_ID_BYTES)
+		return err_errno(err, errno, "getrandom");
+	for (size_t i = 0; i < HOST_ID_BYTES; i++)
+		(void)snprintf(text + 2 * i, 3, "%02x", out[i]);
+	text[TEXT_BYTES] = '\n';
+	return atomic_write(path, text, TEXT_BYTES + 1, 0600, FSUTIL_SYNC, err);
+}
+
+int host_id_get(const char *state_dir, unsigned char out[HOST_ID_BYTES], struct err *err)
+{
+	struct err ignored = ERR_INIT;
+	struct buf text;
+	char *path;
+	int result = 0;
+
+	if (asprintf(&path, "%s/host-id", state_dir) < 0)
+		return err_set(err, ERR_NOMEM, "out of memory for the host's id");
+	buf_init(&text, 256);
+	if (read_file(path, 200, &text, &ignored) < 0 || !parse(&text, out))
+		result = make(path, out, err);
+	buf_done(&text);
+	free(path);
+	return result;
+}

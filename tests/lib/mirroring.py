@@ -597,6 +597,7 @@ def symlinks_at_the_target_are_not_followed(make):
     with open(outside + "/precious", "w") as f:
         f.write("mine")
     w.put("d/precious", "from the source")
+    w.put("d/sub/deep", "from the source")
     w.put("f", "from the source")
     w.synced("before")
     shutil.rmtree(w.there("d"))
@@ -606,6 +607,7 @@ def symlinks_at_the_target_are_not_followed(make):
     w.put("f", "changed")
     w.put("d/precious", "changed")
     w.put("d/more", "changed")
+    w.put("d/sub/deep", "changed")
     w.sync(check=False)
     w.compare_again()
     expect(sorted(os.listdir(outside)) == ["precious"], "written outside: %s" % os.listdir(outside))

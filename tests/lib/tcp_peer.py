@@ -1,0 +1,330 @@
+"""The tcp transport's protocol (docs/PROTOCOL.md) spoken in plaintext over loopback, by either end: for tests of what a peer
+may not do. Written from that page alone, so it also shows that the page is complete. Stored records out, both kinds in.
+"""
+import ctypes
+import select
+import socket
+import stat
+import struct
+import time
+import zlib
+
+MAGIC = 0x31636e7973616e66
+(PING, HELLO, WELCOME, REFUSE, BYE) = range(1, 6)
+(WORK, RENAME, ITEM, KEEP) = range(16, 20)
+(ACK, FOUND, PROGRESS, DONE, NOTE, MOVED, CONFLICT) = range(32, 39)
+(LOOK, LIST, READLINK, XATTRS, DIGEST, OPEN, RESTAT, READ, CLOSE, CREDIT, HASHES, SIGNATURE) = range(48, 60)
+(ANSWER, LISTING, OPENED, DATA, HOLE, COPY, END) = range(64, 71)
+APPLY, RECONCILE = 1, 2
+ABSENT, DIR, FILE, SYMLINK, OTHER = range(1, 6)
+OK, GONE = 0, 2
+LINKS, TIMES, PERMS, OWNER, GROUP, DEVICES, SPECIALS, HARD_LINKS = (1 << n for n in (0, 1, 2, 3, 4, 5, 6, 9))
+FLAGS = LINKS | TIMES | PERMS | SPECIALS | HARD_LINKS | 1 << 16
+FORMAT = {DIR: stat.S_IFDIR, FILE: stat.S_IFREG, SYMLINK: stat.S_IFLNK, OTHER: stat.S_IFIFO}
+
+
+class Ended(Exception):
+    """The other end closed the connection; `why` is the error of its REFUSE or BYE, if it said one."""
+
+
+class Digest(ctypes.Structure):
+    _fields_ = [("low", ctypes.c_uint64), ("high", ctypes.c_uint64)]
+
+
+def digest(content):
+    f = ctypes.CDLL("libxxhash.so.0").XXH3_128bits
+    f.restype, f.argtypes = Digest, [ctypes.c_char_p, ctypes.c_size_t]
+    d = f(content, len(content))
+    return struct.pack(">QQ", d.high, d.low)
+
+
+def counted(b):
+    b = b if isinstance(b, bytes) else b.encode(errors="surrogateescape")
+    return struct.pack("<I", len(b)) + b
+
+
+def error(code=0, text="", number=0):
+    return struct.pack("<B", code) + (struct.pack("<I", number) + counted(text) if code else b"")
+
+
+def state(kind, size=0, mtime=10 ** 9, mode=0o644, links=None, uid=0, gid=0):
+    """links: (count, device, inode) of what has several names."""
+    if kind == ABSENT:
+        return b"\1"
+    fields = 2 if links else 0
+    return (struct.pack("<BBIIIQqI", kind, fields, FORMAT[kind] | mode, uid, gid, size, mtime, 0)
+            + (struct.pack("<IQQ", *links) if links else b""))
+
+
+def option(key, value):
+    return struct.pack("<B", key) + counted(value)
+
+
+class Reader:
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, form):
+        values = struct.unpack_from("<" + form, self.data, self.at)
+        self.at += struct.calcsize("<" + form)
+        return values[0] if len(values) == 1 else values
+
+    def bytes(self):
+        n = self.take("I")
+        self.at += n
+        return self.data[self.at - n:self.at]
+
+    def error(self):
+        code = self.take("B")
+        return (code, self.take("I"), self.bytes()) if code else (0, 0, b"")
+
+    def state(self):
+        kind = self.take("B")
+        if kind == ABSENT:
+            return {"kind": ABSENT}
+        fields, mode, uid, gid, size, mtime, nanos = self.take("BIIIQqI")
+        found = {"kind": kind, "mode": mode, "uid": uid, "gid": gid, "size": size, "mtime": mtime * 10 ** 9 + nanos}
+        if fields & 1:
+            found["ctime"] = self.take("qI")
+        if fields & 2:
+            found["links"] = self.take("IQQ")
+        if fields & 4:
+            found["rdev"] = self.take("Q")
+        return found
+
+
+class Connection:
+    """Records and frames, of either end."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.wire = self.plain = b""
+        self.inflate = zlib.decompressobj(-15)
+        self.why = None
+
+    def raw(self, data):
+        try:
+            self.sock.sendall(data)
+        except OSError as e:
+            raise Ended(str(e))
+
+    def record(self, body, kind=0):
+        self.raw(struct.pack("<I", kind << 30 | len(body)) + body)
+
+    def frame(self, kind, payload=b""):
+        data = struct.pack("<IB", len(payload), kind) + payload
+        for at in range(0, len(data), 65536):
+            self.record(data[at:at + 65536])
+
+    def more(self, seconds):
+        if not select.select([self.sock], [], [], seconds)[0]:
+            return False
+        try:
+            data = self.sock.recv(1 << 16)
+        except OSError as e:
+            raise Ended(str(e))
+        if not data:
+            raise Ended("closed")
+        self.wire += data
+        while len(self.wire) >= 4:
+            head = struct.unpack_from("<I", self.wire)[0]
+            kind, n = head >> 30, head & 0x3fffffff
+            if kind > 1 or not 1 <= n <= 163840:
+                raise AssertionError("a record of kind %d and %d bytes" % (kind, n))
+            if len(self.wire) < 4 + n:
+                break
+            body, self.wire = self.wire[4:4 + n], self.wire[4 + n:]
+            self.plain += self.inflate.decompress(body + b"\0\0\xff\xff") if kind else body
+        return True
+
+    def next(self, seconds=20):
+        """The next frame: (type, Reader); None when none came in time. PINGs are left out."""
+        end = time.monotonic() + seconds
+        while True:
+            if len(self.plain) >= 5:
+                n, kind = struct.unpack_from("<IB", self.plain)
+                if n > 131072:
+                    raise AssertionError("a frame of %d bytes" % n)
+                if len(self.plain) >= 5 + n:
+                    r = Reader(self.plain[5:5 + n])
+                    self.plain = self.plain[5 + n:]
+                    if kind in (REFUSE, BYE):
+                        self.why = r.error()
+                    if kind != PING:
+                        return kind, r
+                    continue
+            if not self.more(max(0, end - time.monotonic())):
+                return None
+
+    def ended(self, seconds=20):
+        """Whether the other end closes within that time, whatever else it says."""
+        end = time.monotonic() + seconds
+        try:
+            while time.monotonic() < end:
+                if self.next(max(0.01, end - time.monotonic())) is None:
+                    return False
+        except Ended:
+            return True
+        return False
+
+    def close(self):
+        self.sock.close()
+
+
+class Sender(Connection):
+    """A sender's end, connected to a receiver. Its tree is `entries`: path -> (kind, content or text, more of the state)."""
+
+    def __init__(self, port, host="127.0.0.1", local="127.0.0.1", plain=True):
+        super().__init__(socket.create_connection((host, port), 20, source_address=(local, 0)))
+        self.entries, self.files = {}, {}
+        self.works = self.sequence = 0
+        self.verdicts = {}
+        if plain:
+            self.raw(b"P")
+
+    def hello(self, module="web", flags=FLAGS, options=b"", versions=(1, 1), features=0, sync="test", host=b"h" * 16):
+        self.frame(HELLO, struct.pack("<QHHI", MAGIC, *versions, features) + host + counted("a test") + counted(module)
+                   + counted(sync) + counted(option(1, struct.pack("<Q", flags)) + options))
+
+    def greet(self, **how):
+        self.hello(**how)
+        got = self.next()
+        if got is None or got[0] != WELCOME:
+            raise Ended("refused: %s" % (self.why,))
+        r = got[1]
+        r.take("HI"), r.take("16s"), r.bytes(), r.take("I")
+        self.credit, self.changes = r.take("QI")
+        return self
+
+    def add(self, path, kind=FILE, content=b"", **more):
+        self.entries[path if isinstance(path, bytes) else path.encode()] = (kind, content, more)
+
+    def state_of(self, path):
+        kind, content, more = self.entries.get(path, (ABSENT, b"", {}))
+        return state(kind, **dict({"size": len(content) if kind == FILE else 0}, **more))
+
+    def item(self, path, inline=False, what=None, parts=None):
+        path = path if isinstance(path, bytes) else path.encode()
+        kind, content, _ = self.entries.get(path, (ABSENT, b"", {}))
+        if parts is None:
+            parts = (struct.pack("<B", 4) + digest(content) + counted(content) if inline and kind == FILE else
+                     struct.pack("<B", 2) + counted(content) if inline and kind == SYMLINK else b"\0")
+        self.frame(ITEM, counted(path) + struct.pack("<II", 3, 0) + (what or self.state_of(path)) + parts)
+
+    def rename(self, a, b, is_dir=False):
+        self.frame(RENAME, counted(a) + counted(b) + struct.pack("<B", is_dir))
+
+    def work(self, items, renames=(), kind=APPLY, delete=True, most=-1, inline=False):
+        """A work from its beginning to its end. Returns the verdicts that are not done: index -> (verdict, error)."""
+        self.begin(len(items), len(renames), kind, delete, most)
+        for r in renames:
+            self.rename(*r)
+        for path in items:
+            self.item(path, inline)
+        return self.serve()
+
+    def begin(self, items, renames=0, kind=APPLY, delete=True, most=-1, keeps=0):
+        self.works += 1
+        self.first = self.sequence + 1
+        self.sequence += items + renames
+        self.frame(WORK, struct.pack("<QQBBqIII", self.works, self.first, kind, delete, most, renames, items, keeps))
+
+    def serve(self, seconds=20):
+        """Answer what is asked until DONE."""
+        end = time.monotonic() + seconds
+        self.verdicts = {}
+        while True:
+            got = self.next(max(0.01, end - time.monotonic()))
+            if got is None:
+                raise AssertionError("no end of the work")
+            if got[0] == DONE:
+                return self.verdicts
+            if got[0] in (REFUSE, BYE):
+                raise Ended("ended: %s" % (self.why,))
+            self.take(*got)
+
+    def take(self, kind, r):
+        if kind == ACK:
+            r.take("Q")
+            for _ in range(r.take("I")):
+                number, verdict = r.take("QB")
+                self.verdicts[number - self.first] = (verdict, r.error())
+        elif kind in (LOOK, READLINK, XATTRS, DIGEST, OPEN):
+            self.question(kind, r.take("I"), r.bytes())
+        elif kind == LIST:
+            self.listing(r.take("I"), r.bytes())
+        elif kind == RESTAT:
+            request, file = r.take("II")
+            self.frame(ANSWER, struct.pack("<IB", request, OK) + error() + self.state_of(self.files[file]))
+        elif kind == READ:
+            self.content(*r.take("IQQ"))
+
+    def question(self, kind, request, path):
+        known, content, _ = self.entries.get(path, (ABSENT, b"", {}))
+        reply = OPENED if kind == OPEN else ANSWER
+        head = struct.pack("<IB", request, OK) + error()
+        if known == ABSENT:
+            self.frame(reply, struct.pack("<IB", request, GONE) + error())
+        elif kind == LOOK:
+            self.frame(ANSWER, head + self.state_of(path))
+        elif kind == READLINK:
+            self.frame(ANSWER, head + counted(content))
+        elif kind == XATTRS:
+            self.frame(ANSWER, head + counted(b""))
+        elif kind == DIGEST:
+            self.frame(ANSWER, head + digest(content) + struct.pack("<Q", len(content)))
+        else:
+            file = len(self.files) + 1
+            self.files[file] = path
+            self.frame(OPENED, head + struct.pack("<I", file) + self.state_of(path) + struct.pack("<BI", 0, 0))
+
+    def listing(self, request, path):
+        below = path + b"/" if path else b""
+        names = [p[len(below):] for p in self.entries if p.startswith(below) and p != path and b"/" not in p[len(below):]]
+        self.frame(LISTING, struct.pack("<IB", request, OK) + error() + struct.pack("<BI", 1, len(names))
+                   + b"".join(counted(n) + self.state_of(below + n) + b"\0" for n in names))
+
+    def content(self, file, start, end):
+        path = self.files[file]
+        content = self.entries[path][1]
+        for at in range(start, min(end, len(content)), 32768):
+            self.frame(DATA, struct.pack("<IQ", file, at) + content[at:at + 32768])
+        self.frame(END, struct.pack("<IB", file, OK) + error() + struct.pack("<Q", len(content)) + digest(content)
+                   + self.state_of(path))
+
+
+class FakeReceiver:
+    """A receiver's end that senders connect to: `accept` gives the next connection, greeted."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.listener.settimeout(30)
+        self.port = self.listener.getsockname()[1]
+
+    def accept(self, credit=4 << 20, changes=4096, version=1):
+        c = Connection(self.listener.accept()[0])
+        data = c.sock.recv(1)
+        if data != b"P":
+            raise AssertionError("no plaintext: %r" % data)
+        got = c.next()
+        if got is None or got[0] != HELLO:
+            raise AssertionError("no HELLO")
+        c.frame(WELCOME, struct.pack("<HI", version, 1) + b"r" * 16 + counted("a test")
+                + struct.pack("<IQI", 63, credit, changes))
+        return c
+
+    def close(self):
+        self.listener.close()
+
+
+def ask(c, kind, request, path, more=b""):
+    """A question of a receiver's end; the answer (type, result, Reader behind the error), all else is passed over."""
+    c.frame(kind, struct.pack("<I", request) + counted(path) + more)
+    while True:
+        got = c.next()
+        if got is None:
+            raise AssertionError("no answer")
+        if got[0] in (ANSWER, LISTING, OPENED) and got[1].take("I") == request:
+            result = got[1].take("B")
+            got[1].error()
+            return got[0], result, got[1]

@@ -46,14 +46,26 @@ show() {
 	printf '$ %s\n' "$*"
 	"$@"
 }
-# The barrier: returns when all that was changed before it is on the target.
+# The barrier: returns when all that was changed before it is on the targets.
 arrived() {
 	"$program" --wait --timeout 60 "$conf"
 	diff -r --no-dereference "$top/source" "$top/target"
-	echo "source and target are equal"
+	diff -r --no-dereference "$top/source" "$top/copy"
+	echo "source and targets are equal"
+}
+# A port of this host that nobody listens on.
+free_port() {
+	port=$((20000 + $$ % 20000))
+	while grep -qi ":$(printf '%04X' "$port") " /proc/net/tcp /proc/net/tcp6 2>/dev/null; do
+		port=$((port + 1))
+	done
+	echo "$port"
 }
 
-mkdir -p "$top/source/docs" "$top/target" "$top/state"
+mkdir -p "$top/source/docs" "$top/target" "$top/copy" "$top/state" "$top/keys"
+# As "openssl rand -hex 32" does. The sender and the receiver hold the same key; here they are one host.
+(umask 077 && od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n' >"$top/keys/demo.key")
+port=$(free_port)
 printf 'hello\n' >"$top/source/hello.txt"
 printf 'one\n' >"$top/source/docs/one.txt"
 cat >"$conf" <<EOF
@@ -66,16 +78,32 @@ settings = {
 sync = (
 	{
 		name      = "demo";
+		transport = "tcp";
+		source    = "$top/source";
+		host      = "127.0.0.1";
+		port      = $port;
+		module    = "demo";
+		key       = "$top/keys/demo.key";
+		compress  = true;
+	},
+	{
+		name      = "copy";
 		transport = "rsync";
 		source    = "$top/source";
-		target    = "$top/target";
+		target    = "$top/copy";
 		delay     = 0.1;
 		rsync     = { archive = true; };
 	}
 );
+
+receiver = {
+	listen  = [ "127.0.0.1:$port" ];
+	keys    = "$top/keys";
+	modules = ( { name = "demo"; path = "$top/target"; allow = [ "demo" ]; } );
+};
 EOF
 
-say "the configuration, $conf"
+say "the configuration, $conf: one source, to a receiver of our own and by rsync"
 cat "$conf"
 
 say "starting the daemon"

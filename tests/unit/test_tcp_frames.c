@@ -130,7 +130,7 @@ static bool read_work(const char *p, size_t len)
 
 static void work(void **state)
 {
-	struct tcp_work w = { 7, 9, TCP_APPLY, true, -1, 2, 3 }, got;
+	struct tcp_work w = { 7, 9, TCP_APPLY, true, -1, 2, 3, 4 }, got;
 
 	(void)state;
 	tcp_put_work(&out, &w);

@@ -143,7 +143,7 @@ static void verdicts_round_trip(void **state)
 
 static void config_round_trip(void **state)
 {
-	struct wire_config c = { "sync = ();", 10, "/run/x", "/state/x.db", 5, 1, 2 }, r;
+	struct wire_config c = { "sync = ();", 10, "/run/x", "/state/x.db", 5, 1, 2, "0123456789abcde" }, r;
 	struct buf out;
 	struct got g;
 

@@ -845,7 +845,7 @@ static void *open_target(const struct transport_env *env, struct err *err)
 extern const struct transport transport_tcp;
 const struct transport transport_tcp = {
 	.name = "tcp",
-	.caps = TRANSPORT_MODULE | TRANSPORT_RENAME | TRANSPORT_NATIVE,
+	.caps = TRANSPORT_MODULE | TRANSPORT_RENAME | TRANSPORT_NATIVE | TRANSPORT_KEEP,
 	.default_delay_ns = 0,
 	.validate = validate,
 	.open = open_target,

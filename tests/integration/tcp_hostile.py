@@ -395,6 +395,7 @@ def answers_that_lie(place):
 
             def finish(s, size=size, then=then):
                 then(s)
+                del s.entries[b"f"]  # it is asked for once more
                 s.frame(tcp.END, struct.pack("<IB", 5, 0) + tcp.error() + struct.pack("<Q", size) + b"d" * 16 + tcp.state(FILE, size))
             opened(s, size, finish)
             if s.serve() == {}:

@@ -247,8 +247,8 @@ static void do_drop(void *end, struct fileops_file *file)
 
 static int change_owner(const struct local_target *of, uid_t uid, gid_t gid)
 {
-	return of->fd >= 0 ? fchown(of->fd, uid, gid)
-			   : fchownat(of->at->dir->fd, of->at->name, uid, gid, AT_SYMLINK_NOFOLLOW);
+	return of->at == NULL ? fchown(of->fd, uid, gid)
+			      : fchownat(of->at->dir->fd, of->at->name, uid, gid, AT_SYMLINK_NOFOLLOW);
 }
 
 static int set_owner(struct local_tree *t, struct fileop *op, const struct local_target *of,
@@ -270,9 +270,9 @@ static int set_owner(struct local_tree *t, struct fileop *op, const struct local
 
 static int set_mode(const struct local_target *of, mode_t mode)
 {
-	int dir_fd = of->fd >= 0 ? -1 : of->at->dir->fd;
+	int dir_fd = of->at == NULL ? -1 : of->at->dir->fd;
 
-	if (of->fd >= 0)
+	if (of->at == NULL)
 		return fchmod(of->fd, mode);
 	if (syscall(SYS_fchmodat2, dir_fd, of->at->name, mode, AT_SYMLINK_NOFOLLOW) == 0)
 		return 0;
@@ -283,8 +283,8 @@ static int set_times(const struct local_target *of, struct timespec mtime)
 {
 	const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, mtime };
 
-	return of->fd >= 0 ? futimens(of->fd, times)
-			   : utimensat(of->at->dir->fd, of->at->name, times, AT_SYMLINK_NOFOLLOW);
+	return of->at == NULL ? futimens(of->fd, times)
+			      : utimensat(of->at->dir->fd, of->at->name, times, AT_SYMLINK_NOFOLLOW);
 }
 
 static int set_xattrs(struct fileop *op, const struct local_target *of, const struct fileops_attrs *a, unsigned kind)
@@ -294,7 +294,7 @@ static int set_xattrs(struct fileop *op, const struct local_target *of, const st
 
 	if ((a->mask & FILEOPS_XATTR) == 0 || (a->xattr_kinds & kind) == 0)
 		return 0;
-	if (of->fd < 0)
+	if (of->at != NULL)
 		(void)snprintf(proc, sizeof(proc), "/proc/self/fd/%d/%s", of->at->dir->fd, of->at->name);
 	if (local_xattrs_set(&inode, kind, a->xattrs, a->xattrs_len) == 0)
 		return 0;

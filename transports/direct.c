@@ -152,7 +152,7 @@ static int reconcile(void *session, const struct transport_work *work, struct er
 extern const struct transport transport_direct;
 const struct transport transport_direct = {
 	.name = "direct",
-	.caps = TRANSPORT_LOCAL_TARGET | TRANSPORT_RENAME | TRANSPORT_NATIVE | TRANSPORT_KEEP,
+	.caps = TRANSPORT_LOCAL_TARGET | TRANSPORT_LOOK | TRANSPORT_RENAME | TRANSPORT_NATIVE | TRANSPORT_KEEP,
 	.default_delay_ns = 0,
 	.validate = validate,
 	.open = open_session,

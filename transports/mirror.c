@@ -37,6 +37,10 @@ struct mirror *mirror_new(const struct mirror_setup *setup, struct err *err)
 		free(m);
 		return NULL;
 	}
+	if (both_open(m, err) < 0) {
+		mirror_free(m);
+		return NULL;
+	}
 	mirror_ends(m, &setup->source, &setup->target);
 	return m;
 }
@@ -49,6 +53,7 @@ void mirror_ends(struct mirror *m, const struct fileops_end *source, const struc
 	m->rules.tick_ns = target->tick_ns == 0 ? 1 : target->tick_ns;
 	if (m->rules.tick_ns >= NS_PER_S)
 		m->rules.caps &= ~(unsigned)FILEOPS_CTIME; /* it is no better than the mtime */
+	both_tick(m);
 	if ((m->rules.caps & FILEOPS_CTIME) == 0 && m->hot == NULL)
 		m->hot = mirror_hot_new();
 }
@@ -201,6 +206,12 @@ static void settle_reconcile(struct mirror *m)
 
 static void finish_work(struct mirror *m)
 {
+	struct err err = ERR_INIT;
+
+	if (both_commit(m, &err) < 0) {
+		mirror_down(m, &err);
+		return;
+	}
 	if (m->reconcile)
 		settle_reconcile(m);
 	if (m->source.ops->idle != NULL)
@@ -235,6 +246,7 @@ void mirror_free(struct mirror *m)
 	}
 	loop_timer_remove(m->timer);
 	mirror_hot_free(m->hot);
+	both_close(m);
 	free(m);
 }
 

@@ -105,7 +105,8 @@ static bool next_rename(struct mirror *m)
 	e->rename = m->next - 1;
 	e->renames = true;
 	m->renaming = true;
-	if (m->rules.dry_run || m->rules.existing) {
+	/* Both ways each name is decided on by itself. */
+	if (m->rules.dry_run || m->rules.existing || m->twoway != NULL) {
 		(void)degrade(e, "nothing is to be made there");
 		entry_go_on(e, FILEOPS_OK);
 		return true;

@@ -137,6 +137,8 @@ static void over(struct dir *d)
 	if (waiter != NULL) {
 		waiter->wipe_kept = d->kept;
 		waiter->wipe_refused = d->refused;
+		waiter->parked = false;
+		m->n_active++;
 	}
 	m->n_dirs--;
 	dir_free(d);
@@ -259,7 +261,7 @@ static void finish(struct dir *d)
 	}
 	if (d->deferred && m->limit_open)
 		defer(d);
-	if (d->failed) {
+	if (d->failed || d->keep_attrs) {
 		over(d);
 		return;
 	}
@@ -324,7 +326,7 @@ static bool is_equal(struct dir *d, const struct fileops_entry *name, const stru
 	const char *path;
 	size_t len;
 
-	if (!S_ISREG(src->st_mode) || !S_ISREG(dst->st_mode) || m->rules.xattr_kinds != 0 ||
+	if (m->twoway != NULL || !S_ISREG(src->st_mode) || !S_ISREG(dst->st_mode) || m->rules.xattr_kinds != 0 ||
 	    (m->rules.hard_links && src->st_nlink > 1) || mirror_compare(&m->rules, &look) != MIRROR_SAME)
 		return false;
 	path = m->hot == NULL ? NULL : path_of(d, name->name, name->len, &len);
@@ -349,7 +351,7 @@ static void pair(struct dir *d, const struct fileops_entry *src, const struct fi
 			mirror_found(m, path, len, VERDICT_RETRY, &why);
 		return;
 	}
-	if (dst != NULL && S_ISDIR(src->st.st_mode) && S_ISDIR(dst->st.st_mode))
+	if (dst != NULL && S_ISDIR(src->st.st_mode) && S_ISDIR(dst->st.st_mode) && m->twoway == NULL)
 		enter(d, src, dst);
 	else if (dst == NULL || !is_equal(d, src, &dst->st))
 		sync_name(d, src, dst);
@@ -416,7 +418,7 @@ static void extra(struct dir *d, const struct fileops_entry *dst)
 		d->deferred = d->refused = true;
 		return;
 	}
-	if (is_dir)
+	if (is_dir && m->twoway == NULL)
 		wipe_name(d, dst);
 	else
 		remove_name(d, dst, false);
@@ -693,6 +695,10 @@ enum fileops_result dir_wipe_for(struct entry *e)
 	}
 	d->wipe = true;
 	d->waiter = e;
+	d->item = e->dir == NULL ? SIZE_MAX : e->dir->item;
+	/* It waits for others, which need its place. */
+	e->parked = true;
+	e->m->n_active--;
 	if (e->dst_known && e->dst_there)
 		d->dst = e->dst;
 	dir_push(d);

@@ -100,6 +100,7 @@ static void release(struct entry *e)
 		m->source.ops->drop(m->source.ctx, &e->from);
 	free(e->xattrs);
 	free(e->text);
+	free(e->there_text);
 	e->op.copied = 0;
 	if (e->prev != NULL)
 		e->prev->next = e->next;
@@ -107,7 +108,7 @@ static void release(struct entry *e)
 		m->active = e->next;
 	if (e->next != NULL)
 		e->next->prev = e->prev;
-	m->n_active--;
+	m->n_active -= !e->parked;
 	e->next = m->free_entries;
 	m->free_entries = e;
 }
@@ -146,6 +147,8 @@ enum fileops_result entry_finish(struct entry *e, enum verdict v, const struct e
 		apply_rename_failed(e, why);
 		return FILEOPS_OK;
 	}
+	if (e->notes && v == VERDICT_DONE && !e->wipe_refused)
+		both_done(e);
 	if (e->group != NULL)
 		links_leave(e, v == VERDICT_DONE);
 	if (e->deletes && v == VERDICT_RETRY && (finished != NULL || dir != NULL))
@@ -474,6 +477,8 @@ static enum fileops_result dir_is_there(struct entry *e, bool fresh)
 	if (e->item != SIZE_MAX && !m->reconcile) {
 		size_t item = e->item;
 
+		if (e->keep_attrs)
+			return entry_finish(e, VERDICT_DONE, NULL);
 		e->item = SIZE_MAX;
 		apply_entered(m, item);
 		return entry_finish(e, VERDICT_DONE, NULL);
@@ -487,6 +492,7 @@ static enum fileops_result dir_is_there(struct entry *e, bool fresh)
 	d->src = e->src;
 	d->dst = e->dst;
 	d->fresh = fresh;
+	d->keep_attrs = e->keep_attrs;
 	d->dst_there = !fresh;
 	e->item = SIZE_MAX;
 	dir_push(d);
@@ -626,6 +632,8 @@ enum fileops_result entry_sync(struct entry *e)
 		tell_skipped(m, e, word);
 		return entry_finish(e, VERDICT_DONE, NULL);
 	}
+	if (m->twoway != NULL && !e->decided)
+		return both_begin(e, false);
 	if (!e->dst_known) {
 		e->step = looked;
 		return m->target.ops->look(m->target.ctx, &e->op, e->path, e->len);
@@ -648,8 +656,11 @@ static enum fileops_result wiped(struct entry *e)
 	}
 	if (!e->wipe_kept && e->r != FILEOPS_OK && e->r != FILEOPS_GONE)
 		return entry_fail(e);
-	if (e->dir != NULL)
+	if (e->dir != NULL) {
 		e->dir->changed = true;
+		e->dir->kept = e->dir->kept || e->wipe_kept;
+	}
+	e->removed_dir = true;
 	return entry_finish(e, VERDICT_DONE, NULL);
 }
 
@@ -696,6 +707,8 @@ enum fileops_result entry_delete(struct entry *e)
 {
 	struct mirror *m = e->m;
 
+	if (m->twoway != NULL && !e->decided && !e->leftover)
+		return both_begin(e, true);
 	e->deletes = true;
 	if (e->dst_known && e->dst_there && S_ISDIR(e->dst.st_mode)) {
 		e->step = wiped;

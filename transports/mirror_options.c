@@ -87,11 +87,40 @@ static int check_program(const struct rsync_options *o, struct err *err)
 	return 0;
 }
 
+/* What makes both ends differ for ever, or decides by other rules. */
+static int check_twoway(const struct sync_options *opt, struct err *err)
+{
+	const struct rsync_options *o = &opt->rsync;
+	const struct {
+		const char *key;
+		bool given;
+	} refused[] = {
+		{ "update", o->update },
+		{ "existing", o->existing },
+		{ "dry_run", o->dry_run },
+		{ "ignore_times", o->ignore_times },
+		{ "max_size", o->max_size != NULL },
+		{ "min_size", o->min_size != NULL },
+		{ "hard_links", o->hard_links },
+		{ "delete_excluded", o->delete_excluded },
+	};
+
+	if (!opt->bidirectional)
+		return 0;
+	if (!o->times)
+		return err_set(err, ERR_CONFIG, "bidirectional: needs times: the newer of two edits is the last one");
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+		if (refused[i].given)
+			return err_set(err, ERR_CONFIG, "bidirectional: %s can't be used with it", refused[i].key);
+	return 0;
+}
+
 int mirror_validate(struct sync_options *opt, unsigned lacks, struct err *err)
 {
 	struct rsync_options *o = &opt->rsync;
 
-	if (check_flags(o, err) < 0 || check_strings(o, err) < 0 || check_program(o, err) < 0)
+	if (check_twoway(opt, err) < 0 || check_flags(o, err) < 0 || check_strings(o, err) < 0 ||
+	    check_program(o, err) < 0)
 		return -1;
 	if ((lacks & MIRROR_NO_XATTRS) != 0 && (o->acls || o->xattrs))
 		return refuse(err, o->acls ? "acls" : "xattrs", "this target can't hold them");

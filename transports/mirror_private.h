@@ -11,6 +11,7 @@
 #define FANSYNCD_TRANSPORTS_MIRROR_PRIVATE_H
 
 #include "core/path.h"
+#include "core/twoway.h"
 #include "transports/listing.h"
 #include "transports/mirror.h"
 #include "transports/mirror_hot.h"
@@ -22,6 +23,7 @@ struct entry;
 struct dir;
 struct dir_ops;
 struct link_group;
+struct mirror_twoway;
 
 /* Starts the next operation, sets e->step to who gets its result, and returns what the operation returned; or ends the
  * task (entry_finish), which clears e->step. */
@@ -49,6 +51,12 @@ struct entry {
 	bool looked_again, cleared, wipe_kept, wipe_refused;
 	bool as_directory; /* a removal: whether it is one was looked at */
 	bool denied, no_link;
+	bool decided, absent, notes; /* both ways: decided on; not on the source; agreed on when it is done */
+	bool keep_attrs;	     /* a directory that both have, whose attributes are not ours to set */
+	bool removed_dir, parked;
+	struct twoway_state here, there;
+	char *there_text;
+	size_t there_text_len;
 	bool leftover; /* our own temp file: goes whatever the limits say */
 	bool deletes;  /* its failure is one to delete */
 	bool renames;
@@ -93,6 +101,7 @@ struct dir {
 	bool kept, refused; /* wipe: something stays; because of the limit */
 	bool deferred;	    /* deletions were put off */
 	bool unlocked;
+	bool keep_attrs;
 	bool failed; /* could not be listed */
 	enum dir_state state;
 	unsigned open;	     /* entries and dirs below that are under way */
@@ -136,7 +145,8 @@ struct mirror {
 	unsigned width, width_dirs;
 	uint32_t tag;
 	struct throttle throttle;
-	struct mirror_hot *hot; /* NULL: the target's times tell enough */
+	struct mirror_twoway *twoway; /* NULL: one way */
+	struct mirror_hot *hot;	      /* NULL: the target's times tell enough */
 	struct loop_timer *timer;
 
 	const struct transport_work *work; /* NULL: idle */
@@ -260,6 +270,18 @@ void dir_start_sweep(struct mirror *m);
 void dir_free_all(struct mirror *m);
 /* A wipe of e->path for an entry, which goes on with e->wipe_kept and wipe_refused set. */
 enum fileops_result dir_wipe_for(struct entry *e);
+
+/* ---- mirror_twoway.c ---- */
+
+/* Nothing to do in a sync of one way. */
+int both_open(struct mirror *m, struct err *err);
+void both_close(struct mirror *m);
+void both_tick(struct mirror *m);
+int both_commit(struct mirror *m, struct err *err);
+/* Look at both, decide, then entry_sync, entry_delete or the end. */
+enum fileops_result both_begin(struct entry *e, bool absent);
+void both_done(struct entry *e);
+bool both_unmoved(const struct entry *e, const struct stat *now);
 
 /* ---- mirror_apply.c ---- */
 

@@ -102,6 +102,8 @@ static void count_sent(struct entry *e)
 }
 
 /* Something that the look did not see, or that came since. */
+static enum fileops_result replaced(struct entry *e);
+
 static enum fileops_result in_the_way(struct entry *e)
 {
 	if (e->r == FILEOPS_OK && S_ISDIR(e->op.st.st_mode)) {
@@ -127,10 +129,27 @@ static enum fileops_result replaced(struct entry *e)
 	return entry_abandon(e, VERDICT_RETRY, NULL);
 }
 
+static enum fileops_result unmoved(struct entry *e)
+{
+	struct err why = ERR_INIT;
+
+	if (both_unmoved(e, e->r == FILEOPS_OK ? &e->op.st : NULL)) {
+		e->step = replaced;
+		return e->m->target.ops->rename(e->m->target.ctx, &e->op, e->temp, e->temp_len, e->path, e->len, false);
+	}
+	err_set(&why, ERR_AGAIN, "%.*s: it was edited at the target meanwhile", (int)(e->len < 300 ? e->len : 300),
+		e->path);
+	return entry_abandon(e, VERDICT_RETRY, &why);
+}
+
 enum fileops_result send_replace(struct entry *e)
 {
 	struct mirror *m = e->m;
 
+	if (m->twoway != NULL) {
+		e->step = unmoved;
+		return m->target.ops->look(m->target.ctx, &e->op, e->path, e->len);
+	}
 	e->step = replaced;
 	return m->target.ops->rename(m->target.ctx, &e->op, e->temp, e->temp_len, e->path, e->len, false);
 }

@@ -126,6 +126,15 @@ static const char *group_name(struct twoway_names *names, const struct twoway_wh
 	return names->groups[slot].name;
 }
 
+struct twoway_state twoway_state_of_stat(const struct twoway_what *w, struct twoway_names *names, enum look look,
+					 const struct stat *st, const char *text, size_t text_len)
+{
+	return twoway_state_make(w, look, st->st_mode, st->st_size,
+				 twoway_time(st->st_mtim.tv_sec, st->st_mtim.tv_nsec),
+				 w->owner ? user_name(names, w, st->st_uid) : NULL,
+				 w->group ? group_name(names, w, st->st_gid) : NULL, text, text_len);
+}
+
 int twoway_state_of(const struct twoway_what *w, struct twoway_names *names, struct looker *l, const char *path,
 		    size_t len, enum look look, const struct stat *st, struct twoway_state *out, struct err *err)
 {
@@ -140,10 +149,7 @@ int twoway_state_of(const struct twoway_what *w, struct twoway_names *names, str
 		n = looker_readlink(l, path, len, text, sizeof(text), err);
 	if (n < 0)
 		return -1;
-	*out = twoway_state_make(w, look, st->st_mode, st->st_size,
-				 twoway_time(st->st_mtim.tv_sec, st->st_mtim.tv_nsec),
-				 w->owner ? user_name(names, w, st->st_uid) : NULL,
-				 w->group ? group_name(names, w, st->st_gid) : NULL, text, (size_t)n);
+	*out = twoway_state_of_stat(w, names, look, st, text, (size_t)n);
 	return 0;
 }
 

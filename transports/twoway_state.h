@@ -45,6 +45,10 @@ struct twoway_names {
 int twoway_state_of(const struct twoway_what *w, struct twoway_names *names, struct looker *l, const char *path,
 		    size_t len, enum look look, const struct stat *st, struct twoway_state *out, struct err *err);
 
+/* The same for what has been looked at already, by whatever way. */
+struct twoway_state twoway_state_of_stat(const struct twoway_what *w, struct twoway_names *names, enum look look,
+					 const struct stat *st, const char *text, size_t text_len);
+
 /* A state in words, for the log: "file of 12 bytes, 2025-01-31 10:00:00.123456789". Returns `out`. */
 #define TWOWAY_WORDS 96
 const char *twoway_words(const struct twoway_state *s, char out[TWOWAY_WORDS]);

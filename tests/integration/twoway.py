@@ -13,6 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from fansync import Daemon, Failure, Sshd, await_fact, main, run, tree
 
 S = 10 ** 9
+TRANSPORT = "rsyncssh"  # twoway_direct.py has another
 
 
 class Pair:
@@ -22,13 +23,17 @@ class Pair:
             os.mkdir(d)
         if init:
             init(self)
-        self.sshd = Sshd(place + "/sshd")
-        with open(place + "/sshd/sshd_config", "a") as f:
-            f.write(sshd_config)
-        self.sshd.start()
-        self.daemon = Daemon(place + "/d", '''sync = ( { name = "x"; transport = "rsyncssh"; source = "%s"; host = "127.0.0.1";
-          targetdir = "%s"; bidirectional = true; delay = 0.05; %s retryMin = 0.05; %s rsync = { %s }; } );
-        ''' % (self.a, self.b, self.sshd.section(), more, rsync))
+        self.sshd = None
+        where = 'target = "%s";' % self.b
+        if TRANSPORT == "rsyncssh":
+            self.sshd = Sshd(place + "/sshd")
+            with open(place + "/sshd/sshd_config", "a") as f:
+                f.write(sshd_config)
+            self.sshd.start()
+            where = 'host = "127.0.0.1"; targetdir = "%s"; %s' % (self.b, self.sshd.section())
+        self.daemon = Daemon(place + "/d", '''sync = ( { name = "x"; transport = "%s"; source = "%s"; %s
+          bidirectional = true; delay = 0.05; retryMin = 0.05; %s rsync = { %s }; } );
+        ''' % (TRANSPORT, self.a, where, more, rsync))
         self.daemon.start()
 
     def __enter__(self):
@@ -40,7 +45,8 @@ class Pair:
                 print("# " + self.daemon.tail(60).replace("\n", "\n# "))
             self.daemon.stop()
         finally:
-            self.sshd.stop()
+            if self.sshd:
+                self.sshd.stop()
 
     def wait(self):
         return self.daemon.wait(30, check=False)

@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+# TIMEOUT: 300
+"""Bidirectional syncs over `direct`: the cases of twoway.py that are not about ssh and rsync, and two daemons that mirror two
+trees to each other."""
+import os
+import random
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import twoway
+from fansync import Daemon, Failure, await_fact, differences, main, tree
+from twoway import (a_deletion_is_of_what_was_seen, a_mount_below_is_gone, archives, expect, filled, filtered, get, odd_names, put,
+                    sends_and_is_silent, the_newer_wins, theirs_is_left_alone, types_change)
+
+twoway.TRANSPORT = "direct"
+
+
+def renames_without_echo(place):
+    with twoway.Pair(place, init=filled) as p:
+        os.rename(p.a + "/d", p.a + "/moved")
+        os.rename(p.a + "/f", p.a + "/moved/f2")
+        p.settled()
+        twoway.equal(p, "renamed")
+        put(p.b + "/g", b"edited there")
+        os.rename(p.a + "/g", p.a + "/g2")
+        p.settled()
+        expect(get(p.b + "/g"), b"edited there", "the old name, edited there")
+        expect(get(p.b + "/g2"), b"first g", "the new name")
+
+
+class Hosts:
+    """Two trees, two daemons, each of which mirrors its own to the other."""
+
+    def __init__(self, place):
+        self.trees = [place + "/a", place + "/b"]
+        self.daemons = []
+        for t in self.trees:
+            os.mkdir(t)
+        for i in (0, 1):
+            self.daemons.append(Daemon("%s/d%d" % (place, i), '''sync = ( { name = "x"; transport = "direct"; source = "%s"; target = "%s";
+              bidirectional = true; delay = 0.05; retryMin = 0.05; } );''' % (self.trees[i], self.trees[1 - i])))
+
+    def __enter__(self):
+        for d in self.daemons:
+            d.start()
+        return self
+
+    def __exit__(self, kind, value, trace):
+        for d in self.daemons:
+            if kind is not None:
+                print("# " + d.tail(40).replace("\n", "\n# "))
+            d.stop()
+
+    def quiet(self):
+        """Nothing waits on either side, and nothing comes any more."""
+        def idle():
+            for d in self.daemons:
+                d.wait(30, check=False)
+            before = [d.sync("x")["counters"]["batches"] for d in self.daemons]
+            states = [d.sync("x") for d in self.daemons]
+            return (all(s["pending"] == 0 and s["in_flight"] == 0 for s in states) and
+                    before == [d.sync("x")["counters"]["batches"] for d in self.daemons])
+        await_fact(idle, 60, "silence")
+
+    def equal(self, what):
+        a, b = (tree(t) for t in self.trees)
+        for facts in list(a.values()) + list(b.values()):
+            if facts["kind"] == 0o040000:
+                facts["mtime"] = 0  # each side's own
+        found = differences(a, b)
+        if found:
+            raise Failure("%s: %s" % (what, found))
+
+    def files(self):
+        return sum(d.sync("x")["counters"]["files"] for d in self.daemons)
+
+
+def two_hosts_and_no_echo(place):
+    with Hosts(place) as h:
+        put(h.trees[0] + "/f", b"from a")
+        os.makedirs(h.trees[1] + "/d/e")
+        put(h.trees[1] + "/d/e/g", b"from b")
+        h.quiet()
+        h.equal("one file each")
+        expect(get(h.trees[1] + "/f"), b"from a", "a to b")
+        expect(get(h.trees[0] + "/d/e/g"), b"from b", "b to a")
+        expect(h.files(), 2, "files sent, without echo")
+        put(h.trees[1] + "/f", b"changed by b")
+        os.unlink(h.trees[0] + "/d/e/g")
+        h.quiet()
+        h.equal("changed and deleted")
+        expect(get(h.trees[0] + "/f"), b"changed by b", "b to a")
+        expect(get(h.trees[1] + "/d/e/g"), None, "deleted by a")
+        expect(h.files(), 3, "files sent, without echo")
+
+
+def two_hosts_edit_at_random(place):
+    chance = random.Random(int(os.environ.get("SEED", "1")))
+    with Hosts(place) as h:
+        for n in range(300):
+            t = chance.choice(h.trees)
+            name = "%s/%s" % (t, chance.choice(["a", "b", "c", "d/a", "d/b", "e/f/g"]))
+            try:
+                if chance.random() < 0.25:
+                    os.unlink(name)
+                else:
+                    os.makedirs(os.path.dirname(name), exist_ok=True)
+                    put(name, b"%d" % n)
+            except OSError:
+                pass
+            if n % 60 == 59:
+                h.quiet()
+                h.equal("after %d edits" % (n + 1))
+
+
+if __name__ == "__main__":
+    main([sends_and_is_silent, theirs_is_left_alone, a_deletion_is_of_what_was_seen, the_newer_wins, odd_names, types_change, archives,
+          a_mount_below_is_gone, filtered, renames_without_echo, two_hosts_and_no_echo, two_hosts_edit_at_random])

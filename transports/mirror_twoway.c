@@ -1,0 +1,366 @@
+/*
+ * mirror_twoway.c - bidirectional syncs: before anything is done to a name of the target three states are compared
+ * (core/twoway.h), and what both ends agree on is noted (core/archive.h); see mirror_private.h.
+ *
+ * It stands in front of entry_sync and entry_delete: each name is decided on by itself, what is below a directory that
+ * goes as well, so that nothing is deleted that the target's host has made or changed.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/archive.h"
+#include "core/clock.h"
+#include "core/log.h"
+#include "transports/mirror_private.h"
+#include "transports/twoway_state.h"
+
+struct mirror_twoway {
+	struct archive *archive;
+	bool fresh;
+	struct twoway_what what;
+	struct twoway_names names;
+	enum twoway_times times;
+};
+
+/* ---- life ---- */
+
+int both_open(struct mirror *m, struct err *err)
+{
+	const struct sync_options *o = m->env->opt;
+	struct mirror_twoway *t;
+	char pair[2 * 4096 + 64];
+
+	if (m->env->archive_path == NULL)
+		return 0;
+	t = calloc(1, sizeof(*t));
+	if (t == NULL)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	t->what = twoway_what_of(o);
+	(void)snprintf(pair, sizeof(pair), "%.4000s -> %.4000s %d%d%d%d%d%d%d", o->source, o->target, t->what.perms,
+		       t->what.owner, t->what.group, t->what.numeric, t->what.links, t->what.specials,
+		       t->what.link_times);
+	t->archive = archive_open(m->env->archive_path, pair, &t->fresh, err);
+	if (t->archive == NULL) {
+		free(t);
+		return -1;
+	}
+	m->twoway = t;
+	/* Directories' times follow from their entries on each side; carrying them would swap them for ever. */
+	m->rules.dir_times = false;
+	return 0;
+}
+
+void both_close(struct mirror *m)
+{
+	if (m->twoway != NULL)
+		archive_close(m->twoway->archive);
+	free(m->twoway);
+	m->twoway = NULL;
+}
+
+void both_tick(struct mirror *m)
+{
+	if (m->twoway != NULL)
+		m->twoway->times = m->rules.tick_ns >= NS_PER_S ? TWOWAY_SECONDS : TWOWAY_NANOSECONDS;
+}
+
+int both_commit(struct mirror *m, struct err *err)
+{
+	struct mirror_twoway *t = m->twoway;
+	bool whole = m->reconcile && m->work->n_items > 0 && m->work->items[0].len == 0;
+
+	if (t == NULL)
+		return 0;
+	if (archive_commit(t->archive, err) < 0)
+		return -1;
+	if (t->fresh && !whole)
+		m->env->found(m->env->ctx, "", 0, VERDICT_RECONCILE, NULL);
+	t->fresh = false;
+	return 0;
+}
+
+/* ---- states ---- */
+
+static enum look look_of(const struct stat *st)
+{
+	if (S_ISDIR(st->st_mode))
+		return LOOK_DIR;
+	if (S_ISREG(st->st_mode))
+		return LOOK_FILE;
+	return S_ISLNK(st->st_mode) ? LOOK_SYMLINK : LOOK_SPECIAL;
+}
+
+static struct twoway_state state_of(struct mirror *m, const struct stat *st, const char *text, size_t text_len)
+{
+	struct mirror_twoway *t = m->twoway;
+	struct twoway_what what = t->what;
+
+	/* What the target does not take can't be agreed on. */
+	what.owner = what.owner && (m->rules.unmet & FILEOPS_OWNER) == 0 && (m->rules.caps & FILEOPS_OWNERS) != 0;
+	what.group = what.group && (m->rules.unmet & FILEOPS_GROUP) == 0 && (m->rules.caps & FILEOPS_OWNERS) != 0;
+	return twoway_state_of_stat(&what, &t->names, look_of(st), st, text, text_len);
+}
+
+static const struct twoway_state absent = { .look = LOOK_ABSENT };
+
+static void note(struct entry *e, const struct twoway_state *state)
+{
+	struct mirror *m = e->m;
+	struct twoway_state before;
+	struct err err = ERR_INIT;
+
+	if (archive_get(m->twoway->archive, e->path, e->len, &before, &err) == 0 &&
+	    (state->look == LOOK_ABSENT ? before.look == LOOK_ABSENT && !e->removed_dir
+					: twoway_same(state, &before, TWOWAY_NANOSECONDS)))
+		return;
+	if (err.class == ERR_NONE)
+		(void)archive_note(m->twoway->archive, e->path, e->len, state, &err);
+	if (err.class != ERR_NONE)
+		log_error("the archive of both ways: %s", err.text);
+}
+
+/* The task came to its end, and the target is as we have it. */
+void both_done(struct entry *e)
+{
+	struct twoway_state s;
+
+	if (e->absent) {
+		if (!e->wipe_kept)
+			note(e, &absent);
+		return;
+	}
+	s = state_of(e->m, &e->src, e->text, e->text_len);
+	note(e, &s);
+}
+
+/* ---- acting ---- */
+
+static void tell_conflict(struct entry *e, const char *end)
+{
+	char a[TWOWAY_WORDS], b[TWOWAY_WORDS];
+
+	e->m->env->counters->conflicts++;
+	log_warn("conflict: %.*s: here a %s, at the target a %s: %s", (int)(e->len < 1000 ? e->len : 1000), e->path,
+		 twoway_words(&e->here, a), twoway_words(&e->there, b), end);
+}
+
+static enum fileops_result proceed(struct entry *e)
+{
+	e->notes = true;
+	return e->absent ? entry_delete(e) : entry_sync(e);
+}
+
+/* What both have: a directory's content is another matter. */
+static enum fileops_result stay(struct entry *e)
+{
+	if (e->dir != NULL && e->dir->wipe)
+		e->dir->kept = true;
+	if (!e->absent && S_ISDIR(e->src.st_mode) && e->dst_there && S_ISDIR(e->dst.st_mode)) {
+		e->keep_attrs = true;
+		return entry_sync(e);
+	}
+	return entry_finish(e, VERDICT_DONE, NULL);
+}
+
+static enum fileops_result asked(struct entry *e)
+{
+	return e->r == FILEOPS_OK || e->r == FILEOPS_GONE ? entry_finish(e, VERDICT_DONE, NULL) : entry_fail(e);
+}
+
+static enum fileops_result ask(struct entry *e, int64_t mtime_ns)
+{
+	struct mirror *m = e->m;
+	int64_t s = mtime_ns / NS_PER_S, ns = mtime_ns % NS_PER_S;
+
+	e->attrs = (struct fileops_attrs){ .mask = FILEOPS_MTIME,
+					   .type = e->dst.st_mode & S_IFMT,
+					   .mtime = { .tv_sec = ns < 0 ? s - 1 : s,
+						      .tv_nsec = ns < 0 ? ns + NS_PER_S : ns } };
+	e->step = asked;
+	return m->target.ops->attrs(m->target.ctx, &e->op, e->path, e->len, &e->attrs);
+}
+
+/* The other host's to send. */
+static enum fileops_result yield(struct entry *e, enum twoway_action action)
+{
+	struct mirror *m = e->m;
+	bool item = e->item != SIZE_MAX && !m->reconcile;
+	unsigned tries = item ? m->work->items[e->item].tries : 0, looks = tries + 1;
+	bool named = item && (m->work->items[e->item].flags & MARK_NAME) != 0;
+	struct err why = ERR_INIT;
+	int64_t mtime_ns;
+
+	if (action == TWOWAY_LOSE && tries == 0)
+		tell_conflict(e, "the target's wins");
+	if (item && twoway_asks(action, looks, &e->there, m->twoway->times, &mtime_ns))
+		return ask(e, mtime_ns);
+	if (item && twoway_insists(action, looks, &e->here, &e->there, named))
+		return proceed(e);
+	err_set(&why, ERR_AGAIN, "the target has another state, which its host should send: waiting for that");
+	if (item)
+		return entry_finish(e, looks >= TWOWAY_ASK_LOOKS ? VERDICT_DONE : VERDICT_RETRY, &why);
+	mirror_found(m, e->path, e->len, VERDICT_RETRY, &why);
+	return stay(e);
+}
+
+static enum fileops_result put_aside(struct entry *e)
+{
+	if (e->r != FILEOPS_OK && e->r != FILEOPS_GONE)
+		return entry_fail(e);
+	e->dst_there = false;
+	return proceed(e);
+}
+
+/* The source wins. What it overwrites may be kept. */
+static enum fileops_result win(struct entry *e)
+{
+	struct mirror *m = e->m;
+	char *name;
+	size_t len;
+	enum fileops_result r;
+
+	tell_conflict(e, "ours wins");
+	if (!m->env->opt->conflict_copies || !e->dst_there || S_ISDIR(e->dst.st_mode))
+		return proceed(e);
+	name = malloc(e->len + NAME_BYTES_MAX + 1);
+	if (name == NULL) {
+		err_set(&e->op.err, ERR_NOMEM, "out of memory");
+		return entry_fail(e);
+	}
+	len = twoway_conflict_name(e->path, e->len, &e->there, name);
+	e->step = put_aside;
+	r = m->target.ops->rename(m->target.ctx, &e->op, e->path, e->len, name, len, true);
+	free(name);
+	return r;
+}
+
+static enum fileops_result equal(struct entry *e)
+{
+	struct mirror *m = e->m;
+	const struct mirror_look look = {
+		.src = &e->src, .dst = &e->dst, .now_ns = m->now_ns, .named = e->dir == NULL, .harder = e->harder
+	};
+
+	if (e->absent || !e->dst_there) {
+		note(e, &absent);
+		return entry_finish(e, VERDICT_DONE, NULL);
+	}
+	/* Equal size and time may hide other content. */
+	if (S_ISREG(e->src.st_mode) && mirror_judge(m, e->path, e->len, &look) != MIRROR_SAME) {
+		e->notes = true;
+		return send_compare(e);
+	}
+	note(e, &e->here);
+	return stay(e);
+}
+
+static enum fileops_result decide(struct entry *e)
+{
+	struct mirror *m = e->m;
+	struct twoway_state agreed;
+	struct err err = ERR_INIT;
+	enum twoway_action action;
+
+	e->decided = true;
+	e->here = e->absent ? absent : state_of(m, &e->src, e->text, e->text_len);
+	e->there = e->dst_there ? state_of(m, &e->dst, e->there_text, e->there_text_len) : absent;
+	if (archive_get(m->twoway->archive, e->path, e->len, &agreed, &err) < 0) {
+		e->op.err = err;
+		return entry_fail(e);
+	}
+	action = twoway_decide(&e->here, &e->there, &agreed, m->twoway->times);
+	log_debug(LOG_CAT_RECORD, "%.*s: %s", (int)(e->len < 1000 ? e->len : 1000), e->path,
+		  twoway_action_name(action));
+	switch (action) {
+	case TWOWAY_EQUAL:
+		return equal(e);
+	case TWOWAY_SEND:
+		return proceed(e);
+	case TWOWAY_DELETE:
+		return m->work->may_delete ? proceed(e) : stay(e);
+	case TWOWAY_WIN:
+		return win(e);
+	default:
+		return yield(e, action);
+	}
+}
+
+/* ---- looking ---- */
+
+static enum fileops_result there_text(struct entry *e)
+{
+	if (e->r == FILEOPS_OK) {
+		free(e->there_text);
+		e->there_text = e->op.bytes;
+		e->there_text_len = e->op.n_bytes;
+		e->op.bytes = NULL;
+	} else if (e->r != FILEOPS_GONE && e->r != FILEOPS_TYPE) {
+		return entry_fail(e);
+	}
+	return decide(e);
+}
+
+static enum fileops_result look_there(struct entry *e)
+{
+	struct mirror *m = e->m;
+
+	if (!e->dst_there || !S_ISLNK(e->dst.st_mode))
+		return decide(e);
+	e->step = there_text;
+	return m->target.ops->readlink(m->target.ctx, &e->op, e->path, e->len);
+}
+
+static enum fileops_result here_text(struct entry *e)
+{
+	if (e->r == FILEOPS_GONE || e->r == FILEOPS_TYPE)
+		return entry_finish(e, VERDICT_GONE, NULL);
+	if (e->r != FILEOPS_OK)
+		return entry_fail(e);
+	free(e->text);
+	e->text = e->op.bytes;
+	e->text_len = e->op.n_bytes;
+	e->op.bytes = NULL;
+	return look_there(e);
+}
+
+static enum fileops_result look_here(struct entry *e)
+{
+	struct mirror *m = e->m;
+
+	if (e->absent || !S_ISLNK(e->src.st_mode))
+		return look_there(e);
+	e->step = here_text;
+	return m->source.ops->readlink(m->source.ctx, &e->op, e->path, e->len);
+}
+
+static enum fileops_result target_looked(struct entry *e)
+{
+	if (e->r != FILEOPS_OK && e->r != FILEOPS_GONE && e->r != FILEOPS_TYPE && e->r != FILEOPS_TOOLONG)
+		return entry_fail(e);
+	e->dst_known = true;
+	e->dst_there = e->r == FILEOPS_OK;
+	if (e->dst_there)
+		e->dst = e->op.st;
+	return look_here(e);
+}
+
+enum fileops_result both_begin(struct entry *e, bool is_absent)
+{
+	struct mirror *m = e->m;
+
+	e->absent = is_absent;
+	if (e->dst_known)
+		return look_here(e);
+	e->step = target_looked;
+	return m->target.ops->look(m->target.ctx, &e->op, e->path, e->len);
+}
+
+/* Just before a file takes the place of another: was that edited meanwhile? */
+bool both_unmoved(const struct entry *e, const struct stat *now)
+{
+	if (now == NULL || !e->dst_there)
+		return now == NULL && !e->dst_there;
+	return (now->st_mode & S_IFMT) == (e->dst.st_mode & S_IFMT) && now->st_size == e->dst.st_size &&
+	       now->st_mtim.tv_sec == e->dst.st_mtim.tv_sec && now->st_mtim.tv_nsec == e->dst.st_mtim.tv_nsec;
+}

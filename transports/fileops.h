@@ -197,7 +197,7 @@ struct fileops {
 	 * with `source` in its text and is FAILED as well. */
 	enum fileops_result (*store)(void *end, struct fileop *op, struct fileops_file *file,
 				     const struct fileops_store *what);
-	/* Set attributes by name. */
+	/* Set attributes by name; with the mtime the atime, too, so that the kernel there tells of a change. */
 	enum fileops_result (*attrs)(void *end, struct fileop *op, const char *path, size_t len,
 				     const struct fileops_attrs *attrs);
 	/* Mode 0700. */

@@ -279,9 +279,11 @@ static int set_mode(const struct local_target *of, mode_t mode)
 	return errno == ENOSYS || errno == EPERM ? fchmodat(dir_fd, of->at->name, mode, AT_SYMLINK_NOFOLLOW) : -1;
 }
 
+/* Of a file that stands there the atime is set as well: of an mtime alone the kernel tells as of a write under way, and
+ * who watches the target (the other host of a bidirectional sync) would not see it. */
 static int set_times(const struct local_target *of, struct timespec mtime)
 {
-	const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, mtime };
+	const struct timespec times[2] = { { .tv_nsec = of->fd >= 0 ? UTIME_OMIT : UTIME_NOW }, mtime };
 
 	return of->at == NULL ? futimens(of->fd, times)
 			      : utimensat(of->at->dir->fd, of->at->name, times, AT_SYMLINK_NOFOLLOW);

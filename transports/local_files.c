@@ -283,7 +283,7 @@ static int set_mode(const struct local_target *of, mode_t mode)
  * who watches the target (the other host of a bidirectional sync) would not see it. */
 static int set_times(const struct local_target *of, struct timespec mtime)
 {
-	const struct timespec times[2] = { { .tv_nsec = of->fd >= 0 ? UTIME_OMIT : UTIME_NOW }, mtime };
+	const struct timespec times[2] = { { .tv_nsec = of->at == NULL ? UTIME_OMIT : UTIME_NOW }, mtime };
 
 	return of->at == NULL ? futimens(of->fd, times)
 			      : utimensat(of->at->dir->fd, of->at->name, times, AT_SYMLINK_NOFOLLOW);

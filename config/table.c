@@ -161,8 +161,6 @@ static const struct config_key table[] = {
 	    .help = "larger files travel in a lane of their own; 0: none do"),
 	SYN(TYPE_INT, "batchSizeLimit", batch_size_limit, .def = "0", .min = 0, .max = BYTES_MAX, .unit = "bytes",
 	    .help = "content that one batch may carry; 0: the built-in limit"),
-	SYN(TYPE_INT, "connections", connections, .def = "1", .min = 1, .max = 16,
-	    .help = "sftp: connections to the target at once"),
 	SYN(TYPE_TIME, "retryMin", retry_min_ns, .def = "1", .min = 0, .max = CONFIG_TIME_MAX_S, .help = "first pause before a retry; it doubles up to retryMax"),
 	SYN(TYPE_TIME, "retryMax", retry_max_ns, .def = "300", .min = 0, .max = CONFIG_TIME_MAX_S, .help = "longest pause before a retry"),
 	SYN(TYPE_TIME, "progressTimeout", progress_timeout_ns, .def = "900", .min = 1, .max = CONFIG_TIME_MAX_S,

@@ -218,6 +218,9 @@ static void bar(struct task *t, enum fileops_result r, const struct err *why)
 	}
 	if (why != NULL && r != FILEOPS_GONE)
 		t->op->err = *why;
+	/* What would be below something that is no directory is not there. */
+	if (r == FILEOPS_TYPE && !t->self)
+		r = FILEOPS_GONE;
 	task_over(t, r);
 }
 

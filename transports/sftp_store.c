@@ -413,20 +413,23 @@ static int64_t wait_of(const struct task *t)
 	return s->what->throttle == NULL ? 0 : throttle_wait_ns(s->what->throttle, clock_mono_ns());
 }
 
+/* Whether there is to be a pause; then somebody will go on after it. */
+static bool has_to_pause(struct task *t)
+{
+	int64_t wait = wait_of(t);
+
+	if (wait > 0 && !loop_timer_armed(t->o->throttle_timer))
+		loop_timer_after(t->o->throttle_timer, wait);
+	return wait > 0;
+}
+
 /* Sends what there is room for. false: more is to be sent later. */
 static bool push(struct task *t)
 {
 	struct store *s = store_of(t);
 
 	while (s->at < s->end && t->result == FILEOPS_OK) {
-		int64_t wait = wait_of(t);
-
-		if (wait > 0) {
-			if (!loop_timer_armed(t->o->throttle_timer))
-				loop_timer_after(t->o->throttle_timer, wait);
-			return false;
-		}
-		if (!sftp_client_room(t->o->client))
+		if (has_to_pause(t) || !sftp_client_room(t->o->client))
 			return false;
 		if (!send_piece(t))
 			break;
@@ -469,7 +472,7 @@ static bool pump_one(struct sftp_ops *o)
 		return true;
 	}
 	queue_put(&o->stores, t);
-	return sftp_client_room(o->client) && wait_of(t) == 0;
+	return sftp_client_room(o->client) && !has_to_pause(t);
 }
 
 void sftp_stores_pump(struct sftp_ops *o)

@@ -406,4 +406,4 @@ def round_trips(place):
             sshd.stop()
 
 
-main([by_both_clients, chrooted, proftpd, compressed, rekeyed, links_in_the_way, round_trips])
+main([by_both_clients, chrooted, proftpd, churned, compressed, rekeyed, links_in_the_way, round_trips])

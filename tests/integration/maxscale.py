@@ -89,7 +89,8 @@ class Login:
 
 
 class Host:
-    def __init__(self, place, i, net, key, login):
+    def __init__(self, place, i, net, key, login, transport="rsyncssh"):
+        self.transport = transport
         self.login = login
         self.place, self.i, self.net, self.key = "%s/host%d" % (place, i), i, net, key
         self.etc = self.place + "/etc"
@@ -104,6 +105,9 @@ class Host:
         login.own(self.etc)
         self.address = net.addresses[i]
         self.sshd = Sshd(self.place + "/sshd", net.prefix(i), self.address, 2222, key)
+        if transport == "sftp":
+            with open(self.place + "/sshd/sshd_config", "a") as f:
+                f.write("Subsystem sftp internal-sftp\n")
 
     def connect(self, hosts, watcher, delay=0.1):
         known = self.place + "/known_hosts"
@@ -113,7 +117,7 @@ class Host:
                     out.write(f.read())
         syncs = ['''{
     name          = "to%d";
-    transport     = "rsyncssh";
+    transport     = "%s";
     source        = "%s";
     host          = "%s";
     targetdir     = "%s";
@@ -125,7 +129,7 @@ class Host:
       compress = true;
       extra    = [ "--filter=+ *maxscale.cnf", "--filter=- **" ];
     };
-  }''' % (h.i, self.etc, h.login.at(h.address), h.etc, delay, watcher, self.key, known) for h in hosts if h is not self]
+  }''' % (h.i, self.transport, self.etc, h.login.at(h.address), h.etc, delay, watcher, self.key, known) for h in hosts if h is not self]
         self.daemon = Daemon(self.place + "/fansyncd", "sync = (\n  %s\n);\n" % ",\n  ".join(
             s.replace("{ port", "{ %sport" % self.login.ssh) for s in syncs), self.net.prefix(self.i))
 
@@ -141,7 +145,9 @@ class Host:
         return [s["counters"] for s in self.daemon.status()["syncs"]]
 
     def processes(self):
-        return sum(c["processes"] for c in self.counters())
+        """What an edit costs, and silence does not: processes; where there are none, what was sent, deleted or renamed."""
+        what = ("processes",) if self.transport == "rsyncssh" else ("files", "deletions", "renames")
+        return sum(c[w] for c in self.counters() for w in what)
 
 
 def state(host, name):
@@ -211,7 +217,7 @@ def delete(path):
     return None
 
 
-def maxscale(place, watcher, sudo=False):
+def maxscale(place, watcher, sudo=False, transport="rsyncssh"):
     net = Net()
     login = Login(sudo)
     hosts = []
@@ -220,7 +226,7 @@ def maxscale(place, watcher, sudo=False):
     try:
         for path in (place, os.path.dirname(place)):
             os.chmod(path, 0o755)  # the user has to get at its keys
-        hosts = [Host(place, i, net, key, login) for i in range(3)]
+        hosts = [Host(place, i, net, key, login, transport) for i in range(3)]
         others = [h.others() for h in hosts]
         for h in hosts:
             h.sshd.start()
@@ -241,9 +247,9 @@ def maxscale(place, watcher, sudo=False):
             if h.others() != before:
                 changed = [p for p in set(before) | set(h.others()) if before.get(p) != h.others().get(p)]
                 raise Failure("host %d: other files were touched: %s" % (h.i, changed[:5]))
-        print("# %s, %s: %d edits, rsync processes for one: %s; handshakes %s" % (
-            watcher, "namespaces" if net.namespaces else "loopback", len(used), sorted(used),
-            [[c["handshakes"] for c in h.counters()] for h in hosts]))
+        print("# %s by %s, %s: %d edits, %s for one: %s; handshakes %s" % (
+            watcher, transport, "namespaces" if net.namespaces else "loopback", len(used),
+            "rsync processes" if transport == "rsyncssh" else "changes carried", sorted(used), [[c["handshakes"] for c in h.counters()] for h in hosts]))
     except Exception as e:
         raise Failure("%s\n%s" % (e, "\n".join(h.daemon.tail(15) for h in hosts if hasattr(h, "daemon")))) from e
     finally:
@@ -263,6 +269,10 @@ def with_inotify(place):
     maxscale(place, "inotify")
 
 
+def by_sftp(place):
+    maxscale(place, "inotify", transport="sftp")
+
+
 def by_sudo(place):
     """The hosts' directories are root's, and an ordinary user reaches them."""
     if os.geteuid() != 0 or shutil.which("sudo") is None:
@@ -272,4 +282,4 @@ def by_sudo(place):
 
 
 if __name__ == "__main__":
-    main([with_inotify, with_fanotify, by_sudo])
+    main([with_inotify, with_fanotify, by_sudo, by_sftp])

@@ -1124,7 +1124,7 @@ int sftp_ops_connect(struct sftp_ops *o, struct sftp_client *client, const char 
 	free(o->base);
 	o->base = NULL;
 	o->client = client;
-	o->self = (struct sftp_self){ 0 };
+	o->self = o->gives = (struct sftp_self){ 0 };
 	o->follows = false;
 	if (client == NULL)
 		return 0;

@@ -17,8 +17,9 @@ enum asked { ASKED_OWNER = 1u << 0, ASKED_GROUP = 1u << 1, ASKED_MODE = 1u << 2,
 /* Which attributes a request was about travels as the callback. */
 struct setting {
 	const struct fileops_attrs *attrs;
-	struct sftp_file *file; /* by handle; NULL: by name */
-	bool looking;		/* the owner that it has is being looked up */
+	struct sftp_file *file;	 /* by handle; NULL: by name */
+	struct sftp_attrs owner; /* asked for along with the rest */
+	bool looking; /* the owner that it has is being looked up, or whether it may have that one is waited for */
 };
 
 struct store {
@@ -112,11 +113,8 @@ static uint32_t seconds(time_t t)
 	return t < 0 ? 0 : t > UINT32_MAX ? UINT32_MAX : (uint32_t)t;
 }
 
-/* Mode and times after the owner: a change of owner clears the set-id bits. */
-static void send_rest(struct task *t)
+static struct sftp_attrs rest_of(const struct fileops_attrs *want)
 {
-	const struct setting *s = t->extra;
-	const struct fileops_attrs *want = s->attrs;
 	struct sftp_attrs a = { 0 };
 
 	if ((want->mask & FILEOPS_MODE) != 0 && !S_ISLNK(want->type)) {
@@ -128,8 +126,64 @@ static void send_rest(struct task *t)
 		a.mtime = seconds(want->mtime.tv_sec);
 		a.atime = seconds((time_t)(clock_real_ns() / NS_PER_S));
 	}
+	return a;
+}
+
+/* Mode and times after the owner: a change of owner clears the set-id bits. */
+static void send_rest(struct task *t)
+{
+	const struct setting *s = t->extra;
+	struct sftp_attrs a = rest_of(s->attrs);
+
 	if (a.flags != 0)
 		send_attrs(t, &a, on_set);
+}
+
+/* A server does all that it can and names one failure, or gives up at the first: only one by one do they tell. */
+static void on_all(void *ctx, struct sftp_packet *reply)
+{
+	struct task *t = ctx;
+	struct setting *s = t->extra;
+	struct err kept = t->op->err;
+	enum fileops_result r = task_status(t, reply);
+
+	t->outstanding--;
+	if (r == FILEOPS_DOWN)
+		return;
+	s->looking = false;
+	if (r == FILEOPS_OK) {
+		t->o->gives = (struct sftp_self){ .uid = s->owner.uid, .gid = s->owner.gid, .known = true };
+	} else {
+		t->op->err = kept;
+		send_attrs(t, &s->owner, on_owner);
+		send_rest(t);
+	}
+	progress(t);
+}
+
+/* Owner, then the rest. Of an open file in one request: what a small file costs a server is requests. Whether it gives
+ * this owner is waited for once. Not with set-id bits: it may change the owner last, and clear them. */
+static void send_all(struct task *t, const struct sftp_attrs *owner)
+{
+	struct setting *s = t->extra;
+	const struct sftp_self *gives = &t->o->gives;
+	struct sftp_attrs all = rest_of(s->attrs);
+
+	if (s->file == NULL || all.flags == 0 || (all.mode & 07000) != 0) {
+		send_attrs(t, owner, on_owner);
+		send_rest(t);
+		return;
+	}
+	all.flags |= owner->flags;
+	all.uid = owner->uid;
+	all.gid = owner->gid;
+	if (gives->known && gives->uid == owner->uid && gives->gid == owner->gid) {
+		send_attrs(t, &all, on_set);
+		return;
+	}
+	s->owner = *owner;
+	s->looking = true;
+	send_attrs(t, &all, on_all);
 }
 
 /* Owner and group always travel together. Who is not root there can only give its own files another group: the owner
@@ -212,8 +266,7 @@ static void send_settings(struct task *t)
 		return;
 	}
 	if (a.flags != 0) {
-		send_attrs(t, &a, on_owner);
-		send_rest(t);
+		send_all(t, &a);
 		return;
 	}
 	out = task_request(t, on_other, &id);

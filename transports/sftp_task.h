@@ -69,6 +69,7 @@ struct sftp_ops {
 	char *base; /* no slash behind it; "" is the root directory */
 	struct task *tasks;
 	struct sftp_self self;
+	struct sftp_self gives; /* whom we may give files to: the last one that we could */
 	/* sftp_dirs.c */
 	struct dir **dirs;
 	size_t n_dirs, n_buckets;

@@ -386,6 +386,8 @@ def round_trips(place):
             empty = relay.turns
             for n in range(2000):
                 put("%s/%d/file %d" % (source, n % 100, n), "x" * 4096)
+                # of what is recent the content is compared: whole seconds don't tell
+                os.utime("%s/%d/file %d" % (source, n % 100, n), (1, 1234567890 + n))
             for what in ("2000 new files of 4 KiB", "2000 unchanged files in 100 directories"):
                 before, sent = relay.turns, list(relay.bytes)
                 seconds = sync_now(d)

@@ -176,8 +176,9 @@ static void add_connection(struct arglist *a, const struct rsync_job *job, const
 }
 
 /* The rule as it is for the receiver alone: it protects from deletion, and hides nothing that the list names. Rules
- * for the sender's side only are left out. */
-static void add_protection(struct arglist *a, const char *rule)
+ * for the sender's side only are left out. Without --delete rsync does not tell a receiver elsewhere (`remote`) of
+ * rules: it is given them as options of its own. */
+static void add_protection(struct arglist *a, const char *rule, bool remote)
 {
 	const char *blank = strchr(rule, ' ');
 	size_t kind = blank == NULL ? 0 : (size_t)(blank - rule);
@@ -186,7 +187,8 @@ static void add_protection(struct arglist *a, const char *rule)
 
 	if (kind == 0 || (rule[0] != '+' && rule[0] != '-') || (sender && !receiver))
 		return;
-	(void)arglist_printf(a, "--filter=%.*s%s%s", (int)kind, rule, receiver ? "" : "r", blank);
+	(void)arglist_printf(a, "%s--filter=%.*s%s%s", remote ? "--remote-option=" : "", (int)kind, rule,
+			     receiver ? "" : "r", blank);
 }
 
 /* The rule as it is for the sender alone: it keeps a name out of what is listed, and nothing from being deleted. */
@@ -229,7 +231,7 @@ static void add_filters(struct arglist *a, const struct rsync_job *job, const st
 	for (size_t i = 0; job->first_rules != NULL && i < job->first_rules->n; i++)
 		(void)arglist_printf(a, "--filter=%s", job->first_rules->v[i]);
 	for (size_t i = 0; !job->recurse && job->force && !o->rsync.delete_excluded && i < filter_count(o->filter); i++)
-		add_protection(a, filter_rule_text(o->filter, i));
+		add_protection(a, filter_rule_text(o->filter, i), job->kind == RSYNC_SHELL && !job->bare);
 	if (job->whole) {
 		(void)arglist_add(a, "--filter=-s *" PATH_TEMP_SUFFIX);
 		for (size_t i = 0; i < filter_count(o->filter); i++)

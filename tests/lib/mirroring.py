@@ -33,8 +33,6 @@ FACTS = {
         "read_only_trees": "rsync removes no read-only tree for an ordinary user",
     },
     "rsyncssh": {
-        "protect_below_removed": "rsync sends no filter rules along with --delete-missing-args: what they protect goes with a "
-                                 "directory that is removed while the daemon runs",
         "long_paths": "rsync takes no path beyond PATH_MAX",
         "looks_above": "rsync makes the directory, and does not say that all else in it is due: until all is compared",
     },
@@ -548,8 +546,6 @@ def filters_protect(make):
     w.absent("d/stray", "not protected")
     shutil.rmtree(w.at("d"))
     w.sync(check=False)
-    if w.mode == "live" and w.lacks("protect_below_removed"):
-        raise NotApplicable(w.lacks("protect_below_removed"))
     expect(os.path.exists(w.there("d/theirs.keep")), "protected in a directory that went")
     w.absent("d/f", "not protected, in a directory that went")
 

@@ -2,7 +2,6 @@
 # TIMEOUT: 300
 """The watcher's choice as an administrator sees it: by what it is made, how it changes at run time without losing an
 event, what it says, and what each of them does without or with few privileges."""
-import atexit
 import glob
 import os
 import select
@@ -491,8 +490,6 @@ def mounts_inotify(place):
 
 
 # What others do on the same file system would be heard, too.
-alone = os.geteuid() == 0 and run("mount", "-t", "tmpfs", "none", fansync.TESTDIR, check=False).returncode == 0
-if alone:
-    atexit.register(run, "umount", "-l", fansync.TESTDIR)
+alone = fansync.own_file_system()
 main([changes_over, overlay_below, few_of_many, busy_elsewhere, no_walk, two_capabilities, one_capability, no_capability, watches_run_out,
       ancestor_renamed_fanotify, ancestor_renamed_inotify, ancestor_on_another_fanotify, ancestor_on_another_inotify, mounts_fanotify, mounts_inotify])

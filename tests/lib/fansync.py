@@ -3,6 +3,7 @@
 Nothing here sleeps: tests wait with `fansyncd --wait`, or for a fact with a deadline (await_fact).
 """
 
+import atexit
 import hashlib
 import json
 import os
@@ -52,6 +53,14 @@ def run(*argv, check=True, timeout=120, **more):
         raise Failure("%s: exit %d\n%s%s" % (argv, done.returncode, done.stdout.decode(errors="replace"),
                                              done.stderr.decode(errors="replace")))
     return done
+
+
+def own_file_system():
+    """A tmpfs at TESTDIR: what other tests do is not heard there. False: not allowed to mount."""
+    if os.geteuid() != 0 or run("mount", "-t", "tmpfs", "none", TESTDIR, check=False).returncode != 0:
+        return False
+    atexit.register(run, "umount", "-l", TESTDIR)
+    return True
 
 
 def entry(path):

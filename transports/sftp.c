@@ -25,7 +25,7 @@
 #include "transports/temp_name.h"
 
 /* Items under way, and directories that are read ahead: enough to hide a round trip of 50 ms. */
-#define WIDTH 256
+#define WIDTH 512
 #define WIDTH_DIRS 64
 
 struct sftp_session {

@@ -37,6 +37,8 @@ struct list {
 
 static void list_done(struct task *t)
 {
+	if (t->has_handle)
+		handle_give(t->o);
 	listing_free(&((struct list *)t->extra)->found);
 }
 
@@ -48,18 +50,22 @@ static void fail(struct task *t, enum err_class class, const char *what)
 	t->result = FILEOPS_FAILED;
 }
 
+static void ignore(void *ctx, struct sftp_packet *reply)
+{
+	(void)ctx;
+	(void)reply;
+}
+
 /* Nobody waits for the answer to it. */
 static void close_handle(struct sftp_ops *o, const char *handle, size_t len)
 {
-	struct fileops_file file = { .fd = -1, .impl = NULL };
-	struct sftp_file *f = calloc(1, sizeof(*f));
+	uint32_t id;
+	struct buf *out = sftp_client_begin(o->client, ignore, NULL, &id);
 
-	if (f == NULL)
+	if (out == NULL)
 		return;
-	memcpy(f->handle, handle, len);
-	f->handle_len = len;
-	file.impl = f;
-	sftp_fileops.drop(o, &file);
+	sftp_put_handle(out, SFTP_CLOSE, id, (struct sftp_bytes){ handle, len });
+	(void)sftp_client_end(o->client, id);
 }
 
 static void list_over(struct task *t)
@@ -265,11 +271,14 @@ static void on_opened(void *ctx, struct sftp_packet *reply)
 
 static void run_list(struct task *t)
 {
-	struct buf room;
-	struct sftp_bytes path = task_path(t->o, t->path, t->len, &room);
+	struct buf room, *out;
+	struct sftp_bytes path;
 	uint32_t id;
-	struct buf *out = task_request(t, on_opened, &id);
 
+	if (!handle_take(t))
+		return;
+	path = task_path(t->o, t->path, t->len, &room);
+	out = task_request(t, on_opened, &id);
 	t->result = FILEOPS_OK;
 	if (out != NULL)
 		sftp_put_path(out, SFTP_OPENDIR, id, path);
@@ -333,6 +342,8 @@ static void digest_done(struct task *t)
 
 	for (unsigned i = 0; i < SLOTS; i++)
 		free(d->slots[i].data);
+	if (t->has_handle)
+		handle_give(t->o);
 	(void)XXH3_freeState(d->state);
 }
 
@@ -482,11 +493,14 @@ static void on_file(void *ctx, struct sftp_packet *reply)
 static void run_digest(struct task *t)
 {
 	const struct sftp_attrs none = { 0 };
-	struct buf room;
-	struct sftp_bytes path = task_path(t->o, t->path, t->len, &room);
+	struct buf room, *out;
+	struct sftp_bytes path;
 	uint32_t id;
-	struct buf *out = task_request(t, on_file, &id);
 
+	if (!handle_take(t))
+		return;
+	path = task_path(t->o, t->path, t->len, &room);
+	out = task_request(t, on_file, &id);
 	t->result = FILEOPS_OK;
 	if (out != NULL)
 		sftp_put_open(out, id, path, SFTP_O_READ, &none);

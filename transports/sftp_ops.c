@@ -4,11 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/log.h"
 #include "core/path.h"
 #include "transports/listing.h"
 #include "transports/sftp_task.h"
-#include "transports/temp_name.h"
 
 /* The least a scratch buffer has to hold: one WRITE's content. */
 #define SCRATCH (256u * 1024)
@@ -40,8 +38,8 @@ struct task *queue_take(struct task_queue *q)
 	return t;
 }
 
-static struct task *task_new2(struct sftp_ops *o, struct fileop *op, const char *verb, struct sftp_bytes path,
-			      struct sftp_bytes to, size_t extra)
+struct task *task_new_two(struct sftp_ops *o, struct fileop *op, const char *verb, struct sftp_bytes path,
+			  struct sftp_bytes to, size_t extra)
 {
 	size_t head = sizeof(struct task) + (extra + 15) / 16 * 16;
 	struct task *t = calloc(1, head + path.n + to.n + 2);
@@ -69,7 +67,7 @@ static struct task *task_new2(struct sftp_ops *o, struct fileop *op, const char 
 struct task *task_new(struct sftp_ops *o, struct fileop *op, const char *verb, const char *path, size_t len,
 		      size_t extra)
 {
-	return task_new2(o, op, verb, (struct sftp_bytes){ path, len }, (struct sftp_bytes){ "", 0 }, extra);
+	return task_new_two(o, op, verb, (struct sftp_bytes){ path, len }, (struct sftp_bytes){ "", 0 }, extra);
 }
 
 void task_free(struct task *t)
@@ -96,7 +94,7 @@ void task_over(struct task *t, enum fileops_result r)
 	op->done(op);
 }
 
-static enum fileops_result failed(struct fileop *op, enum err_class class, const char *verb, const char *what)
+enum fileops_result task_failed(struct fileop *op, enum err_class class, const char *verb, const char *what)
 {
 	err_set(&op->err, class, "%s: %s", verb, what);
 	return FILEOPS_FAILED;
@@ -115,6 +113,47 @@ enum fileops_result task_start(struct task *t)
 	if (r != FILEOPS_PENDING)
 		task_free(t);
 	return r;
+}
+
+/* ---- the server's handles ---- */
+
+bool handle_take(struct task *t)
+{
+	struct sftp_ops *o = t->o;
+
+	if (t->has_handle)
+		return true;
+	if (o->gate.head != NULL || o->handles >= sftp_client_limits(o->client)->handles) {
+		queue_put(&o->gate, t);
+		return false;
+	}
+	o->handles++;
+	t->has_handle = true;
+	return true;
+}
+
+void handle_give(struct sftp_ops *o)
+{
+	if (o->handles > 0) /* none is counted of a connection that was lost */
+		o->handles--;
+	if (o->gate.head != NULL)
+		loop_timer_after(o->gate_timer, 0); /* not from within a call */
+}
+
+static void on_gate(void *ctx)
+{
+	struct sftp_ops *o = ctx;
+
+	while (o->gate.head != NULL && sftp_client_ready(o->client) &&
+	       o->handles < sftp_client_limits(o->client)->handles) {
+		struct task *t = queue_take(&o->gate);
+
+		if (t == NULL)
+			return;
+		o->handles++;
+		t->has_handle = true;
+		t->run(t);
+	}
 }
 
 struct sftp_bytes task_path(struct sftp_ops *o, const char *path, size_t len, struct buf *room)
@@ -201,7 +240,7 @@ void sftp_stat(const struct sftp_attrs *a, struct stat *st)
 
 /* ---- requests with one STATUS for an answer ---- */
 
-static void on_status(void *ctx, struct sftp_packet *reply)
+void task_on_status(void *ctx, struct sftp_packet *reply)
 {
 	struct task *t = ctx;
 	enum fileops_result r = task_status(t, reply);
@@ -211,12 +250,12 @@ static void on_status(void *ctx, struct sftp_packet *reply)
 		task_over(t, r);
 }
 
-static void over_limit(struct task *t)
+void task_over_limit(struct task *t)
 {
-	task_over(t, failed(t->op, ERR_LIMIT, t->verb, "too long for a request, or too many requests"));
+	task_over(t, task_failed(t->op, ERR_LIMIT, t->verb, "too long for a request, or too many requests"));
 }
 
-static bool try_path(struct task *t, enum sftp_type type, sftp_reply_fn *fn)
+bool task_try_path(struct task *t, enum sftp_type type, sftp_reply_fn *fn)
 {
 	struct buf room;
 	struct sftp_bytes path = task_path(t->o, t->path, t->len, &room);
@@ -229,10 +268,10 @@ static bool try_path(struct task *t, enum sftp_type type, sftp_reply_fn *fn)
 	return out != NULL && task_send(t, id);
 }
 
-static void send_path(struct task *t, enum sftp_type type, sftp_reply_fn *fn)
+void task_send_path(struct task *t, enum sftp_type type, sftp_reply_fn *fn)
 {
-	if (!try_path(t, type, fn))
-		over_limit(t);
+	if (!task_try_path(t, type, fn))
+		task_over_limit(t);
 }
 
 /* ---- failures ---- */
@@ -312,11 +351,11 @@ static void on_look(void *ctx, struct sftp_packet *reply)
 		if (l->r == FILEOPS_DOWN)
 			return;
 		if (l->r == FILEOPS_OK)
-			l->r = failed(t->op, ERR_PROTOCOL, t->verb, "no attributes came");
+			l->r = task_failed(t->op, ERR_PROTOCOL, t->verb, "no attributes came");
 	} else if (sftp_get_attrs(reply, &a)) {
 		sftp_stat(&a, &t->op->st);
 		l->r = FILEOPS_OK;
-		if (t->o->follows && t->len > 0 && try_path(t, SFTP_READLINK, on_followed))
+		if (t->o->follows && t->len > 0 && task_try_path(t, SFTP_READLINK, on_followed))
 			return;
 	} else {
 		sftp_client_malformed(t->o->client);
@@ -325,16 +364,16 @@ static void on_look(void *ctx, struct sftp_packet *reply)
 	task_go_on(t);
 }
 
-static enum fileops_result no_memory(struct fileop *op)
+enum fileops_result task_no_memory(struct fileop *op)
 {
 	err_set(&op->err, ERR_NOMEM, "out of memory");
 	return FILEOPS_FAILED;
 }
 
-static enum fileops_result start(struct task *t, struct fileop *op, void (*run)(struct task *t))
+enum fileops_result task_begin(struct task *t, struct fileop *op, void (*run)(struct task *t))
 {
 	if (t == NULL)
-		return no_memory(op);
+		return task_no_memory(op);
 	t->run = run;
 	return task_start(t);
 }
@@ -354,13 +393,13 @@ static enum fileops_result op_look(void *end, struct fileop *op, const char *pat
 		return FILEOPS_DOWN;
 	t = task_new(o, op, "look", path, len, sizeof(struct look_up));
 	if (t == NULL)
-		return no_memory(op);
+		return task_no_memory(op);
 	t->run = look_over;
 	dirs_ask(t);
-	if (try_path(t, len == 0 ? SFTP_STAT : SFTP_LSTAT, on_look))
+	if (task_try_path(t, len == 0 ? SFTP_STAT : SFTP_LSTAT, on_look))
 		return FILEOPS_PENDING;
 	task_free(t);
-	return failed(op, ERR_LIMIT, "look", "too long for a request, or too many requests");
+	return task_failed(op, ERR_LIMIT, "look", "too long for a request, or too many requests");
 }
 
 static void on_readlink(void *ctx, struct sftp_packet *reply)
@@ -375,14 +414,14 @@ static void on_readlink(void *ctx, struct sftp_packet *reply)
 	if (reply->type == SFTP_STATUS) {
 		r = task_status(t, reply);
 		if (r == FILEOPS_OK)
-			r = failed(t->op, ERR_PROTOCOL, t->verb, "no text came");
+			r = task_failed(t->op, ERR_PROTOCOL, t->verb, "no text came");
 	} else if (!sftp_get_names(reply, &n) || n != 1 || !sftp_get_name(reply, &name, &a)) {
 		sftp_client_malformed(t->o->client);
 		return;
 	} else {
 		t->op->bytes = malloc(name.n + 1);
 		if (t->op->bytes == NULL)
-			r = no_memory(t->op);
+			r = task_no_memory(t->op);
 		else {
 			memcpy(t->op->bytes, name.p, name.n);
 			t->op->bytes[name.n] = '\0';
@@ -395,14 +434,14 @@ static void on_readlink(void *ctx, struct sftp_packet *reply)
 
 static void run_readlink(struct task *t)
 {
-	send_path(t, SFTP_READLINK, on_readlink);
+	task_send_path(t, SFTP_READLINK, on_readlink);
 }
 
 static enum fileops_result op_readlink(void *end, struct fileop *op, const char *path, size_t len)
 {
 	struct sftp_ops *o = end;
 
-	return down(o) ? FILEOPS_DOWN : start(task_new(o, op, "readlink", path, len, 0), op, run_readlink);
+	return down(o) ? FILEOPS_DOWN : task_begin(task_new(o, op, "readlink", path, len, 0), op, run_readlink);
 }
 
 /* ---- create ---- */
@@ -412,9 +451,14 @@ struct create {
 	struct sftp_file *file;
 };
 
+/* The handle goes with the file, if there is one. */
 static void create_done(struct task *t)
 {
-	free(((struct create *)t->extra)->file);
+	const struct create *c = t->extra;
+
+	if (t->has_handle && c->file != NULL)
+		handle_give(t->o);
+	free(c->file);
 }
 
 /* Who a new file belongs to is who we are: known from the first one on. */
@@ -456,7 +500,7 @@ static void on_handle(void *ctx, struct sftp_packet *reply)
 	if (reply->type == SFTP_STATUS) {
 		t->result = task_status(t, reply);
 		if (t->result == FILEOPS_OK)
-			t->result = failed(t->op, ERR_PROTOCOL, t->verb, "no handle came");
+			t->result = task_failed(t->op, ERR_PROTOCOL, t->verb, "no handle came");
 	} else if (sftp_get_handle(reply, &handle)) {
 		memcpy(c->file->handle, handle.p, handle.n);
 		c->file->handle_len = handle.n;
@@ -498,11 +542,11 @@ static void send_open(struct task *t)
 		sftp_put_open(out, id, path, SFTP_O_WRITE | SFTP_O_CREAT | (c->resume ? 0 : SFTP_O_EXCL), &mode);
 	buf_done(&room);
 	if (out == NULL || !task_send(t, id)) {
-		over_limit(t);
+		task_over_limit(t);
 		return;
 	}
 	if (c->resume || !t->o->self.known)
-		(void)try_path(t, SFTP_LSTAT, on_created);
+		(void)task_try_path(t, SFTP_LSTAT, on_created);
 }
 
 /* What is to be gone on with must be a file: an open would follow a symlink. */
@@ -526,8 +570,10 @@ static void run_create(struct task *t)
 {
 	struct create *c = t->extra;
 
+	if (!handle_take(t))
+		return;
 	if (c->resume)
-		send_path(t, SFTP_LSTAT, on_resume);
+		task_send_path(t, SFTP_LSTAT, on_resume);
 	else
 		send_open(t);
 }
@@ -542,16 +588,16 @@ static enum fileops_result op_create(void *end, struct fileop *op, const char *p
 		return FILEOPS_DOWN;
 	t = task_new(o, op, "create", path, len, sizeof(*c));
 	if (t == NULL)
-		return no_memory(op);
+		return task_no_memory(op);
 	t->done = create_done;
 	c = t->extra;
 	c->resume = resume;
 	c->file = calloc(1, sizeof(*c->file));
 	if (c->file == NULL) {
 		task_free(t);
-		return no_memory(op);
+		return task_no_memory(op);
 	}
-	return start(t, op, run_create);
+	return task_begin(t, op, run_create);
 }
 
 static void ignore(void *ctx, struct sftp_packet *reply)
@@ -580,6 +626,8 @@ static void op_drop(void *end, struct fileops_file *file)
 			(void)sftp_client_end(o->client, id);
 		}
 	}
+	if (f != NULL)
+		handle_give(o);
 	sftp_file_free(file);
 }
 
@@ -591,20 +639,20 @@ static void run_mkdir(struct task *t)
 	struct buf room;
 	struct sftp_bytes path = task_path(t->o, t->path, t->len, &room);
 	uint32_t id;
-	struct buf *out = task_request(t, on_status, &id);
+	struct buf *out = task_request(t, task_on_status, &id);
 
 	if (out != NULL)
 		sftp_put_attrs(out, SFTP_MKDIR, id, path, &mode);
 	buf_done(&room);
 	if (out == NULL || !task_send(t, id))
-		over_limit(t);
+		task_over_limit(t);
 }
 
 static enum fileops_result op_mkdir(void *end, struct fileop *op, const char *path, size_t len)
 {
 	struct sftp_ops *o = end;
 
-	return down(o) ? FILEOPS_DOWN : start(task_new(o, op, "mkdir", path, len, 0), op, run_mkdir);
+	return down(o) ? FILEOPS_DOWN : task_begin(task_new(o, op, "mkdir", path, len, 0), op, run_mkdir);
 }
 
 static void run_symlink(struct task *t)
@@ -612,13 +660,13 @@ static void run_symlink(struct task *t)
 	struct buf room;
 	struct sftp_bytes path = task_path(t->o, t->path, t->len, &room);
 	uint32_t id;
-	struct buf *out = task_request(t, on_status, &id);
+	struct buf *out = task_request(t, task_on_status, &id);
 
 	if (out != NULL)
 		sftp_put_paths(out, SFTP_SYMLINK, id, (struct sftp_bytes){ t->to, t->to_len }, path);
 	buf_done(&room);
 	if (out == NULL || !task_send(t, id))
-		over_limit(t);
+		task_over_limit(t);
 }
 
 static enum fileops_result op_symlink(void *end, struct fileop *op, const char *path, size_t len, const char *text,
@@ -633,8 +681,8 @@ static enum fileops_result op_symlink(void *end, struct fileop *op, const char *
 		err_set(&op->err, ERR_IO, "symlink: the server follows symlinks where it must not");
 		return FILEOPS_UNABLE;
 	}
-	t = task_new2(o, op, "symlink", (struct sftp_bytes){ path, len }, (struct sftp_bytes){ text, text_len }, 0);
-	return start(t, op, run_symlink);
+	t = task_new_two(o, op, "symlink", (struct sftp_bytes){ path, len }, (struct sftp_bytes){ text, text_len }, 0);
+	return task_begin(t, op, run_symlink);
 }
 
 static enum fileops_result op_node(void *end, struct fileop *op, const char *path, size_t len, const struct stat *st)
@@ -648,7 +696,7 @@ static enum fileops_result op_node(void *end, struct fileop *op, const char *pat
 }
 
 /* Both names of a task in one request: an extension, or RENAME. */
-static void send_both(struct task *t, enum sftp_extension ext, sftp_reply_fn *fn)
+void task_send_both(struct task *t, enum sftp_extension ext, sftp_reply_fn *fn)
 {
 	struct buf room_a, room_b;
 	struct sftp_bytes a = task_path(t->o, t->path, t->len, &room_a), b = task_path(t->o, t->to, t->to_len, &room_b);
@@ -662,12 +710,12 @@ static void send_both(struct task *t, enum sftp_extension ext, sftp_reply_fn *fn
 	buf_done(&room_a);
 	buf_done(&room_b);
 	if (out == NULL || !task_send(t, id))
-		over_limit(t);
+		task_over_limit(t);
 }
 
 static void run_link(struct task *t)
 {
-	send_both(t, SFTP_EXT_HARDLINK, on_status);
+	task_send_both(t, SFTP_EXT_HARDLINK, task_on_status);
 }
 
 static enum fileops_result op_link(void *end, struct fileop *op, const char *from, size_t from_len, const char *to,
@@ -682,333 +730,10 @@ static enum fileops_result op_link(void *end, struct fileop *op, const char *fro
 		err_set(&op->err, ERR_IO, "link: the server has no hard links (no hardlink@openssh.com)");
 		return FILEOPS_UNABLE;
 	}
-	t = task_new2(o, op, "link", (struct sftp_bytes){ from, from_len }, (struct sftp_bytes){ to, to_len }, 0);
+	t = task_new_two(o, op, "link", (struct sftp_bytes){ from, from_len }, (struct sftp_bytes){ to, to_len }, 0);
 	if (t != NULL)
 		t->both = true;
-	return start(t, op, run_link);
-}
-
-/* ---- rename ---- */
-
-/*
- * Without posix-rename@openssh.com a name that is taken is not replaced. Then what is there goes away under a name of
- * ours, the new one comes in its place, and the old one is removed; when the second step fails it is put back. A
- * connection that is cut in between leaves the name missing: the change is sent again after the reconnect, and what was
- * put away by then is removed by the same steps.
- */
-
-static void swap_request(struct task *t, enum sftp_type type, const char *a, size_t a_len, const char *b, size_t b_len,
-			 sftp_reply_fn *fn)
-{
-	struct buf room_a, room_b;
-	struct sftp_bytes from = task_path(t->o, a, a_len, &room_a), to = task_path(t->o, b, b_len, &room_b);
-	uint32_t id;
-	struct buf *out = task_request(t, fn, &id);
-
-	if (out != NULL && type == SFTP_REMOVE)
-		sftp_put_path(out, type, id, from);
-	else if (out != NULL)
-		sftp_put_paths(out, type, id, from, to);
-	buf_done(&room_a);
-	buf_done(&room_b);
-	if (out == NULL || !task_send(t, id))
-		over_limit(t);
-}
-
-struct swap {
-	char *away; /* or, of a symlink, its text */
-	size_t away_len;
-	bool from_link, to_link, to_there; /* careful_rename */
-};
-
-static void swap_done(struct task *t)
-{
-	struct swap *s = t->extra;
-
-	free(s->away);
-}
-
-static void on_swapped(void *ctx, struct sftp_packet *reply)
-{
-	struct task *t = ctx;
-
-	(void)reply; /* what could not be removed is found by the next reconcile */
-	t->outstanding--;
-	task_over(t, t->result);
-}
-
-static void on_in(void *ctx, struct sftp_packet *reply)
-{
-	struct task *t = ctx;
-	struct swap *s = t->extra;
-	enum fileops_result r = task_status(t, reply);
-
-	t->outstanding--;
-	if (r == FILEOPS_DOWN)
-		return;
-	t->result = r;
-	if (r == FILEOPS_OK)
-		swap_request(t, SFTP_REMOVE, s->away, s->away_len, "", 0, on_swapped);
-	else
-		swap_request(t, SFTP_RENAME, s->away, s->away_len, t->to, t->to_len, on_swapped);
-}
-
-static void on_away(void *ctx, struct sftp_packet *reply)
-{
-	struct task *t = ctx;
-	enum fileops_result r = task_status(t, reply);
-
-	t->outstanding--;
-	if (r == FILEOPS_DOWN)
-		return;
-	if (r != FILEOPS_OK) {
-		task_over(t, r);
-		return;
-	}
-	swap_request(t, SFTP_RENAME, t->path, t->len, t->to, t->to_len, on_in);
-}
-
-static void on_cleared(void *ctx, struct sftp_packet *reply)
-{
-	struct task *t = ctx;
-	struct swap *s = t->extra;
-
-	(void)reply; /* there is seldom anything */
-	t->outstanding--;
-	swap_request(t, SFTP_RENAME, t->to, t->to_len, s->away, s->away_len, on_away);
-}
-
-static void begin_swap(struct task *t)
-{
-	struct swap *s = t->extra;
-
-	if (!t->o->told_rename) {
-		t->o->told_rename = true;
-		log_warn("the server can't replace a file in one step (no posix-rename@openssh.com): for a moment a "
-			 "file that "
-			 "is replaced is not there");
-	}
-	s->away = malloc(t->to_len + NAME_BYTES_MAX + 1);
-	if (s->away == NULL) {
-		task_over(t, no_memory(t->op));
-		return;
-	}
-	s->away_len = temp_path(s->away, t->to, t->to_len, TEMP_OLD, t->o->tag, 0, false);
-	swap_request(t, SFTP_REMOVE, s->away, s->away_len, "", 0, on_cleared);
-}
-
-static void on_plain(void *ctx, struct sftp_packet *reply)
-{
-	struct task *t = ctx;
-	enum fileops_result r = task_status(t, reply);
-
-	t->outstanding--;
-	if (r == FILEOPS_DOWN)
-		return;
-	if (r == FILEOPS_FAILED && !t->keep) {
-		t->op->err = (struct err)ERR_INIT;
-		begin_swap(t);
-		return;
-	}
-	task_over(t, r);
-}
-
-static void send_rename(struct task *t)
-{
-	bool atomic = (sftp_client_extensions(t->o->client) & SFTP_EXT_POSIX_RENAME) != 0;
-
-	if (atomic && !t->keep)
-		send_both(t, SFTP_EXT_POSIX_RENAME, on_status);
-	else
-		send_both(t, 0, on_plain);
-}
-
-/*
- * ProFTPD renames what a symlink leads to, at either name. A server that has no lsetstat@openssh.com may do the same,
- * so both names are looked at: a symlink at the new name goes away first, one at the old name is made anew there.
- */
-
-static void on_made_anew(void *ctx, struct sftp_packet *reply)
-{
-	struct task *t = ctx;
-	enum fileops_result r = task_status(t, reply);
-
-	t->outstanding--;
-	if (r == FILEOPS_DOWN)
-		return;
-	t->result = r;
-	if (r == FILEOPS_OK)
-		swap_request(t, SFTP_REMOVE, t->path, t->len, "", 0, on_swapped);
-	else
-		task_over(t, r);
-}
-
-static void make_anew(struct task *t)
-{
-	const struct swap *s = t->extra;
-	struct buf room;
-	struct sftp_bytes to = task_path(t->o, t->to, t->to_len, &room);
-	uint32_t id;
-	struct buf *out = task_request(t, on_made_anew, &id);
-
-	if (out != NULL)
-		sftp_put_paths(out, SFTP_SYMLINK, id, (struct sftp_bytes){ s->away, s->away_len }, to);
-	buf_done(&room);
-	if (out == NULL || !task_send(t, id))
-		over_limit(t);
-}
-
-static void on_way_free(void *ctx, struct sftp_packet *reply)
-{
-	struct task *t = ctx;
-	const struct swap *s = t->extra;
-	enum fileops_result r = task_status(t, reply);
-
-	t->outstanding--;
-	if (r == FILEOPS_DOWN)
-		return;
-	if (r != FILEOPS_OK && r != FILEOPS_GONE)
-		task_over(t, r);
-	else if (s->from_link)
-		make_anew(t);
-	else
-		send_rename(t);
-}
-
-static void on_text(void *ctx, struct sftp_packet *reply)
-{
-	struct task *t = ctx;
-	struct swap *s = t->extra;
-	struct sftp_bytes name;
-	struct sftp_attrs a;
-	uint32_t n;
-
-	t->outstanding--;
-	if (reply->type == SFTP_STATUS) {
-		enum fileops_result r = task_status(t, reply);
-
-		if (r != FILEOPS_DOWN)
-			task_over(t, r == FILEOPS_OK ? FILEOPS_FAILED : r);
-		return;
-	}
-	if (!sftp_get_names(reply, &n) || n != 1 || !sftp_get_name(reply, &name, &a)) {
-		sftp_client_malformed(t->o->client);
-		return;
-	}
-	s->away = malloc(name.n + 1);
-	if (s->away == NULL) {
-		task_over(t, no_memory(t->op));
-		return;
-	}
-	memcpy(s->away, name.p, name.n);
-	s->away_len = name.n;
-	if (s->to_there)
-		swap_request(t, SFTP_REMOVE, t->to, t->to_len, "", 0, on_way_free);
-	else
-		make_anew(t);
-}
-
-static void careful_decide(struct task *t)
-{
-	const struct swap *s = t->extra;
-
-	if (t->outstanding > 0)
-		return;
-	if (t->keep && s->to_there)
-		task_over(t, FILEOPS_EXISTS);
-	else if (s->from_link && t->o->follows)
-		task_over(t, FILEOPS_UNABLE); /* and READLINK tells another text than was given */
-	else if (s->from_link)
-		send_path(t, SFTP_READLINK, on_text);
-	else if (s->to_link)
-		swap_request(t, SFTP_REMOVE, t->to, t->to_len, "", 0, on_way_free);
-	else
-		send_rename(t);
-}
-
-static bool take_look(struct task *t, struct sftp_packet *reply, bool *there, bool *link)
-{
-	struct sftp_attrs a;
-
-	t->outstanding--;
-	*link = t->o->follows && reply->type == SFTP_NAME;
-	*there = *link || reply->type == SFTP_ATTRS;
-	if (t->o->follows)
-		return true;
-	if (*there && !sftp_get_attrs(reply, &a)) {
-		sftp_client_malformed(t->o->client);
-		return false;
-	}
-	*link = *there && (a.flags & SFTP_ATTR_PERMISSIONS) != 0 && S_ISLNK(a.mode);
-	return true;
-}
-
-static void on_from(void *ctx, struct sftp_packet *reply)
-{
-	struct task *t = ctx;
-	struct swap *s = t->extra;
-	bool there;
-
-	if (take_look(t, reply, &there, &s->from_link))
-		careful_decide(t);
-}
-
-static void on_to(void *ctx, struct sftp_packet *reply)
-{
-	struct task *t = ctx;
-	struct swap *s = t->extra;
-
-	if (take_look(t, reply, &s->to_there, &s->to_link))
-		careful_decide(t);
-}
-
-static void careful_rename(struct task *t)
-{
-	struct buf room, *out;
-	struct sftp_bytes to;
-	uint32_t id;
-
-	if (!try_path(t, t->o->follows ? SFTP_READLINK : SFTP_LSTAT, on_from)) {
-		over_limit(t);
-		return;
-	}
-	to = task_path(t->o, t->to, t->to_len, &room);
-	out = task_request(t, on_to, &id);
-	if (out != NULL)
-		sftp_put_path(out, t->o->follows ? SFTP_READLINK : SFTP_LSTAT, id, to);
-	buf_done(&room);
-	if (out == NULL || !task_send(t, id)) {
-		/* The first reply decides, as if nothing were known of the new name. */
-		((struct swap *)t->extra)->to_there = true;
-	}
-}
-
-static void run_rename(struct task *t)
-{
-	dirs_forget(t->o, t->path, t->len);
-	dirs_forget(t->o, t->to, t->to_len);
-	if ((sftp_client_extensions(t->o->client) & SFTP_EXT_LSETSTAT) != 0)
-		send_rename(t);
-	else
-		careful_rename(t);
-}
-
-static enum fileops_result op_rename(void *end, struct fileop *op, const char *from, size_t from_len, const char *to,
-				     size_t to_len, bool keep)
-{
-	struct sftp_ops *o = end;
-	struct task *t;
-
-	if (down(o))
-		return FILEOPS_DOWN;
-	t = task_new2(o, op, "rename", (struct sftp_bytes){ from, from_len }, (struct sftp_bytes){ to, to_len },
-		      sizeof(struct swap));
-	if (t != NULL) {
-		t->keep = keep;
-		t->both = t->structural = true;
-		t->done = swap_done;
-	}
-	return start(t, op, run_rename);
+	return task_begin(t, op, run_link);
 }
 
 /* ---- unlink, rmdir ---- */
@@ -1016,13 +741,13 @@ static enum fileops_result op_rename(void *end, struct fileop *op, const char *f
 static void run_unlink(struct task *t)
 {
 	dirs_forget(t->o, t->path, t->len);
-	send_path(t, SFTP_REMOVE, on_status);
+	task_send_path(t, SFTP_REMOVE, task_on_status);
 }
 
 static void run_rmdir(struct task *t)
 {
 	dirs_forget(t->o, t->path, t->len);
-	send_path(t, SFTP_RMDIR, on_status);
+	task_send_path(t, SFTP_RMDIR, task_on_status);
 }
 
 static enum fileops_result op_unlink(void *end, struct fileop *op, const char *path, size_t len)
@@ -1035,7 +760,7 @@ static enum fileops_result op_unlink(void *end, struct fileop *op, const char *p
 	t = task_new(o, op, "remove", path, len, 0);
 	if (t != NULL)
 		t->structural = true;
-	return start(t, op, run_unlink);
+	return task_begin(t, op, run_unlink);
 }
 
 static enum fileops_result op_rmdir(void *end, struct fileop *op, const char *path, size_t len)
@@ -1048,7 +773,7 @@ static enum fileops_result op_rmdir(void *end, struct fileop *op, const char *pa
 	t = task_new(o, op, "rmdir", path, len, 0);
 	if (t != NULL)
 		t->structural = true;
-	return start(t, op, run_rmdir);
+	return task_begin(t, op, run_rmdir);
 }
 
 static void op_flush(void *end)
@@ -1077,7 +802,7 @@ const struct fileops sftp_fileops = {
 	.symlink = op_symlink,
 	.node = op_node,
 	.link = op_link,
-	.rename = op_rename,
+	.rename = sftp_op_rename,
 	.unlink = op_unlink,
 	.rmdir = op_rmdir,
 	.flush = op_flush,
@@ -1099,10 +824,12 @@ struct sftp_ops *sftp_ops_new(struct loop *loop, uint32_t tag, struct err *err)
 		o->loop = loop;
 		o->tag = tag;
 		queue_init(&o->stores);
+		queue_init(&o->gate);
+		o->gate_timer = loop_timer_add(loop, on_gate, o, err);
 		o->scratch = malloc(SCRATCH);
 		o->throttle_timer = loop_timer_add(loop, on_throttle, o, err);
 	}
-	if (o == NULL || o->scratch == NULL || o->throttle_timer == NULL) {
+	if (o == NULL || o->scratch == NULL || o->throttle_timer == NULL || o->gate_timer == NULL) {
 		err_set(err, ERR_NOMEM, "out of memory");
 		sftp_ops_free(o);
 		return NULL;
@@ -1115,6 +842,8 @@ static void forget_tasks(struct sftp_ops *o)
 	while (o->tasks != NULL)
 		task_free(o->tasks);
 	queue_init(&o->stores);
+	queue_init(&o->gate);
+	o->handles = 0;
 	dirs_done(o);
 }
 
@@ -1159,6 +888,7 @@ void sftp_ops_free(struct sftp_ops *o)
 		return;
 	forget_tasks(o);
 	loop_timer_remove(o->throttle_timer);
+	loop_timer_remove(o->gate_timer);
 	free(o->scratch);
 	free(o->base);
 	free(o);

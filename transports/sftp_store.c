@@ -552,6 +552,7 @@ static void run_store(struct task *t)
 
 static void store_done(struct task *t)
 {
+	handle_give(t->o);
 	free(store_of(t)->set.file);
 }
 

@@ -46,6 +46,7 @@ struct task {
 	bool structural; /* what is below the names changes with them */
 	bool starting;	 /* the engine's call has not returned */
 	bool over;	 /* and need not wait: `result` is what it returns */
+	bool has_handle; /* of the server's it has one, or may open it */
 };
 
 /* An open file. */
@@ -74,6 +75,10 @@ struct sftp_ops {
 	struct dir **dirs;
 	size_t n_dirs, n_buckets;
 	struct dir *asked; /* those that are being looked at */
+	/* The server's handles: what is open, and who waits for one. */
+	uint64_t handles;
+	struct task_queue gate;
+	struct loop_timer *gate_timer;
 	/* sftp_store.c */
 	struct task_queue stores; /* those with content to send */
 	struct loop_timer *throttle_timer;
@@ -88,6 +93,14 @@ struct sftp_ops {
 /* `extra` bytes, zeroed, stand at t->extra. NULL: out of memory. */
 struct task *task_new(struct sftp_ops *o, struct fileop *op, const char *verb, const char *path, size_t len,
 		      size_t extra);
+/* The same with two paths, or a path and a text. */
+struct task *task_new_two(struct sftp_ops *o, struct fileop *op, const char *verb, struct sftp_bytes path,
+			  struct sftp_bytes to, size_t extra);
+/* task_start with `run`; a task that could not be made is out of memory. */
+enum fileops_result task_begin(struct task *t, struct fileop *op, void (*run)(struct task *t));
+/* FILEOPS_FAILED, with words. */
+enum fileops_result task_failed(struct fileop *op, enum err_class class, const char *verb, const char *what);
+enum fileops_result task_no_memory(struct fileop *op);
 /* Run it when its directories are known. Returns what the engine's call returns. */
 enum fileops_result task_start(struct task *t);
 /* The same from the loop, for a task that has begun. */
@@ -101,6 +114,11 @@ void queue_init(struct task_queue *q);
 void queue_put(struct task_queue *q, struct task *t);
 struct task *queue_take(struct task_queue *q);
 
+/* Whether the task may open something: servers allow so many handles. false: `run` is called again when it may. */
+bool handle_take(struct task *t);
+/* One was closed, or not opened after all. */
+void handle_give(struct sftp_ops *o);
+
 /* The path as the server knows it; the text lives until the next call but one. */
 struct sftp_bytes task_path(struct sftp_ops *o, const char *path, size_t len, struct buf *room);
 /* Begin a request of a task: its reply calls fn(t, reply). NULL: it could not be; the task gets FAILED. */
@@ -108,6 +126,14 @@ struct buf *task_request(struct task *t, sftp_reply_fn *fn, uint32_t *id);
 bool task_send(struct task *t, uint32_t id);
 /* The result of a STATUS reply, its words put into op->err; anything but a STATUS breaks the connection: DOWN. */
 enum fileops_result task_status(struct task *t, struct sftp_packet *reply);
+/* A request with its path, or with both. What could not be sent ends the task, except for `try`. */
+bool task_try_path(struct task *t, enum sftp_type type, sftp_reply_fn *fn);
+void task_send_path(struct task *t, enum sftp_type type, sftp_reply_fn *fn);
+/* `ext` 0: RENAME. */
+void task_send_both(struct task *t, enum sftp_extension ext, sftp_reply_fn *fn);
+void task_over_limit(struct task *t);
+/* The reply to a task's last request: a status, which is its result. */
+void task_on_status(void *ctx, struct sftp_packet *reply);
 /* What a status means, its words put into `err`. */
 enum fileops_result sftp_result(const char *verb, const struct sftp_status_reply *s, struct err *err);
 /* An attribute block as lstat gives it. */
@@ -126,7 +152,7 @@ void dirs_forget(struct sftp_ops *o, const char *path, size_t len);
 void dirs_forget_all(struct sftp_ops *o);
 void dirs_done(struct sftp_ops *o);
 
-/* ---- content (sftp_store.c, sftp_list.c) ---- */
+/* ---- the larger operations (sftp_store.c, sftp_list.c, sftp_rename.c) ---- */
 
 enum fileops_result sftp_op_store(void *end, struct fileop *op, struct fileops_file *file,
 				  const struct fileops_store *what);
@@ -134,6 +160,8 @@ enum fileops_result sftp_op_attrs(void *end, struct fileop *op, const char *path
 				  const struct fileops_attrs *attrs);
 enum fileops_result sftp_op_list(void *end, struct fileop *op, const char *path, size_t len,
 				 const struct fileops_wish *wish);
+enum fileops_result sftp_op_rename(void *end, struct fileop *op, const char *from, size_t from_len, const char *to,
+				   size_t to_len, bool keep);
 enum fileops_result sftp_op_digest(void *end, struct fileop *op, const char *path, size_t len);
 void sftp_stores_pump(struct sftp_ops *o);
 void sftp_file_free(struct fileops_file *file);

@@ -94,6 +94,12 @@ def any_order(place):
     equal(place, "disorder")
 
 
+def few_handles(place):
+    """As many files are open at once as the server allows, directories included."""
+    for handles in (1, 3):
+        equal(place, "handles=%d" % handles)
+
+
 def says_no(place):
     source, target = prepare(place)
     os.mkdir(source + "/refused dir")
@@ -166,4 +172,4 @@ def endless(place):
         raise Failure("%d KiB of memory" % most)
 
 
-main([able, plain, without_attributes, any_order, says_no, disk_full, broken, silence, endless])
+main([able, plain, without_attributes, any_order, few_handles, says_no, disk_full, broken, silence, endless])

@@ -7,6 +7,7 @@ A MODE is a bad manner (the methods bad_*) or a fact about the server:
   noattrs       listings without attributes
   refuse=WORD   what has WORD in its name is refused: permission denied
   full=WORD     writes to it fail, and statvfs says that no space is left
+  handles=N     no more than N open at once, as limits@openssh.com says
   disorder      replies of one round are given in another order
   log=FILE      a line a request
 """
@@ -97,10 +98,14 @@ class Server:
         self.status(ident, code)
 
     def handle(self, ident, what):
+        if len(self.handles) >= int(self.modes.get("handles", 1 << 30)):
+            if what[1] >= 0:
+                os.close(what[1])
+            return self.status(ident, FAILURE, b"too many handles")
         self.counter += 1
         name = b"h%d" % self.counter
         self.handles[name] = what
-        self.reply(HANDLE, ident, text(name))
+        return self.reply(HANDLE, ident, text(name))
 
     # ---- requests ----
 
@@ -224,6 +229,8 @@ class Server:
             free = 0 if "full" in self.modes else v.f_bavail
             return self.reply(EXTENDED_REPLY, ident, b"".join(map(u64, (
                 v.f_bsize, v.f_frsize, v.f_blocks, v.f_bfree, free, v.f_files, v.f_ffree, v.f_favail, 0, 0, 255))))
+        elif name == b"limits@openssh.com":
+            return self.reply(EXTENDED_REPLY, ident, u64(0) * 3 + u64(int(self.modes["handles"])))
         else:
             return self.status(ident, UNSUPPORTED)
         return self.status(ident, OK)
@@ -234,6 +241,8 @@ class Server:
             for name, version in ((b"posix-rename@openssh.com", b"1"), (b"hardlink@openssh.com", b"1"),
                                   (b"lsetstat@openssh.com", b"1"), (b"statvfs@openssh.com", b"2")):
                 body += text(name) + text(version)
+        if "handles" in self.modes:
+            body += text(b"limits@openssh.com") + text(b"1")
         self.reply(VERSION, 3, body)
 
     def serve_one(self, packet):

@@ -231,6 +231,17 @@ void mirror_down(struct mirror *m, const struct err *why)
 		m->env->down(m->env->ctx, why);
 }
 
+void mirror_remove_temps(struct mirror *m)
+{
+	for (const struct entry *e = m->active; e != NULL; e = e->next) {
+		struct fileop op = { 0 };
+
+		/* Whether it is there is not asked: next to nothing is lost by trying. */
+		if (e->temp_len > 0)
+			(void)m->target.ops->unlink(m->target.ctx, &op, e->temp, e->temp_len);
+	}
+}
+
 void mirror_free(struct mirror *m)
 {
 	if (m == NULL)

@@ -662,6 +662,8 @@ void receiver_session_free(struct receiver_session *s)
 {
 	if (s == NULL)
 		return;
+	if (s->mirror != NULL)
+		mirror_remove_temps(s->mirror);
 	mirror_free(s->mirror); /* it drops its open files */
 	receiver_source_free(s->source);
 	local_tree_free(s->tree);

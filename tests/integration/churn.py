@@ -6,6 +6,7 @@ CHURN_SECONDS, CHURN_SEEDS: how long and how many (CI: 8 s, two seeds; `make soa
 """
 import os
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from churn import Churn
@@ -14,6 +15,18 @@ from fansync import Daemon, Failure, Receiver, Sshd, expect_equal, main
 SECONDS = float(os.environ.get("CHURN_SECONDS", "8"))
 SEEDS = int(os.environ.get("CHURN_SEEDS", "2"))
 FIRST = int(os.environ.get("SEED", "1"))
+
+
+def settled(daemon):
+    """rsync that a name vanished under is tried again, which --wait names: only what stays so is a failure."""
+    end = time.monotonic() + 120
+    while True:
+        done = daemon.wait(120, check=False)
+        if done.returncode == 0:
+            return
+        if b"will be tried again" not in done.stderr or time.monotonic() > end:
+            raise Failure("--wait: exit %d: %s\n%s" % (done.returncode, done.stderr.decode(errors="replace"),
+                                                      daemon.tail()))
 
 
 def churn(place, watcher, transport):
@@ -33,7 +46,7 @@ def churn(place, watcher, transport):
         try:
             daemon.start()
             done = Churn(source, here + "/outside", seed).run(SECONDS / 2 if quick else SECONDS)
-            daemon.wait(120)
+            settled(daemon)
             try:
                 expect_equal(source, target, "seed %d, %d operations" % (seed, done))
             except Failure as e:

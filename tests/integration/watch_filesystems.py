@@ -9,8 +9,8 @@ import sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DIR = os.environ.get("TESTDIR") or sys.exit("TESTDIR is not set")
-PARTS = ("watcher watch_count watch_fanotify watch_fanotify_events watch_fanotify_mounts watch_fanotify_resolve fan_cache mounts "
-         "path err buf loop clock log utf8 watch_inotify watch_inotify_events watch_inotify_walk watch_tree").split()
+PARTS = ("watcher watch_count watch_links watch_fanotify watch_fanotify_events watch_fanotify_mounts watch_fanotify_resolve "
+         "fan_cache mounts path err buf loop look clock log utf8 watch_inotify watch_inotify_events watch_inotify_walk watch_tree").split()
 mounted = []
 failures = []
 

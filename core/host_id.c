@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "core/buf.h"
 #include "core/fsutil.h"
@@ -42,19 +43,38 @@ static int make(const char *path, unsigned char out[HOST_ID_BYTES], struct err *
 	return atomic_write(path, text, TEXT_BYTES + 1, 0600, FSUTIL_SYNC, err);
 }
 
-int host_id_get(const char *state_dir, unsigned char out[HOST_ID_BYTES], struct err *err)
+static int read_or_make(const char *path, unsigned char out[HOST_ID_BYTES], struct err *err)
 {
 	struct err ignored = ERR_INIT;
 	struct buf text;
-	char *path;
 	int result = 0;
 
-	if (asprintf(&path, "%s/host-id", state_dir) < 0)
-		return err_set(err, ERR_NOMEM, "out of memory for the host's id");
 	buf_init(&text, 256);
 	if (read_file(path, 200, &text, &ignored) < 0 || !parse(&text, out))
 		result = make(path, out, err);
 	buf_done(&text);
+	return result;
+}
+
+/* Under a lock: of two that start at once one makes it, and the other has the same. */
+int host_id_get(const char *state_dir, unsigned char out[HOST_ID_BYTES], struct err *err)
+{
+	char *path = NULL, *lock_path = NULL;
+	int lock = -1, result = -1;
+
+	if (asprintf(&path, "%s/host-id", state_dir) < 0)
+		path = NULL;
+	if (asprintf(&lock_path, "%s/host-id.lock", state_dir) < 0)
+		lock_path = NULL;
+	if (path == NULL || lock_path == NULL)
+		err_set(err, ERR_NOMEM, "out of memory for the host's id");
+	else
+		lock = lock_file(lock_path, LOCK_MODE_WAIT, err);
+	if (lock >= 0) {
+		result = read_or_make(path, out, err);
+		(void)close(lock);
+	}
 	free(path);
+	free(lock_path);
 	return result;
 }

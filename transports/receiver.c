@@ -304,7 +304,7 @@ static void on_listener(void *ctx, int fd, unsigned events)
 {
 	struct listener *l = ctx;
 	struct receiver *r = l->r;
-	struct sockaddr_storage a;
+	struct sockaddr_storage a = { 0 };
 	socklen_t len = sizeof(a);
 	unsigned char address[16];
 	char host[64], from[96], port[16];

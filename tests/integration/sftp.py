@@ -13,6 +13,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from accounts import add_user, remove_user
 from churn import Churn
 from fansync import (Daemon, Failure, Sshd, await_fact, differences, expect_equal, free_port, main, run, skip, tree,
                      whole_seconds)
@@ -118,7 +119,7 @@ def chrooted(place):
         return
     name = "fansftp%d" % (os.getpid() % 100000)
     jail = "/run/%s" % name  # sshd wants each directory above to be root's alone, which /tmp is not
-    run("useradd", "-M", "-N", "-s", "/usr/sbin/nologin", "-p", "*", "-d", "/", name)
+    add_user(name, "-s", "/usr/sbin/nologin", "-p", "*", "-d", "/")
     sshd = d = None
     try:
         os.makedirs(jail + "/inside", mode=0o755)
@@ -151,7 +152,7 @@ def chrooted(place):
             d.stop()
         if sshd:
             sshd.stop()
-        run("userdel", name, check=False)
+        remove_user(name)
         shutil.rmtree(jail, ignore_errors=True)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from accounts import add_user, remove_user
 from fansync import BINARY, Failure, Sshd, await_fact, expect_equal, main, run, skip
 
 if shutil.which("ssh-keygen") is None or not os.path.exists("/usr/sbin/sshd"):
@@ -253,7 +254,7 @@ def passwords(place):
     if crypted is None:
         print("skip passwords needs openssl, to make one")
         return
-    run("useradd", "-M", "-N", "-s", "/bin/sh", "-p", crypted, name)
+    add_user(name, "-s", "/bin/sh", "-p", crypted)
     try:
         with Place(place, "PasswordAuthentication yes\nKbdInteractiveAuthentication no\n") as p:
             for d in (place, os.path.dirname(place)):
@@ -271,7 +272,7 @@ def passwords(place):
             code, said = p.sync(key=False, passwordFile=right, host=host, client="openssh")
             Place.expect("a password, ssh", said, ["passwordFile", "libssh2"])
     finally:
-        run("userdel", name, check=False)
+        remove_user(name)
 
 
 def nothing_in_common(place):

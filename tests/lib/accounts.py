@@ -6,6 +6,15 @@ import pwd
 from fansync import Daemon, Failure, Sshd, await_fact, run, tree
 
 
+def add_user(name, *options):
+    """Awaits its turn: tests run side by side, and useradd fails while another one has /etc/passwd locked."""
+    await_fact(lambda: run("useradd", "-M", "-N", *options, name, check=False).returncode == 0, 30, "the user " + name)
+
+
+def remove_user(name):
+    await_fact(lambda: run("userdel", name, check=False).returncode == 0, 30, "the end of the user " + name)
+
+
 class Account:
     """A user made for the test, with a home of its own."""
 
@@ -16,8 +25,7 @@ class Account:
         self.name = "fsacc%d-%d" % (os.getpid() % 100000, Account.made)
         self.home = place + "/home"
         os.makedirs(self.home)
-        await_fact(lambda: run("useradd", "-M", "-N", "-d", self.home, "-s", shell, "-p", "*", self.name,
-                               check=False).returncode == 0, 30, "an account: /etc/passwd is locked by others")
+        add_user(self.name, "-d", self.home, "-s", shell, "-p", "*")
         os.chown(self.home, pwd.getpwnam(self.name).pw_uid, -1)
         self.sudoers = "/etc/sudoers.d/fansync-test-" + self.name
 
@@ -29,7 +37,7 @@ class Account:
     def remove(self):
         if os.path.exists(self.sudoers):
             os.unlink(self.sudoers)
-        await_fact(lambda: run("userdel", self.name, check=False).returncode == 0, 30, "the end of the account")
+        remove_user(self.name)
 
 
 class Remote:

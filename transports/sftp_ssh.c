@@ -67,6 +67,7 @@ struct sftp_stream {
 	struct buf out, in, first;
 	size_t out_at, in_at;
 	bool eof, closing, full, pumping;
+	bool over;	    /* the server's side of the channel has said all */
 	struct err failure; /* of a write: told soon */
 	char said[SAID_MAX + 1];
 	size_t said_len;
@@ -486,8 +487,12 @@ static bool step_open(struct sftp_stream *s)
 		return false;
 	}
 	read_words(s);
+	/* The exit status may come after the end of what it says: only the close is the end of both (RFC 4254, 6.10).
+	 */
 	if (libssh2_channel_eof(s->channel) != 0) {
-		channel_over(s);
+		s->over = true;
+		if (libssh2_channel_wait_closed(s->channel) != LIBSSH2_ERROR_EAGAIN)
+			channel_over(s);
 		return false;
 	}
 	if (s->full && s->out.len - s->out_at < OUT_FULL / 2) {
@@ -529,6 +534,10 @@ static void pump(struct sftp_stream *s)
 		return;
 	/* What libssh2 has not seen of it, it will not ask for: it is told of the end. */
 	if (s->eof && s->in.len == s->in_at) {
+		if (s->over) {
+			channel_over(s);
+			return;
+		}
 		end_network(s, s->state == SSH_OPEN ? "the connection was closed"
 						    : "the connection was closed before the login was over");
 		return;
@@ -584,6 +593,10 @@ static void on_timer(void *ctx)
 	}
 	if (s->state == SSH_CONNECTING)
 		return;
+	if (s->over) { /* a server that never closes */
+		channel_over(s);
+		return;
+	}
 	/* While it is idle, the silence begins with our question. */
 	if (now - s->heard_ns >= limit + limit / 2 || (s->state != SSH_OPEN && now - s->heard_ns >= limit) ||
 	    (s->state != SSH_OPEN && now - s->started_ns >= PATIENCE * limit)) {

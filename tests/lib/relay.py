@@ -1,6 +1,6 @@
-"""A TCP relay that delays each direction, counts how often the direction turns, and can be cut.
+"""A TCP relay that delays each direction, counts how often the client had to wait, and can be cut.
 
-    with Relay(port, delay=0.025) as r: connect to 127.0.0.1:r.port; r.turns, r.bytes; r.cut()
+    with Relay(port, delay=0.025) as r: connect to 127.0.0.1:r.port; r.waits, r.bytes; r.cut()
 
 As a program: relay.py TARGET-PORT DELAY-MS prints its port and serves until its standard input ends.
 """
@@ -36,7 +36,7 @@ class Relay:
         self.wake_r, self.wake_w = socket.socketpair()
         self.ways = []
         self.bytes = [0, 0]  # to the server, to the client
-        self.turns = 0
+        self.waits = 0  # times that the client said nothing for as long as the delay: no more than its round trips
         self.connections = 0
         self.last = None
         self.cut_after = None  # bytes to the server, then everything is cut
@@ -97,9 +97,9 @@ class Relay:
             return
         n = self.ways.index(way) % 2
         self.bytes[n] += len(data)
-        if n != self.last:
-            self.turns += 1
-            self.last = n
+        if n == 0:
+            self.waits += self.last is None or time.monotonic() - self.last >= self.delay
+            self.last = time.monotonic()
         way.queue.append((time.monotonic() + self.delay, data))
         way.queued += len(data)
         if self.cut_after is not None and self.bytes[0] >= self.cut_after:

@@ -26,7 +26,7 @@
 
 /* Items under way, and directories that are read ahead: enough to hide a round trip of 50 ms. */
 #define WIDTH 512
-#define WIDTH_DIRS 64
+#define WIDTH_DIRS 256
 
 struct sftp_session {
 	const struct transport_env *env;

@@ -137,6 +137,14 @@ void entry_start(struct entry *e, entry_step *first)
 	entry_go_on(e, FILEOPS_OK);
 }
 
+void entry_take_bytes(struct entry *e, char **to, size_t *len)
+{
+	free(*to);
+	*to = e->op.bytes;
+	*len = e->op.n_bytes;
+	e->op.bytes = NULL;
+}
+
 enum fileops_result entry_finish(struct entry *e, enum verdict v, const struct err *why)
 {
 	struct mirror *m = e->m;
@@ -425,10 +433,7 @@ static enum fileops_result source_xattrs(struct entry *e)
 		return entry_finish(e, VERDICT_GONE, NULL);
 	if (e->r != FILEOPS_OK)
 		return entry_fail(e);
-	free(e->xattrs);
-	e->xattrs = e->op.bytes;
-	e->xattrs_len = e->op.n_bytes;
-	e->op.bytes = NULL;
+	entry_take_bytes(e, &e->xattrs, &e->xattrs_len);
 	e->step = target_xattrs;
 	return e->m->target.ops->xattrs(e->m->target.ctx, &e->op, e->path, e->len, e->m->rules.xattr_kinds);
 }

@@ -215,6 +215,8 @@ struct entry *entry_new(struct mirror *m, const char *dir, size_t dir_len, const
 void entry_start(struct entry *e, entry_step *first);
 void entry_go_on(struct entry *e, enum fileops_result r);
 void entry_free_all(struct mirror *m);
+/* What an operation gave (e->op.bytes) belongs to *to from now on; what was there is freed. */
+void entry_take_bytes(struct entry *e, char **to, size_t *len);
 /* The end of a task. Returns OK, for `return entry_finish(...)`. */
 enum fileops_result entry_finish(struct entry *e, enum verdict v, const struct err *why);
 /* The same with what e->op says, as RETRY. */

@@ -265,10 +265,7 @@ static enum fileops_result xattrs_read(struct entry *e)
 {
 	if (e->r != FILEOPS_OK)
 		return entry_finish(e, VERDICT_GONE, NULL);
-	free(e->xattrs);
-	e->xattrs = e->op.bytes;
-	e->xattrs_len = e->op.n_bytes;
-	e->op.bytes = NULL;
+	entry_take_bytes(e, &e->xattrs, &e->xattrs_len);
 	return create_temp(e);
 }
 
@@ -397,10 +394,7 @@ static enum fileops_result source_text(struct entry *e)
 		return entry_finish(e, VERDICT_GONE, NULL);
 	if (e->r != FILEOPS_OK)
 		return entry_fail(e);
-	free(e->text);
-	e->text = e->op.bytes;
-	e->text_len = e->op.n_bytes;
-	e->op.bytes = NULL;
+	entry_take_bytes(e, &e->text, &e->text_len);
 	if (!e->dst_there || !S_ISLNK(e->dst.st_mode))
 		return make_link(e);
 	e->step = target_text;

@@ -291,10 +291,7 @@ static enum fileops_result decide(struct entry *e)
 static enum fileops_result there_text(struct entry *e)
 {
 	if (e->r == FILEOPS_OK) {
-		free(e->there_text);
-		e->there_text = e->op.bytes;
-		e->there_text_len = e->op.n_bytes;
-		e->op.bytes = NULL;
+		entry_take_bytes(e, &e->there_text, &e->there_text_len);
 	} else if (e->r != FILEOPS_GONE && e->r != FILEOPS_TYPE) {
 		return entry_fail(e);
 	}
@@ -317,10 +314,7 @@ static enum fileops_result here_text(struct entry *e)
 		return entry_finish(e, VERDICT_GONE, NULL);
 	if (e->r != FILEOPS_OK)
 		return entry_fail(e);
-	free(e->text);
-	e->text = e->op.bytes;
-	e->text_len = e->op.n_bytes;
-	e->op.bytes = NULL;
+	entry_take_bytes(e, &e->text, &e->text_len);
 	return look_there(e);
 }
 

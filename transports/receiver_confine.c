@@ -13,6 +13,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/privileges.h"
+
 /* The headers of an older kernel lack these. */
 #ifndef LANDLOCK_ACCESS_FS_REFER
 #define LANDLOCK_ACCESS_FS_REFER (1ULL << 13)
@@ -23,38 +25,6 @@
 
 /* Owners, modes and set-id bits, devices, files of any owner, and security.capability. */
 static const unsigned kept[] = { CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_MKNOD, CAP_SETFCAP };
-
-static bool is_kept(unsigned cap)
-{
-	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
-		if (kept[i] == cap)
-			return true;
-	return false;
-}
-
-static int drop_capabilities(struct err *err)
-{
-	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct data[2];
-
-	for (unsigned cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-		if (!is_kept(cap) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0 && errno != EPERM && errno != EINVAL)
-			return err_errno(err, errno, "prctl PR_CAPBSET_DROP %u", cap);
-	if (syscall(SYS_capget, &head, data) < 0)
-		return err_errno(err, errno, "capget");
-	for (unsigned cap = 0; cap < 64; cap++) {
-		unsigned bit = 1u << (cap % 32);
-
-		if (is_kept(cap))
-			continue;
-		data[cap / 32].effective &= ~bit;
-		data[cap / 32].permitted &= ~bit;
-	}
-	data[0].inheritable = data[1].inheritable = 0;
-	if (syscall(SYS_capset, &head, data) < 0)
-		return err_errno(err, errno, "capset");
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? err_errno(err, errno, "prctl PR_SET_NO_NEW_PRIVS") : 0;
-}
 
 /* ---- landlock ---- */
 
@@ -216,9 +186,10 @@ static int forbid(bool *done, struct err *err)
 int receiver_confine(const int *dirs, size_t n, struct confinement *out, struct err *err)
 {
 	const struct rlimit none = { 0, 0 };
+	const struct privileges own = { .kept = kept, .n_kept = sizeof(kept) / sizeof(kept[0]) };
 
 	memset(out, 0, sizeof(*out));
-	if (drop_capabilities(err) < 0)
+	if (privileges_keep(&own, err) < 0)
 		return -1;
 	out->capabilities = true;
 	/* No core with keys in it; and nobody attaches a debugger (an ordinary user's process needs its /proc, though).

@@ -17,9 +17,9 @@
 #include "core/log.h"
 #include "core/proc.h"
 #include "transports/rsync_run.h"
+#include "transports/ssh_words.h"
 
 #define QUEUE_MAX (64u * 1024 * 1024)
-#define WORDS_MAX 2048u
 /* Memory for a reply that is not given back at once. */
 #define DATA_KEPT (1024u * 1024)
 /* A shell that closed its output while it owes replies has so long to end by itself. */
@@ -168,8 +168,7 @@ struct remote_shell {
 	struct buf all; /* of the reply that comes */
 	uint64_t calls; /* the greeting is the first */
 	bool greeted, timed_out, broken;
-	char said[WORDS_MAX + 1]; /* on standard error: the last of it */
-	size_t said_len;
+	struct ssh_words words;
 	char *host, *control;
 	bool busy, closed; /* closed while replies are handed out: freed when they are */
 };
@@ -350,71 +349,16 @@ static void on_out(void *ctx, int fd, unsigned events)
 		loop_timer_after(r->timer, END_NS);
 }
 
-static void remember(struct remote_shell *r, const char *data, size_t n)
-{
-	if (n > WORDS_MAX) {
-		data += n - WORDS_MAX;
-		n = WORDS_MAX;
-	}
-	if (r->said_len + n > WORDS_MAX) {
-		size_t drop = r->said_len + n - WORDS_MAX;
-
-		memmove(r->said, r->said + drop, r->said_len - drop);
-		r->said_len -= drop;
-	}
-	memcpy(r->said + r->said_len, data, n);
-	r->said_len += n;
-	r->said[r->said_len] = '\0';
-}
-
-static bool read_err(struct remote_shell *r, bool all)
-{
-	char data[4096];
-
-	do {
-		ssize_t n = read(r->proc.err, data, sizeof(data));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n < 0 && errno == EAGAIN;
-		log_debug(LOG_CAT_EXEC, "ssh to %s says: %.*s", r->host, (int)n, data);
-		remember(r, data, (size_t)n);
-	} while (all);
-	return true;
-}
-
 static void on_err(void *ctx, int fd, unsigned events)
 {
 	struct remote_shell *r = ctx;
 
 	(void)fd;
 	(void)events;
-	if (!read_err(r, false)) {
+	if (ssh_words_read(&r->words, r->proc.err, r->host) == 0) {
 		loop_fd_remove(r->err);
 		r->err = NULL;
 	}
-}
-
-/* Its words on one line. */
-static const char *words_of(struct remote_shell *r)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < r->said_len; i++) {
-		char c = r->said[i];
-
-		if (c == '\r' || c == '\0')
-			continue;
-		if (c == '\n' && (n == 0 || r->said[n - 1] == ' '))
-			continue;
-		r->said[n++] = c == '\n' ? ' ' : c;
-	}
-	while (n > 0 && r->said[n - 1] == ' ')
-		n--;
-	r->said[n] = '\0';
-	r->said_len = n;
-	return r->said;
 }
 
 static enum remote_end how_it_ended(struct remote_shell *r, int status, struct err *why)
@@ -427,16 +371,17 @@ static enum remote_end how_it_ended(struct remote_shell *r, int status, struct e
 		bool logged_in = r->control != NULL && lstat(r->control, &st) == 0;
 
 		err_set(why, ERR_NETWORK, "ssh to %.80s: %s did not answer in time%s%.300s", r->host,
-			logged_in ? "the shell there" : "the host", r->said_len > 0 ? ": " : "", words_of(r));
+			logged_in ? "the shell there" : "the host", r->words.len > 0 ? ": " : "",
+			ssh_words_line(&r->words));
 		return logged_in ? REMOTE_NO_SHELL : REMOTE_LOST;
 	}
 	if (!r->greeted && WIFEXITED(status) && WEXITSTATUS(status) != 255) {
-		err_set(why, ERR_CONFIG, "no shell at %.80s (%s)%s%.300s", r->host, how, r->said_len > 0 ? ": " : "",
-			words_of(r));
+		err_set(why, ERR_CONFIG, "no shell at %.80s (%s)%s%.300s", r->host, how, r->words.len > 0 ? ": " : "",
+			ssh_words_line(&r->words));
 		return REMOTE_NO_SHELL;
 	}
 	if (WIFEXITED(status)) {
-		remote_why(why, r->host, words_of(r), WEXITSTATUS(status));
+		remote_why(why, r->host, ssh_words_line(&r->words), WEXITSTATUS(status));
 		if (WEXITSTATUS(status) != 255)
 			err_set(why, ERR_NETWORK, "the shell at %.80s ended (%s)", r->host, how);
 	} else {
@@ -453,8 +398,8 @@ static void on_child(void *ctx, pid_t pid, int status)
 
 	(void)pid;
 	r->proc.pid = 0;
-	if (r->err != NULL)
-		(void)read_err(r, true);
+	while (r->err != NULL && ssh_words_read(&r->words, r->proc.err, r->host) > 0)
+		;
 	if (r->out != NULL && read_out(r, true) < 0)
 		return;
 	r->broken = true;

@@ -250,23 +250,10 @@ static void on_opened(void *ctx, struct sftp_packet *reply)
 {
 	struct task *t = ctx;
 	struct list *l = t->extra;
-	struct sftp_bytes handle;
-	enum fileops_result r;
 
 	t->outstanding--;
-	if (reply->type == SFTP_STATUS) {
-		r = task_status(t, reply);
-		if (r != FILEOPS_DOWN)
-			task_over(t, r == FILEOPS_OK ? FILEOPS_FAILED : r);
-		return;
-	}
-	if (!sftp_get_handle(reply, &handle)) {
-		sftp_client_malformed(t->o->client);
-		return;
-	}
-	memcpy(l->handle, handle.p, handle.n);
-	l->handle_len = handle.n;
-	read_more(t);
+	if (!task_refused(t, reply) && task_take_handle(t, reply, l->handle, &l->handle_len))
+		read_more(t);
 }
 
 static void run_list(struct task *t)
@@ -463,24 +450,12 @@ static void on_file(void *ctx, struct sftp_packet *reply)
 {
 	struct task *t = ctx;
 	struct digest *d = t->extra;
-	struct sftp_bytes handle;
 	struct buf *out;
 	uint32_t id;
 
 	t->outstanding--;
-	if (reply->type == SFTP_STATUS) {
-		enum fileops_result r = task_status(t, reply);
-
-		if (r != FILEOPS_DOWN)
-			task_over(t, r == FILEOPS_OK ? FILEOPS_FAILED : r);
+	if (task_refused(t, reply) || !task_take_handle(t, reply, d->handle, &d->handle_len))
 		return;
-	}
-	if (!sftp_get_handle(reply, &handle)) {
-		sftp_client_malformed(t->o->client);
-		return;
-	}
-	memcpy(d->handle, handle.p, handle.n);
-	d->handle_len = handle.n;
 	out = task_request(t, on_size, &id);
 	if (out != NULL)
 		sftp_put_handle(out, SFTP_FSTAT, id, (struct sftp_bytes){ d->handle, d->handle_len });

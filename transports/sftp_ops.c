@@ -220,6 +220,31 @@ enum fileops_result task_status(struct task *t, struct sftp_packet *reply)
 	return FILEOPS_DOWN;
 }
 
+bool task_refused(struct task *t, struct sftp_packet *reply)
+{
+	enum fileops_result r;
+
+	if (reply->type != SFTP_STATUS)
+		return false;
+	r = task_status(t, reply);
+	if (r != FILEOPS_DOWN)
+		task_over(t, r == FILEOPS_OK ? FILEOPS_FAILED : r);
+	return true;
+}
+
+bool task_take_handle(struct task *t, struct sftp_packet *reply, char *handle, size_t *len)
+{
+	struct sftp_bytes came;
+
+	if (!sftp_get_handle(reply, &came)) {
+		sftp_client_malformed(t->o->client);
+		return false;
+	}
+	memcpy(handle, came.p, came.n);
+	*len = came.n;
+	return true;
+}
+
 void sftp_stat(const struct sftp_attrs *a, struct stat *st)
 {
 	memset(st, 0, sizeof(*st));
@@ -494,19 +519,15 @@ static void on_handle(void *ctx, struct sftp_packet *reply)
 {
 	struct task *t = ctx;
 	struct create *c = t->extra;
-	struct sftp_bytes handle;
 
 	t->outstanding--;
 	if (reply->type == SFTP_STATUS) {
 		t->result = task_status(t, reply);
 		if (t->result == FILEOPS_OK)
 			t->result = task_failed(t->op, ERR_PROTOCOL, t->verb, "no handle came");
-	} else if (sftp_get_handle(reply, &handle)) {
-		memcpy(c->file->handle, handle.p, handle.n);
-		c->file->handle_len = handle.n;
+	} else if (task_take_handle(t, reply, c->file->handle, &c->file->handle_len)) {
 		t->result = FILEOPS_OK;
 	} else {
-		sftp_client_malformed(t->o->client);
 		return;
 	}
 	create_over(t);
@@ -750,30 +771,27 @@ static void run_rmdir(struct task *t)
 	task_send_path(t, SFTP_RMDIR, task_on_status);
 }
 
-static enum fileops_result op_unlink(void *end, struct fileop *op, const char *path, size_t len)
+static enum fileops_result take_away(struct sftp_ops *o, struct fileop *op, const char *verb, const char *path,
+				     size_t len, void (*run)(struct task *t))
 {
-	struct sftp_ops *o = end;
 	struct task *t;
 
 	if (down(o))
 		return FILEOPS_DOWN;
-	t = task_new(o, op, "remove", path, len, 0);
+	t = task_new(o, op, verb, path, len, 0);
 	if (t != NULL)
 		t->structural = true;
-	return task_begin(t, op, run_unlink);
+	return task_begin(t, op, run);
+}
+
+static enum fileops_result op_unlink(void *end, struct fileop *op, const char *path, size_t len)
+{
+	return take_away(end, op, "remove", path, len, run_unlink);
 }
 
 static enum fileops_result op_rmdir(void *end, struct fileop *op, const char *path, size_t len)
 {
-	struct sftp_ops *o = end;
-	struct task *t;
-
-	if (down(o))
-		return FILEOPS_DOWN;
-	t = task_new(o, op, "rmdir", path, len, 0);
-	if (t != NULL)
-		t->structural = true;
-	return task_begin(t, op, run_rmdir);
+	return take_away(end, op, "rmdir", path, len, run_rmdir);
 }
 
 static void op_flush(void *end)

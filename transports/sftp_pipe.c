@@ -16,9 +16,9 @@
 #include "transports/rsync_args.h"
 #include "transports/sftp_stream.h"
 #include "transports/ssh_target.h"
+#include "transports/ssh_words.h"
 
 #define PIECE (64u * 1024)
-#define SAID_MAX 2048
 /* How much of a stream is taken before others get their turn. */
 #define ROUND (1024u * 1024)
 
@@ -30,8 +30,7 @@ struct sftp_stream {
 	struct proc proc;
 	struct loop_fd *in, *out, *err;
 	struct loop_timer *timer;
-	char said[SAID_MAX + 1];
-	size_t said_len;
+	struct ssh_words words;
 	bool opened, ended, full;
 };
 
@@ -45,67 +44,16 @@ static void end_process(struct sftp_stream *s)
 
 /* ---- what it says ---- */
 
-static void remember(struct sftp_stream *s, const char *data, size_t n)
-{
-	if (n > SAID_MAX) {
-		data += n - SAID_MAX;
-		n = SAID_MAX;
-	}
-	if (s->said_len + n > SAID_MAX) {
-		size_t drop = s->said_len + n - SAID_MAX;
-
-		memmove(s->said, s->said + drop, s->said_len - drop);
-		s->said_len -= drop;
-	}
-	memcpy(s->said + s->said_len, data, n);
-	s->said_len += n;
-	s->said[s->said_len] = '\0';
-}
-
-/* How much, 0 at its end, -1 when there is nothing now. */
-static ssize_t read_words(struct sftp_stream *s)
-{
-	char data[4096];
-	ssize_t n;
-
-	do
-		n = read(s->proc.err, data, sizeof(data));
-	while (n < 0 && errno == EINTR);
-	if (n <= 0)
-		return n < 0 && errno == EAGAIN ? -1 : 0;
-	log_debug(LOG_CAT_EXEC, "ssh to %s says: %.*s", s->host, (int)n, data);
-	remember(s, data, (size_t)n);
-	return n;
-}
-
 static void on_err(void *ctx, int fd, unsigned events)
 {
 	struct sftp_stream *s = ctx;
 
 	(void)fd;
 	(void)events;
-	if (read_words(s) != 0)
+	if (ssh_words_read(&s->words, s->proc.err, s->host) != 0)
 		return;
 	loop_fd_remove(s->err);
 	s->err = NULL;
-}
-
-/* On one line. */
-static const char *words(struct sftp_stream *s)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < s->said_len; i++) {
-		char c = s->said[i] == '\n' || s->said[i] == '\r' || s->said[i] == '\0' ? ' ' : s->said[i];
-
-		if (c != ' ' || (n > 0 && s->said[n - 1] != ' '))
-			s->said[n++] = c;
-	}
-	while (n > 0 && s->said[n - 1] == ' ')
-		n--;
-	s->said[n] = '\0';
-	s->said_len = n;
-	return s->said;
 }
 
 /* ---- the stream ---- */
@@ -176,10 +124,10 @@ static void explain(struct sftp_stream *s, int status, struct err *why)
 
 	proc_status_text(status, how, sizeof(how));
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 255)
-		remote_why(why, s->host, words(s), WEXITSTATUS(status));
+		remote_why(why, s->host, ssh_words_line(&s->words), WEXITSTATUS(status));
 	else
 		err_set(why, ERR_NETWORK, "the SFTP server at %.80s ended (%s)%s%.300s", s->host, how,
-			s->said_len > 0 ? ": " : "", words(s));
+			s->words.len > 0 ? ": " : "", ssh_words_line(&s->words));
 }
 
 static void on_child(void *ctx, pid_t pid, int status)
@@ -189,7 +137,7 @@ static void on_child(void *ctx, pid_t pid, int status)
 
 	(void)pid;
 	s->proc.pid = 0;
-	while (s->err != NULL && read_words(s) > 0)
+	while (s->err != NULL && ssh_words_read(&s->words, s->proc.err, s->host) > 0)
 		;
 	if (s->out != NULL)
 		on_out(s, s->proc.out, LOOP_READ);

@@ -204,13 +204,8 @@ static void on_text(void *ctx, struct sftp_packet *reply)
 	uint32_t n;
 
 	t->outstanding--;
-	if (reply->type == SFTP_STATUS) {
-		enum fileops_result r = task_status(t, reply);
-
-		if (r != FILEOPS_DOWN)
-			task_over(t, r == FILEOPS_OK ? FILEOPS_FAILED : r);
+	if (task_refused(t, reply))
 		return;
-	}
 	if (!sftp_get_names(reply, &n) || n != 1 || !sftp_get_name(reply, &name, &a)) {
 		sftp_client_malformed(t->o->client);
 		return;

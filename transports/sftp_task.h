@@ -126,6 +126,10 @@ struct buf *task_request(struct task *t, sftp_reply_fn *fn, uint32_t *id);
 bool task_send(struct task *t, uint32_t id);
 /* The result of a STATUS reply, its words put into op->err; anything but a STATUS breaks the connection: DOWN. */
 enum fileops_result task_status(struct task *t, struct sftp_packet *reply);
+/* For a request whose answer is no STATUS: when one came, the task is over, and true. */
+bool task_refused(struct task *t, struct sftp_packet *reply);
+/* The handle of a HANDLE reply into `handle` (SFTP_HANDLE_MAX bytes); anything else breaks the connection: false. */
+bool task_take_handle(struct task *t, struct sftp_packet *reply, char *handle, size_t *len);
 /* A request with its path, or with both. What could not be sent ends the task, except for `try`. */
 bool task_try_path(struct task *t, enum sftp_type type, sftp_reply_fn *fn);
 void task_send_path(struct task *t, enum sftp_type type, sftp_reply_fn *fn);

@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from accounts import add_user, remove_user
 from fansync import Daemon, Failure, Sshd, await_fact, entry, main, run, tree
 
 FILES = ["maxscale.cnf", "my-maxscale.cnf"]
@@ -64,8 +65,9 @@ class Login:
 
     def __init__(self, sudo=False):
         name = "fansync%d" % (os.getpid() % 100000)
-        made = os.geteuid() == 0 and run("useradd", "-M", "-N", "-s", "/bin/sh", "-p", "*", name, check=False).returncode == 0
-        self.name = name if made else None
+        self.name = name if os.geteuid() == 0 else None
+        if self.name:
+            add_user(name, "-s", "/bin/sh", "-p", "*")
         self.ssh, self.sudoers = "", None
         if sudo:
             self.ssh = 'remotePrefix = [ "sudo", "-n" ]; '
@@ -84,7 +86,7 @@ class Login:
         if self.sudoers:
             os.unlink(self.sudoers)
         if self.name:
-            run("userdel", self.name, check=False)
+            remove_user(self.name)
         self.name = None
 
 

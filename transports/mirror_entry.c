@@ -308,6 +308,9 @@ bool entry_make_way(struct entry *e, entry_step *again, enum fileops_result *out
 		*out = m->target.ops->look(m->target.ctx, &e->op, e->path, above);
 		return true;
 	}
+	/* What stands above it is no directory. */
+	if (e->r == FILEOPS_GONE && e->parented)
+		mirror_found(m, e->path, above, VERDICT_RECONCILE, NULL);
 	return false;
 }
 
@@ -482,6 +485,9 @@ static enum fileops_result dir_is_there(struct entry *e, bool fresh)
 	if (e->item != SIZE_MAX && !m->reconcile) {
 		size_t item = e->item;
 
+		/* Nobody marked what it held, unless it is a new one at the source, too. */
+		if (fresh && (m->work->items[item].flags & MARK_NAME) == 0)
+			mirror_found(m, e->path, e->len, VERDICT_RECONCILE, NULL);
 		if (e->keep_attrs)
 			return entry_finish(e, VERDICT_DONE, NULL);
 		e->item = SIZE_MAX;

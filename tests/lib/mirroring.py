@@ -789,6 +789,13 @@ def file_where_a_directory_is_due(make):
         await_fact(lambda: not w.differences(), 20, what)
     below_a_file(lambda: os.rename(w.at("old"), w.at("d/x/new")), "a directory moved below a file")
     below_a_file(lambda: w.put("d/x/y", "3"), "a file sent below a file")
+    below_a_file(lambda: os.utime(w.at("d/x"), (1, 1)), "a directory's time below a file")
+    shutil.rmtree(w.there("d"))
+    os.utime(w.at("d"), (1, 1))
+    w.sync(check=False)
+    if w.mode == "live" and w.lacks("looks_above"):
+        w.compare_again()
+    await_fact(lambda: not w.differences(), 20, "the time of a directory that was removed there")
 
 
 def removed_tree_is_one_deletion(make):

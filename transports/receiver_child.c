@@ -103,7 +103,7 @@ static bool wants_tls(const struct receiver_child *c)
 	return recv(c->fd, &first, 1, 0) != 1;
 }
 
-static int serve(struct child *ch, struct err *err)
+static int serve(struct child *ch, struct tls_context *tls, struct err *err)
 {
 	const struct receiver_child *c = ch->c;
 	struct receiver_session_setup setup = { .fd = c->fd,
@@ -116,11 +116,7 @@ static int serve(struct child *ch, struct err *err)
 	struct receiver_session *session;
 	bool proved;
 
-	if (wants_tls(c)) {
-		setup.tls = make_tls(ch, err);
-		if (setup.tls == NULL)
-			return -1;
-	}
+	setup.tls = wants_tls(c) ? tls : NULL;
 	if (fcntl(c->fd, F_SETFL, O_NONBLOCK) < 0)
 		return err_errno(err, errno, "the connection");
 	ch->loop = setup.loop = loop_new(err);
@@ -135,7 +131,6 @@ static int serve(struct child *ch, struct err *err)
 	proved = receiver_session_proved(session);
 	receiver_session_free(session);
 	loop_free(ch->loop);
-	tls_context_free(setup.tls);
 	return ch->over && proved ? 0 : -1;
 }
 
@@ -144,18 +139,22 @@ void receiver_child_run(const struct receiver_child *c)
 	struct child ch = { .c = c };
 	struct confinement done;
 	struct err err = ERR_INIT;
+	struct tls_context *tls;
 	int result;
 
 	(void)signal(SIGPIPE, SIG_IGN);
 	(void)prctl(PR_SET_NAME, "fansyncd:session", 0, 0, 0);
 	log_set_sink(log_sink, &ch);
-	result = receiver_confine(c->module_fds, c->opt->n_modules, &done, &err);
+	/* Certificates lie outside the modules: they are out of reach afterwards. */
+	tls = make_tls(&ch, &err);
+	result = tls == NULL ? -1 : receiver_confine(c->module_fds, c->opt->n_modules, &done, &err);
 	if (result == 0) {
 		if (!done.landlock || !done.seccomp)
 			log_debug(LOG_CAT_DEBUG, "this kernel has no %s: the session is less confined",
 				  done.landlock ? "seccomp" : "landlock");
-		result = serve(&ch, &err);
+		result = serve(&ch, tls, &err);
 	}
+	tls_context_free(tls);
 	if (result < 0 && err.class != ERR_NONE)
 		log_error("%s", err.text);
 	_exit(result < 0 ? 1 : 0);

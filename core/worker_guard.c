@@ -24,7 +24,8 @@ void wguard_init(struct worker_guard *g, const struct sync_options *opt, unsigne
 				    .source_fd = source_fd,
 				    .source_dev = source_dev,
 				    .source_ino = source_ino,
-				    .mount_fd = -1 };
+				    .mount_fd = -1,
+				    .table_stale = true };
 }
 
 void wguard_release(struct worker_guard *g)
@@ -49,6 +50,7 @@ int wguard_take(struct worker_guard *g, const char *text, size_t len, struct err
 {
 	wguard_release(g); /* it borrows from the record */
 	guard_done(&g->state);
+	g->table_stale = true; /* it need not know what was seen here */
 	return guard_get(text, len, &g->state, err);
 }
 
@@ -178,12 +180,14 @@ void wguard_end(struct worker_guard *g)
 
 /* ---- mounts below the source ---- */
 
-/* Whether the mount table changed since this was asked last. */
-static bool table_changed(const struct worker_guard *g)
+/* Whether the mount table changed since it was taken in last. The kernel tells of a change once. */
+static bool table_changed(struct worker_guard *g)
 {
 	struct pollfd p = { .fd = g->mount_fd, .events = POLLPRI };
 
-	return poll(&p, 1, 0) > 0;
+	if (poll(&p, 1, 0) > 0)
+		g->table_stale = true;
+	return g->table_stale;
 }
 
 /* Path of a mount point below the source; NULL: it is elsewhere, or in a directory that is not mirrored. */
@@ -270,23 +274,24 @@ static int take_mounts(struct worker_guard *g, const struct mounts *table, struc
 static int check_mounts(struct worker_guard *g, struct err *err)
 {
 	struct mounts table;
-	bool first = g->mount_fd < 0;
 	int rc;
 
 	if (!GUARD_MOUNTS)
 		return 0;
-	if (first)
+	if (g->mount_fd < 0)
 		g->mount_fd = open(MOUNTINFO, O_RDONLY | O_CLOEXEC);
 	if (g->mount_fd < 0)
 		return err_errno(err, errno, MOUNTINFO);
 	/* Without a mount below, only a change of the table is news. With one, a directory above it may have been
 	 * renamed. */
-	if (!table_changed(g) && !first && g->state.looked && g->state.n_mounts == 0 && !g->state.too_many)
+	if (!table_changed(g) && g->state.looked && g->state.n_mounts == 0 && !g->state.too_many)
 		return 0;
 	if (mounts_read(&table, err) < 0)
 		return -1;
 	rc = take_mounts(g, &table, err);
 	mounts_done(&table);
+	if (rc == 0)
+		g->table_stale = false;
 	return rc;
 }
 

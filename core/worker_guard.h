@@ -20,8 +20,9 @@ struct worker_guard {
 	int source_fd;
 	uint64_t source_dev, source_ino;
 	struct guard_state state;
-	bool learned; /* the record changed: it is for the daemon */
-	int mount_fd; /* of the mount table, which says when it changes; -1: not opened */
+	bool learned;	  /* the record changed: it is for the daemon */
+	int mount_fd;	  /* of the mount table, which says when it changes; -1: not opened */
+	bool table_stale; /* it changed since it was taken in, or was not taken in yet */
 	/* Of the batch under way. */
 	bool allow; /* --allow-delete */
 	bool empty; /* the source is, so that nothing may be deleted */

@@ -336,6 +336,7 @@ static int say_empty(const struct worker_guard *g, struct err *err)
 int wguard_planned(struct worker_guard *g, struct plan *p, struct err *err)
 {
 	struct transport_work *compare = &p->part[PLAN_RECONCILE].work;
+	bool whole = compare->n_items > 0 && compare->items[0].len == 0, fewer = deletes(&p->part[PLAN_APPLY]);
 
 	/* What was looked at must be what was guarded. */
 	if (check_source(g, err) < 0)
@@ -346,13 +347,13 @@ int wguard_planned(struct worker_guard *g, struct plan *p, struct err *err)
 		p->part[s].work.keep = &g->keep;
 		p->part[s].work.unguarded = g->allow;
 	}
-	if (!GUARD_EMPTY || g->allow || g->opt->allow_empty_source || source_is_empty(g->source_fd, NULL) != 1)
+	if (!GUARD_EMPTY || g->allow || g->opt->allow_empty_source || (!whole && !fewer) ||
+	    source_is_empty(g->source_fd, NULL) != 1)
 		return 0;
-	if (deletes(&p->part[PLAN_APPLY]))
+	if (fewer)
 		return say_empty(g, err);
-	g->empty = compare->n_items > 0 && compare->items[0].len == 0;
-	if (g->empty)
-		compare->max_delete = 0; /* whether the target is empty, too, the transport finds out */
+	g->empty = true;
+	compare->max_delete = 0; /* whether the target is empty, too, the transport finds out */
 	return 0;
 }
 

@@ -10,9 +10,10 @@
 #include "transports/remote_shell.h"
 #include "transports/rsyncssh_twoway_private.h"
 
+/* What a run before left is at work on, not what this one replaced. */
 static bool is_old(const struct twoway *t)
 {
-	return !t->swept;
+	return t->phase <= PHASE_OLD_ACT;
 }
 
 bool backs_issue(struct twoway *t)
@@ -149,12 +150,28 @@ enum phase_id backs_look_over(struct twoway *t)
 
 /* ---- what is done about it ---- */
 
-void backs_act_enter(struct twoway *t)
+enum back_act { BACK_DROP = 0, BACK_RESTORE, BACK_KEEP };
+
+/* What a call was for. */
+struct back_call {
+	const struct remote_entry *entry;
+	enum back_act act;
+};
+
+void backs_forget(struct twoway *t)
 {
-	t->back = 0;
+	free(t->back_calls);
+	t->back_calls = NULL;
 }
 
-enum back_act { BACK_DROP = 0, BACK_RESTORE, BACK_KEEP };
+void backs_act_enter(struct twoway *t)
+{
+	backs_forget(t);
+	t->back = 0;
+	t->back_calls = calloc(t->backs.n + 1, sizeof(*t->back_calls));
+	if (t->back_calls == NULL)
+		twoway_no_memory(t);
+}
 
 static enum back_act decide_back(struct twoway *t, const struct remote_entry *x, const struct remote_entry *now)
 {
@@ -217,7 +234,7 @@ static const struct remote_entry *present_of(const struct twoway *t, const struc
 
 bool backs_act_issue(struct twoway *t)
 {
-	while (t->back < t->backs.n) {
+	while (t->back_calls != NULL && t->back < t->backs.n) {
 		const struct remote_entry *x = t->backs.list[t->back++], *now;
 		enum back_act act;
 
@@ -226,37 +243,22 @@ bool backs_act_issue(struct twoway *t)
 		now = present_of(t, x);
 		act = decide_back(t, x, now);
 		tell(t, x, now, act);
-		if (act != BACK_DROP)
-			return send_back(t, x, now, act);
+		if (act == BACK_DROP)
+			continue;
+		t->back_calls[t->asked] = (struct back_call){ .entry = x, .act = act };
+		return send_back(t, x, now, act);
 	}
 	return false;
 }
 
-/* The n-th call was about the n-th that is not dropped. */
-static const struct remote_entry *nth(struct twoway *t, size_t n, enum back_act *act)
-{
-	for (size_t i = 0; i < t->backs.n; i++) {
-		const struct remote_entry *x = t->backs.list[i];
-
-		if (!needs_act(t, x))
-			continue;
-		*act = decide_back(t, x, present_of(t, x));
-		if (*act != BACK_DROP && n-- == 0)
-			return x;
-	}
-	return NULL;
-}
-
 void backs_act_answer(struct twoway *t, size_t n, int status, const char *said, size_t len, const struct buf *data)
 {
-	enum back_act act;
-	const struct remote_entry *x = nth(t, n, &act);
-	struct change *c = x == NULL ? NULL : change_of(t, x);
-	const char *path = x == NULL ? "" : x->path + cut(t);
+	const struct back_call *call = &t->back_calls[n];
+	const struct remote_entry *x = call->entry;
+	struct change *c = change_of(t, x);
+	const char *path = x->path + cut(t);
 
 	(void)data;
-	if (x == NULL)
-		return;
 	if (status == REMOTE_OTHER || status == REMOTE_FILLED) {
 		/* What has come meanwhile is the last edit. */
 		log_warn("%.1000s: an edit at the target was overtaken by another one", path);
@@ -264,9 +266,9 @@ void backs_act_answer(struct twoway *t, size_t n, int status, const char *said, 
 		log_error("%.1000s: what was replaced at the target could not be put back, and is kept in %s: %.*s",
 			  path, t->own, (int)(len < 300 ? len : 300), said);
 		t->restore_failed = true;
-		t->swept = false;
+		t->swept = false; /* the next work begins with it */
 	}
-	if (act != BACK_RESTORE)
+	if (call->act != BACK_RESTORE)
 		return;
 	if (c != NULL && c->fate == FATE_SENT)
 		c->fate = FATE_RESTORED;

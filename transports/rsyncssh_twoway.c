@@ -43,6 +43,7 @@ void twoway_forget(struct twoway *t)
 	t->lane_items = NULL;
 	t->lane_change = NULL;
 	compare_forget(t);
+	backs_forget(t);
 	looker_done(&t->looker);
 	t->phase = PHASE_NONE;
 	t->work = NULL;

@@ -150,6 +150,7 @@ struct twoway {
 	/* What was replaced. */
 	struct remote_entries backs, present;
 	size_t back;
+	struct back_call *back_calls; /* one a call that was sent, in that order */
 	bool restore_failed;
 };
 
@@ -226,6 +227,7 @@ void backs_look_enter(struct twoway *t);
 bool backs_look_issue(struct twoway *t);
 void backs_look_answer(struct twoway *t, size_t n, int status, const char *said, size_t len, const struct buf *data);
 enum phase_id backs_look_over(struct twoway *t);
+void backs_forget(struct twoway *t);
 void backs_act_enter(struct twoway *t);
 bool backs_act_issue(struct twoway *t);
 void backs_act_answer(struct twoway *t, size_t n, int status, const char *said, size_t len, const struct buf *data);

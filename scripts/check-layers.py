@@ -35,7 +35,6 @@ LIBRARY = {
 FAMILIES = ("rsyncssh", "direct", "sftp", "tcp", "receiver", "null")
 FAMILY_GUESTS = {"tcp": ("receiver",)}
 
-PURE = ("batch", "buf", "changeset", "err", "filter", "path", "policy", "twoway", "wire")
 PURE_SYSTEM = {
     "assert.h", "ctype.h", "errno.h", "inttypes.h", "limits.h", "stdalign.h", "stdarg.h", "stdbool.h", "stddef.h",
     "stdint.h", "stdio.h", "stdlib.h", "string.h", "sys/types.h", "sys/stat.h",
@@ -85,7 +84,7 @@ def check_system(path, inc):
     return None
 
 
-def check_pure(path, kind, inc):
+def check_pure(kind, inc):
     if kind == "<":
         return None if inc in PURE_SYSTEM else "pure module: no <%s>" % inc
     bad = sorted(reach(inc, set()) & MACHINERY)
@@ -95,14 +94,11 @@ def check_pure(path, kind, inc):
 def main():
     bad = 0
     for path in c_text.sources("core", "transports", "config"):
-        module = os.path.splitext(os.path.basename(path))[0]
-        # changeset_marks.c is as pure as changeset.c
-        pure = path.startswith("core/") and any(module == p or module.startswith(p + "_") for p in PURE)
         for line, quoted in c_text.includes(path):
             kind, inc = quoted[0], quoted[1:-1]
             found = [check_own(path, inc) if kind == '"' else check_system(path, inc)]
-            if pure:
-                found.append(check_pure(path, kind, inc))
+            if c_text.is_pure(path):
+                found.append(check_pure(kind, inc))
             for text in filter(None, found):
                 print("%s:%d: %s: %s" % (path, line, inc, text))
                 bad = 1

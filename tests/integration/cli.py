@@ -8,29 +8,12 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from fansync import BINARY, Daemon, Failure, await_fact, command, expect_equal, main, run
-
-
-def expect(condition, what):
-    if not condition:
-        raise Failure(what)
-
-
-def dirs(place, *names):
-    paths = [os.path.join(place, n) for n in names]
-    for p in paths:
-        os.makedirs(p)
-    return paths
+from fansync import BINARY, Daemon, await_fact, command, dirs, expect, expect_equal, main, put, run
 
 
 def sync(name, source, target, more=""):
     return ('{ name = "%s"; transport = "rsync"; source = "%s"; target = "%s"; delay = 0.05; watcher = "inotify"; '
             'retryMin = 0.1; rsync = { archive = true; }; %s }' % (name, source, target, more))
-
-
-def put(path, text="x"):
-    with open(path, "w") as f:
-        f.write(text)
 
 
 def sync_now_alone(place):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from fansync import (Daemon, Failure, Sshd, await_fact, differences, entry, expect_equal, free_port, main, run, skip, tree)
+from fansync import Daemon, Failure, Sshd, await_fact, expect_equal, free_port, main, run, skip, tree
 
 INSIDE = "FANSYNCD_TEST_MOUNTS"
 

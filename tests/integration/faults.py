@@ -5,12 +5,11 @@ in the end, and what can't be sent is named."""
 import os
 import random
 import signal
-import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from churn import Churn
-from fansync import (Daemon, Failure, Sshd, await_fact, children, command, differences, expect_equal, kill, main, run, tree)
+from fansync import Daemon, Failure, Sshd, await_fact, children, command, differences, expect_equal, kill, main, reachable, tree
 
 
 class Place:
@@ -169,8 +168,8 @@ def target_disk_away(place):
 def one_unreadable_file(place):
     """It is named among the failures, and keeps nothing else from being mirrored."""
     if os.geteuid() == 0:
+        reachable(place)
         os.chmod(place, 0o777)
-        os.chmod(os.path.dirname(place), 0o755)
         prefix = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]
     else:
         prefix = []

@@ -7,29 +7,12 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from fansync import Daemon, Failure, await_fact, children, expect_equal, kill, main
-
-
-def expect(condition, what):
-    if not condition:
-        raise Failure(what)
-
-
-def dirs(place, *names):
-    paths = [os.path.join(place, n) for n in names]
-    for p in paths:
-        os.makedirs(p)
-    return paths
+from fansync import Daemon, await_fact, children, dirs, expect, expect_equal, kill, main, put
 
 
 def sync(name, source, target, more=""):
     return ('{ name = "%s"; transport = "rsync"; source = "%s"; target = "%s"; delay = 0.05; watcher = "inotify"; '
             'retryMin = 0.1; retryMax = 0.5; rsync = { archive = true; }; %s }' % (name, source, target, more))
-
-
-def put(path, text="x"):
-    with open(path, "w") as f:
-        f.write(text)
 
 
 def slow_rsync(place):
@@ -134,7 +117,7 @@ def killed_rsync_is_named(place):
 
 
 def a_lock_holds_up_one_sync_only(place):
-    a, ta, tb, state = dirs(place, "a", "ta", "tb", "state")
+    a, ta, tb, _ = dirs(place, "a", "ta", "tb", "state")
     put(a + "/f")
     d = Daemon(place, "sync = ( %s, %s );" % (sync("one", a, ta), sync("two", a, tb)))
     with open(place + "/state" + "/one.lock", "w") as lock:

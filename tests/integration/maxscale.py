@@ -8,12 +8,11 @@ The hosts are network namespaces where that is allowed, else addresses of the lo
 """
 import os
 import shutil
-import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from accounts import add_user, remove_user
-from fansync import Daemon, Failure, Sshd, await_fact, entry, main, run, tree
+from fansync import Daemon, Failure, Skipped, Sshd, await_fact, main, reachable, run, tree
 
 FILES = ["maxscale.cnf", "my-maxscale.cnf"]
 
@@ -226,8 +225,7 @@ def maxscale(place, watcher, sudo=False, transport="rsyncssh"):
     key = place + "/id_ed25519"
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
     try:
-        for path in (place, os.path.dirname(place)):
-            os.chmod(path, 0o755)  # the user has to get at its keys
+        reachable(place)
         hosts = [Host(place, i, net, key, login, transport) for i in range(3)]
         others = [h.others() for h in hosts]
         for h in hosts:
@@ -278,8 +276,7 @@ def by_sftp(place):
 def by_sudo(place):
     """The hosts' directories are root's, and an ordinary user reaches them."""
     if os.geteuid() != 0 or shutil.which("sudo") is None:
-        print("skip by_sudo needs root and sudo")
-        return
+        raise Skipped("needs root and sudo")
     maxscale(place, "inotify", sudo=True)
 
 

@@ -9,7 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from accounts import Remote
-from fansync import Failure, kill, main, skip
+from fansync import Failure, Skipped, kill, main, skip
 
 ODD = ["plain", "it's \"$HOME\" `id` \\ ;&|", "new\nline", "-rf", "ü\udcff", "*?[x]", "~root", " blank ", "{a,b}", "!x", "%s"]
 OWNER = 12345
@@ -116,14 +116,12 @@ def rrsync_by_sudo(place):
 # ---- login shells
 
 def with_shell(place, shell):
-    if shell == "busybox":
-        path = place + "/sh"
-        os.symlink(shutil.which("busybox") or skip("no busybox"), path)
-    else:
-        path = shutil.which(shell)
+    path = shutil.which(shell)
     if path is None:
-        print("skip shell_%s not installed" % shell)
-        return
+        raise Skipped("%s is not installed" % shell)
+    if shell == "busybox":
+        os.symlink(path, place + "/sh")
+        path = place + "/sh"
     r = Remote(place, path)
     checked(r, False, True)
 

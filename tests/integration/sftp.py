@@ -7,7 +7,6 @@ FAR=1 also measures the times through a delay of 25 ms each way, and `sftp put -
 """
 import os
 import shutil
-import stat
 import subprocess
 import sys
 import time
@@ -15,8 +14,8 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from accounts import add_user, remove_user
 from churn import Churn
-from fansync import (Daemon, Failure, Sshd, await_fact, differences, expect_equal, free_port, main, run, skip, tree,
-                     whole_seconds)
+from fansync import (Daemon, Failure, Skipped, Sshd, await_fact, differences, expect_equal, free_port, main, reachable, run,
+                     skip, tree, whole_seconds)
 from relay import Relay
 
 if shutil.which("ssh-keygen") is None or not os.path.exists("/usr/sbin/sshd"):
@@ -115,8 +114,7 @@ def by_both_clients(place):
 def chrooted(place):
     """An account without a shell that sees nothing but its directory; not root's, so that owners can't be set."""
     if os.geteuid() != 0 or shutil.which("useradd") is None:
-        print("skip chrooted needs root, to make a user and chroot")
-        return
+        raise Skipped("needs root, to make a user and chroot")
     name = "fansftp%d" % (os.getpid() % 100000)
     jail = "/run/%s" % name  # sshd wants each directory above to be root's alone, which /tmp is not
     add_user(name, "-s", "/usr/sbin/nologin", "-p", "*", "-d", "/")
@@ -125,8 +123,7 @@ def chrooted(place):
         os.makedirs(jail + "/inside", mode=0o755)
         shutil.chown(jail + "/inside", name)
         source, _ = directories(place)
-        for path in (place, os.path.dirname(place)):
-            os.chmod(path, 0o755)  # sshd reads the keys as the user
+        reachable(place)  # sshd reads the keys as the user
         sshd = SftpOnly(place + "/sshd", "Match User %s\n ChrootDirectory %s\n ForceCommand internal-sftp\n AllowTcpForwarding no\n"
                         % (name, jail)).start()
         d = Daemon(place, section(source, "/inside", sshd.at(), host=name + "@127.0.0.1"))
@@ -240,11 +237,9 @@ AllowOverwrite on
 def proftpd(place):
     """Another implementation of the protocol. Its LSTAT and RENAME follow symlinks: none are mirrored, none are followed."""
     if not os.path.exists("/usr/sbin/proftpd"):
-        print("skip proftpd is not installed")
-        return
+        raise Skipped("proftpd is not installed")
     if os.geteuid() != 0:
-        print("skip proftpd wants to be root")
-        return
+        raise Skipped("proftpd wants to be root")
     source, target = directories(place)
     server = ProFtpd(place + "/server").start()
     d = Daemon(place, section(source, target, server.at(), host="mirror@127.0.0.1", more=""))

@@ -10,7 +10,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from accounts import add_user, remove_user
-from fansync import BINARY, Failure, Sshd, await_fact, expect_equal, main, run, skip
+from fansync import BINARY, Failure, Skipped, Sshd, await_fact, expect_equal, main, reachable, run, skip
 
 if shutil.which("ssh-keygen") is None or not os.path.exists("/usr/sbin/sshd"):
     skip("no OpenSSH")
@@ -247,18 +247,15 @@ def agent_and_defaults(place):
 
 def passwords(place):
     if os.geteuid() != 0 or shutil.which("useradd") is None:
-        print("skip passwords needs root, to make a user with one")
-        return
+        raise Skipped("needs root, to make a user with a password")
     name = "fanpw%d" % (os.getpid() % 100000)
-    crypted = run("openssl", "passwd", "-6", "right horse").stdout.decode().strip() if shutil.which("openssl") else None
-    if crypted is None:
-        print("skip passwords needs openssl, to make one")
-        return
+    if shutil.which("openssl") is None:
+        raise Skipped("needs openssl, to make a password")
+    crypted = run("openssl", "passwd", "-6", "right horse").stdout.decode().strip()
     add_user(name, "-s", "/bin/sh", "-p", crypted)
     try:
         with Place(place, "PasswordAuthentication yes\nKbdInteractiveAuthentication no\n") as p:
-            for d in (place, os.path.dirname(place)):
-                os.chmod(d, 0o755)
+            reachable(place)
             os.chmod(p.source, 0o777)
             right, wrong = p.secret("right", "right horse\n"), p.secret("wrong", "wrong horse\n")
             host = name + "@127.0.0.1"

@@ -7,7 +7,6 @@ import os
 import select
 import re
 import shutil
-import subprocess
 import sys
 import threading
 import time

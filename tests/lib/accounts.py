@@ -3,7 +3,7 @@
 import os
 import pwd
 
-from fansync import Daemon, Failure, Sshd, await_fact, run, tree
+from fansync import Daemon, Failure, Sshd, await_fact, reachable, run, tree
 
 
 def add_user(name, *options):
@@ -45,8 +45,7 @@ class Remote:
 
     def __init__(self, place, shell="/bin/sh", ssh="", rsync="archive = true;", targetdir=None, own=True):
         self.fine = True
-        for path in (place, os.path.dirname(place)):
-            os.chmod(path, 0o755)  # the account has to get at its keys
+        reachable(place)
         self.place, self.source, self.target = place, place + "/source", place + "/it's a \"$target\""
         os.makedirs(self.source)
         os.makedirs(self.target)

@@ -5,21 +5,17 @@ sync is a `fansyncd --sync-now` of its own, which compares everything. "live": a
 others are `--wait`. What a transport cannot do stands in FACTS; a rule that needs it then shows what happens instead, or is
 reported as not applicable: nothing is left out in silence.
 """
-import ctypes
-import errno
 import os
 import random
-import select
 import shutil
 import signal
 import socket
 import stat
-import subprocess
 import sys
 import threading
 import time
 
-from fansync import (Daemon, Failure, Receiver, Sshd, await_fact, children, command, differences, kill, run, tree,
+from fansync import (Daemon, Failure, Receiver, Sshd, await_fact, children, differences, expect, kill, run, tree,
                      whole_seconds)
 
 # What a transport lacks of what the rules ask for.
@@ -45,11 +41,6 @@ FACTS = {
 }
 NOBODY = 65534
 TEMP_SUFFIX = ".fansyncd~tmp"
-
-
-def expect(condition, what):
-    if not condition:
-        raise Failure(what)
 
 
 class NotApplicable(Exception):

@@ -61,7 +61,7 @@ def await_true(fact, seconds, what, step=0.001):
     return time.perf_counter()
 
 
-def pairs_of(place, n, sources=1):
+def pairs_of(place, n):
     source = place.source("s")
     os.makedirs(source, exist_ok=True)
     result = []
@@ -104,7 +104,7 @@ def run_plain(c, pairs):
     return time.perf_counter() - start, meter
 
 
-def burst_plain(place, c, pairs, files, dirs, seed):
+def burst_plain(c, pairs, files, dirs, seed):
     write_tree(pairs[0][0] + "/new", files, dirs, seed)
     seconds, meter = run_plain(c, pairs)
     return seconds, seconds, meter, ""
@@ -117,7 +117,7 @@ def burst_once(place, c, n, files, dirs, seed, limit, report):
         if c.live:
             seconds, whole, meter, note = burst_live(place, c, pairs, files, dirs, seed, limit)
         else:
-            seconds, whole, meter, note = burst_plain(place, c, pairs, files, dirs, seed)
+            seconds, whole, meter, note = burst_plain(c, pairs, files, dirs, seed)
         verify(*pairs[-1], 10**9 if c.whole_seconds else 1)
         report.take(c.name, seconds, meter, note, whole)
     except NotEqual as e:

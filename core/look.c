@@ -31,49 +31,66 @@ void looker_done(struct looker *l)
 	l->dir_len = l->dir_cap = 0;
 }
 
-/* One component at a time: for paths longer than PATH_MAX and kernels (or sandboxes) without openat2. */
-static int open_by_steps(int root_fd, const char *path, size_t len)
+static int open_name(int dir_fd, const char *name, size_t len, int flags)
 {
-	char name[NAME_BYTES_MAX + 1];
-	int fd = fcntl(root_fd, F_DUPFD_CLOEXEC, 3);
+	char text[NAME_BYTES_MAX + 1];
 
-	while (fd >= 0 && len > 0) {
-		const char *slash = memchr(path, '/', len);
-		size_t n = slash == NULL ? len : (size_t)(slash - path);
-		int next;
-
-		memcpy(name, path, n); /* path_valid: 1..255 bytes */
-		name[n] = '\0';
-		next = openat(fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		(void)close(fd);
-		fd = next;
-		path += slash == NULL ? n : n + 1;
-		len -= slash == NULL ? n : n + 1;
+	if (len > NAME_BYTES_MAX) {
+		errno = ENAMETOOLONG;
+		return -1;
 	}
-	return fd;
+	memcpy(text, name, len);
+	text[len] = '\0';
+	return openat(dir_fd, text, flags | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
-int look_open_dir(int root_fd, const char *path, size_t len)
+/* One component at a time: for paths longer than PATH_MAX and kernels (or sandboxes) without openat2. */
+static int open_by_steps(int dir_fd, const char *path, size_t len, int flags)
+{
+	int at = dir_fd;
+
+	for (;;) {
+		const char *slash = memchr(path, '/', len);
+		size_t n = slash == NULL ? len : (size_t)(slash - path);
+		int next = open_name(at, path, n, slash == NULL ? flags : O_PATH), code = errno;
+
+		if (at != dir_fd)
+			(void)close(at);
+		errno = code;
+		if (next < 0 || slash == NULL)
+			return next;
+		at = next;
+		path += n + 1;
+		len -= n + 1;
+	}
+}
+
+int look_open_below(int dir_fd, const char *path, size_t len, int flags)
 {
 	struct open_how how = {
-		.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+		.flags = (unsigned)(flags | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
 		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
 	};
 	char text[4096];
 	long fd;
 
-	if (len == 0)
-		return fcntl(root_fd, F_DUPFD_CLOEXEC, 3);
+	if (memchr(path, '/', len) == NULL)
+		return open_name(dir_fd, path, len, flags);
 	if (len >= sizeof(text))
-		return open_by_steps(root_fd, path, len);
+		return open_by_steps(dir_fd, path, len, flags);
 	memcpy(text, path, len);
 	text[len] = '\0';
 	do
-		fd = syscall(SYS_openat2, root_fd, text, &how, sizeof(how));
+		fd = syscall(SYS_openat2, dir_fd, text, &how, sizeof(how));
 	while (fd < 0 && errno == EAGAIN); /* a rename raced with the walk, openat2(2) */
 	if (fd < 0 && (errno == ENOSYS || errno == EPERM))
-		return open_by_steps(root_fd, path, len);
+		return open_by_steps(dir_fd, path, len, flags);
 	return (int)fd;
+}
+
+int look_open_dir(int root_fd, const char *path, size_t len)
+{
+	return len == 0 ? fcntl(root_fd, F_DUPFD_CLOEXEC, 3) : look_open_below(root_fd, path, len, O_PATH);
 }
 
 static int enter_dir(struct looker *l, const char *path, size_t len)

@@ -21,7 +21,10 @@ struct looker {
 	size_t dir_cap;
 };
 
-/* A directory below the root as an O_PATH descriptor, reached through no symlink. -1: errno. */
+/* A directory below another (len > 0), reached through no symlink, whatever the path's length; `flags`: O_PATH or
+ * O_RDONLY. -1: errno. */
+int look_open_below(int dir_fd, const char *path, size_t len, int flags);
+/* The same as an O_PATH descriptor; "" is the root itself. */
 int look_open_dir(int root_fd, const char *path, size_t len);
 
 void looker_init(struct looker *l, int root_fd);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/transport.h"
+#include "transports/local_ahead.h"
 #include "transports/local_files.h"
 #include "transports/mirror.h"
 #include "transports/temp_name.h"
@@ -19,6 +20,7 @@
 struct direct {
 	const struct transport_env *env;
 	struct local_tree *source, *target;
+	struct local_ahead *ahead;
 	struct mirror *mirror;
 };
 
@@ -79,6 +81,7 @@ static void close_session(void *session)
 	struct direct *d = session;
 
 	mirror_free(d->mirror);
+	local_ahead_free(d->ahead);
 	local_tree_free(d->source);
 	local_tree_free(d->target);
 	free(d);
@@ -88,6 +91,7 @@ static int set_up(struct direct *d, struct err *err)
 {
 	struct mirror_setup setup = { .env = d->env, .width = WIDTH, .width_dirs = 1, .tag = own_tag(d->env->opt) };
 	int target = open_target(d->env->opt, err), source;
+	struct mirror_ahead ahead;
 
 	if (target < 0)
 		return -1;
@@ -100,6 +104,11 @@ static int set_up(struct direct *d, struct err *err)
 		return -1;
 	setup.source = local_tree_end(d->source, false);
 	setup.target = local_tree_end(d->target, true);
+	d->ahead = local_ahead_new(source, target);
+	if (d->ahead == NULL)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	ahead = local_ahead_calls(d->ahead);
+	setup.ahead = &ahead;
 	d->mirror = mirror_new(&setup, err);
 	return d->mirror == NULL ? -1 : 0;
 }

@@ -2,15 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "core/look.h"
 #include "core/path.h"
 
 void local_dirs_init(struct local_dirs *d, int root_fd)
@@ -83,7 +82,7 @@ static int nearest(struct local_dirs *d, const char *path, size_t len, size_t *r
 
 		if (s != NULL) {
 			*rest = n + 1;
-			s->used = ++d->clock;
+			s->used = true;
 			return s->fd;
 		}
 	}
@@ -91,74 +90,21 @@ static int nearest(struct local_dirs *d, const char *path, size_t len, size_t *r
 	return d->root_fd;
 }
 
-static int open_name(int base, const char *name, size_t len, int flags)
-{
-	char text[NAME_BYTES_MAX + 1];
-
-	if (len > NAME_BYTES_MAX) {
-		errno = ENAMETOOLONG;
-		return -1;
-	}
-	memcpy(text, name, len);
-	text[len] = '\0';
-	return openat(base, text, flags | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-}
-
-static int open_by_steps(int base, const char *path, size_t len, int flags)
-{
-	int at = base;
-
-	for (;;) {
-		const char *slash = memchr(path, '/', len);
-		size_t n = slash == NULL ? len : (size_t)(slash - path);
-		int next = open_name(at, path, n, slash == NULL ? flags : O_PATH), code = errno;
-
-		if (at != base)
-			(void)close(at);
-		errno = code;
-		if (next < 0 || slash == NULL)
-			return next;
-		at = next;
-		path += n + 1;
-		len -= n + 1;
-	}
-}
-
-static int open_below(int base, const char *path, size_t len, int flags)
-{
-	struct open_how how = {
-		.flags = (unsigned)(flags | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-	};
-	char text[4096];
-	long fd;
-
-	if (memchr(path, '/', len) == NULL)
-		return open_name(base, path, len, flags);
-	if (len >= sizeof(text))
-		return open_by_steps(base, path, len, flags);
-	memcpy(text, path, len);
-	text[len] = '\0';
-	do
-		fd = syscall(SYS_openat2, base, text, &how, sizeof(how));
-	while (fd < 0 && errno == EAGAIN); /* a rename raced with the walk, openat2(2) */
-	if (fd < 0 && (errno == ENOSYS || errno == EPERM))
-		return open_by_steps(base, path, len, flags);
-	return (int)fd;
-}
-
+/* Not the one used last: it is promised to stay for one more call. */
 static struct local_dir *free_slot(struct local_dirs *d)
 {
-	struct local_dir *oldest = &d->slots[0];
+	for (;;) {
+		struct local_dir *s = &d->slots[d->hand];
 
-	for (size_t i = 0; i < LOCAL_DIRS_MAX; i++) {
-		if (d->slots[i].path == NULL)
-			return &d->slots[i];
-		if (d->slots[i].used < oldest->used)
-			oldest = &d->slots[i];
+		d->hand = (uint16_t)((d->hand + 1) % LOCAL_DIRS_MAX);
+		if (s->path == NULL)
+			return s;
+		if (!s->used && s - d->slots + 1 != d->last) {
+			drop(d, s);
+			return s;
+		}
+		s->used = false;
 	}
-	drop(d, oldest);
-	return oldest;
 }
 
 static struct local_dir *keep(struct local_dirs *d, const char *path, size_t len, uint64_t hash, int fd, bool readable)
@@ -185,7 +131,7 @@ static struct local_dir *keep(struct local_dirs *d, const char *path, size_t len
 
 static struct local_dir *use(struct local_dirs *d, struct local_dir *s)
 {
-	s->used = ++d->clock;
+	s->used = true;
 	d->last = (uint16_t)(s - d->slots + 1);
 	return s;
 }
@@ -208,7 +154,7 @@ struct local_dir *local_dirs_get(struct local_dirs *d, const char *path, size_t 
 	if (s != NULL)
 		drop(d, s);
 	fd = nearest(d, path, len, &rest);
-	fd = open_below(fd, path + rest, len - rest, read ? O_RDONLY : O_PATH);
+	fd = look_open_below(fd, path + rest, len - rest, read ? O_RDONLY : O_PATH);
 	if (fd < 0)
 		return NULL;
 	s = keep(d, path, len, hash, fd, read);

@@ -3,7 +3,7 @@
  *
  * Looking a directory up costs nothing while it is kept open; else one openat from the nearest one above it that is, or
  * openat2 (beneath, no symlinks) over several levels, or a walk component by component where the path is longer
- * than PATH_MAX or the kernel has no openat2. Bounded: the least recently used one is closed. Blocks as local file
+ * than PATH_MAX or the kernel has no openat2. Bounded: one that was not used lately is closed. Blocks as local file
  * system calls do.
  */
 #ifndef FANSYNCD_TRANSPORTS_LOCAL_DIRS_H
@@ -17,20 +17,22 @@
 
 struct local_dir {
 	char *path; /* NULL: free slot */
-	size_t len, cap;
-	uint64_t hash, used;
+	size_t len;
+	uint64_t hash;
 	int fd;
 	int gid;       /* of the directory, as noted by whoever wants it; -1: not yet */
 	bool readable; /* O_RDONLY, not O_PATH */
+	bool used;     /* since the hand went by */
+	bool moved;    /* the place in it, by whoever read its entries */
 	uint16_t next;
 };
 
 struct local_dirs {
 	int root_fd; /* owned */
-	uint64_t clock;
 	struct local_dir slots[LOCAL_DIRS_MAX];
 	uint16_t buckets[LOCAL_DIRS_MAX]; /* index + 1 of the first slot */
 	uint16_t last;			  /* index + 1 of the one used last */
+	uint16_t hand;			  /* the next one that may have to go */
 	struct local_dir root;
 };
 

@@ -1,6 +1,5 @@
 #include "transports/local_files.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -87,81 +86,18 @@ static enum fileops_result do_look(void *end, struct fileop *op, const char *pat
 	return r;
 }
 
-struct dirent_raw {
-	uint64_t ino;
-	int64_t off;
-	unsigned short reclen;
-	unsigned char type;
-	char name[];
-};
-
-/* 0, or -1 with errno. */
-static int list_entry(struct listing *l, int fd, const struct dirent_raw *d, const struct fileops_wish *wish)
-{
-	size_t len = strlen(d->name);
-	bool is_dir = d->type == DT_DIR;
-	struct fileops_entry *e;
-	struct stat st;
-
-	if (d->name[0] == '.' && (len == 1 || (len == 2 && d->name[1] == '.')))
-		return 0;
-	st.st_mode = 0;
-	if (d->type == DT_UNKNOWN && fstatat(fd, d->name, &st, AT_SYMLINK_NOFOLLOW) == 0)
-		is_dir = S_ISDIR(st.st_mode);
-	if (!wish->keep(wish->ctx, d->name, len, is_dir))
-		return 0;
-	e = listing_add(l, d->name, len);
-	if (e == NULL) {
-		errno = ENOMEM;
-		return -1;
-	}
-	if (fstatat(fd, e->name, &e->st, AT_SYMLINK_NOFOLLOW) < 0) {
-		if (errno == ENOENT)
-			listing_drop_last(l);
-		else
-			e->st.st_mode = 0;
-	}
-	return 0;
-}
-
-static int read_entries(struct local_tree *t, int fd, struct listing *l, const struct fileops_wish *wish)
-{
-	for (;;) {
-		long n = syscall(SYS_getdents64, fd, t->buffer, sizeof(t->buffer) / 4);
-
-		if (n <= 0)
-			return (int)n;
-		for (long at = 0; at < n;) {
-			const struct dirent_raw *d = (const void *)(t->buffer + at);
-
-			if (list_entry(l, fd, d, wish) < 0)
-				return -1;
-			at += d->reclen;
-		}
-	}
-}
-
 static enum fileops_result do_list(void *end, struct fileop *op, const char *path, size_t len,
 				   const struct fileops_wish *wish)
 {
 	struct local_tree *t = end;
 	struct local_dir *dir = local_dirs_get(&t->dirs, path, len, true);
-	int rc;
 
-	if (dir == NULL)
+	if (dir == NULL || (dir->moved && lseek(dir->fd, 0, SEEK_SET) < 0))
 		return local_failed(op, errno, "opendir");
-	if (lseek(dir->fd, 0, SEEK_SET) < 0)
-		return local_failed(op, errno, "opendir");
-	listing_init(&op->list);
-	rc = read_entries(t, dir->fd, &op->list, wish);
-	if (rc < 0) {
-		int code = errno;
-
-		listing_free(&op->list);
-		return local_failed(op, code, "readdir");
-	}
-	listing_sort(&op->list);
-	return FILEOPS_OK;
+	dir->moved = true;
+	return local_list(dir->fd, t->buffer, LOCAL_LIST_BUFFER, &op->list, wish) < 0
+		       ? local_failed(op, errno, "readdir")
+		       : FILEOPS_OK;
 }
 
 static enum fileops_result do_readlink(void *end, struct fileop *op, const char *path, size_t len)

@@ -59,6 +59,11 @@ struct local_inode {
 int local_xattrs_get(const struct local_inode *of, unsigned kinds, char **out, size_t *n);
 int local_xattrs_set(const struct local_inode *of, unsigned kinds, const char *want, size_t n);
 
+/* local_list.c: all entries of a directory that is open at its begin, `wish` as for fileops.list. `buffer`: aligned as
+ * for malloc. Touches nothing else: may be called from any thread. 0, or -1 with errno and an empty listing. */
+#define LOCAL_LIST_BUFFER (64u * 1024)
+int local_list(int fd, char *buffer, size_t size, struct listing *l, const struct fileops_wish *wish);
+
 /* local_copy.c */
 enum fileops_result local_store(void *end, struct fileop *op, struct fileops_file *file,
 				const struct fileops_store *what);

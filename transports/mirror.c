@@ -28,6 +28,9 @@ struct mirror *mirror_new(const struct mirror_setup *setup, struct err *err)
 	m->width = setup->width == 0 ? 1 : setup->width;
 	m->width_dirs = setup->width_dirs == 0 ? 1 : setup->width_dirs;
 	m->tag = setup->tag;
+	if (setup->ahead != NULL)
+		m->ahead = *setup->ahead;
+	m->keep = (struct mirror_keep){ dir_keeps, m->env->opt->filter };
 	mirror_rules_init(&m->rules, m->env->opt);
 	m->rules.umask = umask(0);
 	(void)umask(m->rules.umask);
@@ -161,6 +164,9 @@ bool mirror_forget_unlocked(struct mirror *m, const char *path, size_t len)
 
 static void forget_work(struct mirror *m)
 {
+	if (m->looked_ahead)
+		m->ahead.forget(m->ahead.ctx);
+	m->looked_ahead = false;
 	entry_free_all(m);
 	dir_free_all(m);
 	links_free_all(m);

@@ -38,12 +38,36 @@ enum mirror_lack {
 /* Refuse what native transports don't do, with a message that names the key; complete what depends on others. */
 int mirror_validate(struct sync_options *opt, unsigned lacks, struct err *err);
 
+/* Which names of the source count: as fileops_wish, but asked from any thread, and with the whole path, the last
+ * component of which begins at `base`. Stays valid and unchanged as long as the engine. */
+struct mirror_keep {
+	bool (*keep)(const void *ctx, const char *path, size_t len, size_t base, bool is_dir);
+	const void *ctx;
+};
+
+/*
+ * Reads directories of both ends ahead, on the side, of a comparison that goes on meanwhile. What it gives is as if
+ * both had been listed at any time since they were wanted: the engine starts nothing at or below a directory between.
+ * NULL where each end has a queue of its own.
+ */
+struct mirror_ahead {
+	/* A directory will be listed soon; `wide`: it is so large that it is worth a thread by itself. 0: no, else what
+	 * to take it by. */
+	unsigned (*want)(void *ctx, const char *path, size_t len, const struct mirror_keep *keep, bool wide);
+	/* Both listings, once; may do some of the work itself. false: list it as if nothing had been wanted. */
+	bool (*take)(void *ctx, unsigned which, struct listing *source, struct listing *target);
+	/* A work is over: what was wanted and not taken is let go. Nothing runs on after it. */
+	void (*forget)(void *ctx);
+	void *ctx;
+};
+
 struct mirror_setup {
 	const struct transport_env *env;   /* outlives the engine */
 	struct fileops_end source, target; /* copied; what they can do may be set later by mirror_ends */
 	unsigned width;	     /* items under way at once: 1 for ends that answer at once, some hundreds over a network */
 	unsigned width_dirs; /* directories that a reconcile reads ahead at once: 1, or some tens */
-	uint32_t tag;	     /* temp_name.h */
+	const struct mirror_ahead *ahead; /* copied; NULL: none */
+	uint32_t tag;			  /* temp_name.h */
 };
 
 /* NULL when out of memory. */

@@ -5,6 +5,11 @@
 #include "core/clock.h"
 #include "transports/mirror_private.h"
 
+/* Directories that are read ahead, where that can be done. */
+#define DIRS_AHEAD 12u
+/* A directory of a few thousand names. */
+#define WIDE_BYTES (128 * 1024)
+
 /* ---- life ---- */
 
 struct dir *dir_new(struct mirror *m, struct dir *parent, const char *path, size_t len, const char *name,
@@ -462,19 +467,20 @@ struct dir_ops {
 	struct fileops_attrs attrs;
 };
 
+bool dir_keeps(const void *ctx, const char *path, size_t len, size_t base, bool is_dir)
+{
+	const struct filter *f = ctx;
+
+	return !path_is_temp(path + base, len - base) && (filter_count(f) == 0 || filter_match(f, path, len, is_dir));
+}
+
 static bool keep_source(void *ctx, const char *name, size_t len, bool is_dir)
 {
 	struct dir *d = ctx;
-	struct filter *f = d->m->env->opt->filter;
-	const char *path;
 	size_t n;
+	const char *path = path_of(d, name, len, &n);
 
-	if (path_is_temp(name, len))
-		return false;
-	if (filter_count(f) == 0)
-		return true;
-	path = path_of(d, name, len, &n);
-	return path == NULL || filter_match(f, path, n, is_dir);
+	return path == NULL ? !path_is_temp(name, len) : dir_keeps(d->m->env->opt->filter, path, n, n - len, is_dir);
 }
 
 static bool keep_all(void *ctx, const char *name, size_t len, bool is_dir)
@@ -578,6 +584,15 @@ static void take_result(struct dir *d, struct fileop *op, enum fileops_result r)
 	op->result = r;
 }
 
+static bool was_read_ahead(struct dir *d)
+{
+	struct mirror *m = d->m;
+	unsigned which = d->ahead;
+
+	d->ahead = 0;
+	return which != 0 && m->ahead.take(m->ahead.ctx, which, &d->ops->op[0].list, &d->ops->op[1].list);
+}
+
 static void list_both(struct dir *d)
 {
 	struct mirror *m = d->m;
@@ -587,6 +602,10 @@ static void list_both(struct dir *d)
 	prepare(d, &ops->op[0], on_listed);
 	prepare(d, &ops->op[1], on_listed);
 	d->state = DIR_LISTING;
+	if (was_read_ahead(d)) {
+		listed(d);
+		return;
+	}
 	if (!d->fresh)
 		take_result(d, &ops->op[1], m->target.ops->list(m->target.ctx, &ops->op[1], d->path, d->len, &target));
 	if (!d->wipe)
@@ -642,6 +661,31 @@ static bool other_file_system(struct dir *d)
 	return d->src.st_dev != m->source_dev;
 }
 
+/* By its size: most file systems' grows with the names. */
+static bool is_wide(const struct dir *d)
+{
+	return d->src.st_size >= WIDE_BYTES;
+}
+
+static void look_ahead(struct dir *d)
+{
+	struct mirror *m = d->m;
+
+	if (m->ahead.ctx == NULL || d->ahead != 0 || d->fresh || d->wipe || other_file_system(d))
+		return;
+	d->ahead = m->ahead.want(m->ahead.ctx, d->path, d->len, &m->keep, is_wide(d));
+	m->looked_ahead = true;
+}
+
+/* The ones that are next, as long as what is begun now has none below it. */
+static void look_further(struct mirror *m)
+{
+	unsigned n = 0;
+
+	for (struct dir *d = m->ready; d != NULL && n < DIRS_AHEAD; d = d->next, n++)
+		look_ahead(d);
+}
+
 static void begin(struct dir *d)
 {
 	struct mirror *m = d->m;
@@ -661,6 +705,8 @@ static void begin(struct dir *d)
 		return;
 	}
 	mirror_show(m, d->wipe ? "deleting" : "comparing", d->path, d->len);
+	if (d->parent == NULL && is_wide(d))
+		look_ahead(d);
 	list_both(d);
 }
 
@@ -677,7 +723,10 @@ bool dir_run_one(struct mirror *m)
 		return true;
 	}
 	if (m->ready != NULL && m->n_listing < m->width_dirs) {
-		begin(pop(&m->ready));
+		struct dir *d = pop(&m->ready);
+
+		look_further(m);
+		begin(d);
 		return true;
 	}
 	return false;

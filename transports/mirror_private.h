@@ -107,6 +107,7 @@ struct dir {
 	unsigned open;	     /* entries and dirs below that are under way */
 	unsigned pending;    /* listings */
 	struct dir_ops *ops; /* while it is listed */
+	unsigned ahead;	     /* it is read ahead: by this, else 0 */
 	struct listing from, to;
 	size_t i, j;
 	char bytes[]; /* of path */
@@ -148,6 +149,9 @@ struct mirror {
 	struct mirror_twoway *twoway; /* NULL: one way */
 	struct mirror_hot *hot;	      /* NULL: the target's times tell enough */
 	struct loop_timer *timer;
+	struct mirror_ahead ahead; /* ctx NULL: none */
+	struct mirror_keep keep;   /* for it */
+	bool looked_ahead;	   /* in this work */
 
 	const struct transport_work *work; /* NULL: idle */
 	bool reconcile, pumping;
@@ -261,6 +265,8 @@ struct dir *dir_new(struct mirror *m, struct dir *parent, const char *path, size
 void dir_push(struct dir *d);
 /* One step of the topmost dir; false: nothing to do now. */
 bool dir_run_one(struct mirror *m);
+/* For m->keep: ctx is the filter. */
+bool dir_keeps(const void *ctx, const char *path, size_t len, size_t base, bool is_dir);
 /* An entry or dir below it is over. */
 void dir_child_done(struct dir *d);
 /* What should have been deleted in it is still there: said of the item, or of the entry that waits. */

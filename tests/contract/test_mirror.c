@@ -1,9 +1,9 @@
 /* LINK: transports/mirror.c transports/mirror_apply.c transports/mirror_dir.c transports/mirror_entry.c
  * transports/mirror_hot.c transports/mirror_links.c transports/mirror_rules.c transports/mirror_send.c
  * transports/temp_name.c transports/listing.c transports/throttle.c transports/local_files.c transports/local_dirs.c
- * transports/local_copy.c transports/local_xattrs.c core/buf.c core/err.c core/loop.c core/clock.c core/log.c
- * core/utf8.c core/path.c core/filter.c core/filter_args.c core/batch.c core/fsutil.c core/keep.c
- * transports/mirror_twoway.c transports/twoway_state.c core/archive.c core/twoway.c core/look.c */
+ * transports/local_copy.c transports/local_list.c transports/local_xattrs.c core/buf.c core/err.c core/loop.c
+ * core/clock.c core/log.c core/utf8.c core/path.c core/filter.c core/filter_args.c core/batch.c core/fsutil.c
+ * core/keep.c transports/mirror_twoway.c transports/twoway_state.c core/archive.c core/twoway.c core/look.c */
 /* LIBS: -lsqlite3 */
 /*
  * The mirroring engine over ends that answer late, in any order, as a network does, or keep whole seconds, as SFTP

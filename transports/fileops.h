@@ -41,6 +41,7 @@
 #include <sys/stat.h>
 
 #include "core/err.h"
+#include "core/twoway.h"
 #include "transports/throttle.h"
 
 enum fileops_result {
@@ -112,6 +113,9 @@ struct fileops_entry {
 	/* As lstat tells it; st_mode 0: it is there but could not be looked at. SFTP: size, ids, mode, mtime; the rest
 	 * 0. */
 	struct stat st;
+	/* Both ways, of a source whose archive is not at hand: what is archived of it, in the listing's blocks; NULL:
+	 * not told. With st_mode 0: it is gone from the source, and archived. */
+	const struct twoway_state *agreed;
 };
 
 /* Sorted by the bytes of the names, shorter first (memcmp order). One allocation tree, freed by listing_free. */
@@ -150,8 +154,9 @@ struct fileop {
 	char *bytes; /* malloc'ed, the caller's */
 	size_t n_bytes;
 	unsigned char digest[16];
-	uint64_t copied; /* store: bytes of content that were carried; kept current while it is pending */
-	unsigned unmet;	 /* attrs, store: enum fileops_attr that this end may not or cannot set; not a failure */
+	uint64_t copied;	    /* store: bytes of content that were carried; kept current while it is pending */
+	struct twoway_state agreed; /* mirror_agreed.get */
+	unsigned unmet; /* attrs, store: enum fileops_attr that this end may not or cannot set; not a failure */
 	struct err err;
 	/* The implementation's own while the operation is pending. */
 	void *impl;

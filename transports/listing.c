@@ -4,11 +4,12 @@
 #include <string.h>
 
 #define BLOCK_BYTES 4096u
+#define ALIGNMENT _Alignof(struct twoway_state)
 
 struct listing_block {
 	struct listing_block *next;
 	size_t used, cap;
-	char bytes[];
+	_Alignas(struct twoway_state) char bytes[];
 };
 
 void listing_init(struct listing *l)
@@ -16,16 +17,16 @@ void listing_init(struct listing *l)
 	*l = (struct listing){ 0 };
 }
 
-static char *copy_name(struct listing *l, const char *name, size_t len)
+static void *take_room(struct listing *l, size_t n)
 {
 	struct listing_block *b = l->blocks;
-	char *at;
+	void *at;
 
-	if (b == NULL || b->cap - b->used < len + 1) {
+	if (b == NULL || b->cap - b->used < n) {
 		/* Most directories are small: the first block is, too. */
 		size_t cap = b == NULL ? BLOCK_BYTES / 8 : BLOCK_BYTES;
 
-		cap = cap < len + 1 ? len + 1 : cap;
+		cap = cap < n ? n : cap;
 		b = malloc(sizeof(*b) + cap);
 		if (b == NULL)
 			return NULL;
@@ -33,10 +34,35 @@ static char *copy_name(struct listing *l, const char *name, size_t len)
 		l->blocks = b;
 	}
 	at = b->bytes + b->used;
+	b->used += n;
+	return at;
+}
+
+static char *copy_name(struct listing *l, const char *name, size_t len)
+{
+	char *at = take_room(l, len + 1);
+
+	if (at == NULL)
+		return NULL;
 	memcpy(at, name, len);
 	at[len] = '\0';
-	b->used += len + 1;
 	return at;
+}
+
+bool listing_agree(struct listing *l, struct fileops_entry *e, const struct twoway_state *agreed)
+{
+	struct twoway_state *copy;
+
+	if (l->blocks != NULL) /* names are of any length */
+		l->blocks->used += (ALIGNMENT - l->blocks->used % ALIGNMENT) % ALIGNMENT;
+	if (l->blocks != NULL && l->blocks->used > l->blocks->cap)
+		l->blocks->used = l->blocks->cap;
+	copy = take_room(l, sizeof(*copy));
+	if (copy == NULL)
+		return false;
+	*copy = *agreed;
+	e->agreed = copy;
+	return true;
 }
 
 struct fileops_entry *listing_add(struct listing *l, const char *name, size_t len)

@@ -15,6 +15,8 @@ void listing_init(struct listing *l);
 struct fileops_entry *listing_add(struct listing *l, const char *name, size_t len);
 /* Take the entry added last out again. */
 void listing_drop_last(struct listing *l);
+/* Both ways: what is archived of an entry. false: out of memory. */
+bool listing_agree(struct listing *l, struct fileops_entry *e, const struct twoway_state *agreed);
 /* To be called once when all are in. A name that a server sent twice is kept once. */
 void listing_sort(struct listing *l);
 void listing_free(struct listing *l);

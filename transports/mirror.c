@@ -40,7 +40,7 @@ struct mirror *mirror_new(const struct mirror_setup *setup, struct err *err)
 		free(m);
 		return NULL;
 	}
-	if (both_open(m, err) < 0) {
+	if (both_open(m, setup->agreed, err) < 0) {
 		mirror_free(m);
 		return NULL;
 	}

@@ -23,6 +23,7 @@
 #include <stddef.h>
 
 #include "core/transport.h"
+#include "core/twoway.h"
 #include "transports/fileops.h"
 
 struct mirror;
@@ -61,13 +62,27 @@ struct mirror_ahead {
 	void *ctx;
 };
 
+/* Both ways, where the archive is the other host's: what both ends were last known to agree on (core/archive.h). */
+struct mirror_agreed {
+	/* op->agreed of a path; ABSENT when there is nothing. Completes like an operation of fileops.h. */
+	enum fileops_result (*get)(void *ctx, struct fileop *op, const char *path, size_t len);
+	/* Both ends now have this state. ABSENT: and nothing below. */
+	void (*note)(void *ctx, const char *path, size_t len, const struct twoway_state *state);
+	/* To be told and counted there. */
+	void (*conflict)(void *ctx, const char *path, size_t len, const struct twoway_state *source,
+			 const struct twoway_state *target, bool source_wins);
+	void *ctx;
+};
+
 struct mirror_setup {
 	const struct transport_env *env;   /* outlives the engine */
 	struct fileops_end source, target; /* copied; what they can do may be set later by mirror_ends */
 	unsigned width;	     /* items under way at once: 1 for ends that answer at once, some hundreds over a network */
 	unsigned width_dirs; /* directories that a reconcile reads ahead at once: 1, or some tens */
 	const struct mirror_ahead *ahead; /* copied; NULL: none */
-	uint32_t tag;			  /* temp_name.h */
+	/* NULL: the engine has the archive at env->archive_path, if there is one. Copied. */
+	const struct mirror_agreed *agreed;
+	uint32_t tag; /* temp_name.h */
 };
 
 /* NULL when out of memory. */

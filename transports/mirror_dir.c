@@ -301,6 +301,7 @@ static void sync_name(struct dir *d, const struct fileops_entry *src, const stru
 	e->dst_there = dst != NULL && dst->st.st_mode != 0;
 	if (e->dst_there)
 		e->dst = dst->st;
+	both_listed(e, src);
 	entry_start(e, entry_sync);
 }
 
@@ -373,7 +374,8 @@ static bool is_leftover(const struct mirror *m, const struct fileops_entry *dst)
 	return tag == m->tag || mirror_mtime_ns(&dst->st) < m->now_ns - LEFTOVER_AGE_NS;
 }
 
-static void remove_name(struct dir *d, const struct fileops_entry *dst, bool leftover)
+static void remove_name(struct dir *d, const struct fileops_entry *dst, const struct fileops_entry *archived,
+			bool leftover)
 {
 	struct entry *e = new_entry(d, dst);
 
@@ -382,6 +384,8 @@ static void remove_name(struct dir *d, const struct fileops_entry *dst, bool lef
 	e->leftover = leftover;
 	e->dst = dst->st;
 	e->dst_known = e->dst_there = dst->st.st_mode != 0;
+	if (!d->wipe)
+		both_listed(e, archived);
 	entry_start(e, entry_delete);
 }
 
@@ -400,7 +404,7 @@ static void wipe_name(struct dir *d, const struct fileops_entry *dst)
 }
 
 /* On the target only. */
-static void extra(struct dir *d, const struct fileops_entry *dst)
+static void extra(struct dir *d, const struct fileops_entry *dst, const struct fileops_entry *archived)
 {
 	struct mirror *m = d->m;
 	bool is_dir = S_ISDIR(dst->st.st_mode), temp = path_is_temp(dst->name, dst->len);
@@ -408,7 +412,7 @@ static void extra(struct dir *d, const struct fileops_entry *dst)
 	size_t len;
 
 	if (temp && is_leftover(m, dst)) {
-		remove_name(d, dst, true);
+		remove_name(d, dst, NULL, true);
 		return;
 	}
 	path = path_of(d, dst->name, dst->len, &len);
@@ -426,7 +430,22 @@ static void extra(struct dir *d, const struct fileops_entry *dst)
 	if (is_dir && m->twoway == NULL)
 		wipe_name(d, dst);
 	else
-		remove_name(d, dst, false);
+		remove_name(d, dst, archived, false);
+}
+
+/* Both ways: archived, and not on the source any more. */
+static void gone(struct dir *d, const struct fileops_entry *src, const struct fileops_entry *dst)
+{
+	const char *path;
+	size_t len;
+
+	if (dst != NULL) {
+		extra(d, dst, src);
+		return;
+	}
+	path = path_of(d, src->name, src->len, &len);
+	if (path != NULL)
+		both_gone(d->m, path, len);
 }
 
 static void merged(struct dir *d)
@@ -453,7 +472,9 @@ static void merge(struct dir *d)
 		d->i += order <= 0;
 		d->j += order >= 0;
 		if (dst != NULL && order > 0)
-			extra(d, dst);
+			extra(d, dst, NULL);
+		else if (src != NULL && src->st.st_mode == 0 && src->agreed != NULL)
+			gone(d, src, order == 0 ? dst : NULL);
 		else if (src != NULL)
 			pair(d, src, order == 0 ? dst : NULL);
 	}

@@ -54,7 +54,8 @@ struct entry {
 	bool decided, absent, notes; /* both ways: decided on; not on the source; agreed on when it is done */
 	bool keep_attrs;	     /* a directory that both have, whose attributes are not ours to set */
 	bool removed_dir, parked;
-	struct twoway_state here, there;
+	struct twoway_state here, there, agreed;
+	bool agreed_known, dst_listed; /* dst_listed: what is known of the target's is as old as its listing */
 	char *there_text;
 	size_t there_text_len;
 	bool leftover; /* our own temp file: goes whatever the limits say */
@@ -281,14 +282,18 @@ enum fileops_result dir_wipe_for(struct entry *e);
 
 /* ---- mirror_twoway.c ---- */
 
-/* Nothing to do in a sync of one way. */
-int both_open(struct mirror *m, struct err *err);
+/* Nothing to do in a sync of one way. `agreed`: NULL, or where the archive is. */
+int both_open(struct mirror *m, const struct mirror_agreed *agreed, struct err *err);
 void both_close(struct mirror *m);
 void both_tick(struct mirror *m);
 int both_commit(struct mirror *m, struct err *err);
 /* Look at both, decide, then entry_sync, entry_delete or the end. */
 enum fileops_result both_begin(struct entry *e, bool absent);
 void both_done(struct entry *e);
+/* What a listing told of the archive, of the source's entry or (NULL) the lack of one. */
+void both_listed(struct entry *e, const struct fileops_entry *src);
+/* It is archived, and on neither side. */
+void both_gone(struct mirror *m, const char *path, size_t len);
 bool both_unmoved(const struct entry *e, const struct stat *now);
 
 /* ---- mirror_apply.c ---- */

@@ -16,7 +16,8 @@
 #include "transports/twoway_state.h"
 
 struct mirror_twoway {
-	struct archive *archive;
+	struct archive *archive;     /* NULL: it is the other host's */
+	struct mirror_agreed agreed; /* then */
 	bool fresh;
 	struct twoway_what what;
 	struct twoway_names names;
@@ -25,23 +26,27 @@ struct mirror_twoway {
 
 /* ---- life ---- */
 
-int both_open(struct mirror *m, struct err *err)
+static int open_archive(struct mirror_twoway *t, const struct transport_env *env, struct err *err)
 {
-	const struct sync_options *o = m->env->opt;
-	struct mirror_twoway *t;
-	char pair[2 * 4096 + 64];
+	char pair[TWOWAY_PAIR];
 
-	if (m->env->archive_path == NULL)
+	t->archive = archive_open(env->archive_path, twoway_pair(env->opt, pair), &t->fresh, err);
+	return t->archive == NULL ? -1 : 0;
+}
+
+int both_open(struct mirror *m, const struct mirror_agreed *agreed, struct err *err)
+{
+	struct mirror_twoway *t;
+
+	if (agreed == NULL && m->env->archive_path == NULL)
 		return 0;
 	t = calloc(1, sizeof(*t));
 	if (t == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory");
-	t->what = twoway_what_of(o);
-	(void)snprintf(pair, sizeof(pair), "%.4000s -> %.4000s %d%d%d%d%d%d%d", o->source, o->target, t->what.perms,
-		       t->what.owner, t->what.group, t->what.numeric, t->what.links, t->what.specials,
-		       t->what.link_times);
-	t->archive = archive_open(m->env->archive_path, pair, &t->fresh, err);
-	if (t->archive == NULL) {
+	t->what = twoway_what_of(m->env->opt);
+	if (agreed != NULL)
+		t->agreed = *agreed;
+	else if (open_archive(t, m->env, err) < 0) {
 		free(t);
 		return -1;
 	}
@@ -70,7 +75,7 @@ int both_commit(struct mirror *m, struct err *err)
 	struct mirror_twoway *t = m->twoway;
 	bool whole = m->reconcile && m->work->n_items > 0 && m->work->items[0].len == 0;
 
-	if (t == NULL)
+	if (t == NULL || t->archive == NULL)
 		return 0;
 	if (archive_commit(t->archive, err) < 0)
 		return -1;
@@ -104,20 +109,28 @@ static struct twoway_state state_of(struct mirror *m, const struct stat *st, con
 
 static const struct twoway_state absent = { .look = LOOK_ABSENT };
 
-static void note(struct entry *e, const struct twoway_state *state)
+static void put_note(struct mirror *m, const char *path, size_t len, const struct twoway_state *state)
 {
-	struct mirror *m = e->m;
-	struct twoway_state before;
+	struct mirror_twoway *t = m->twoway;
 	struct err err = ERR_INIT;
 
-	if (archive_get(m->twoway->archive, e->path, e->len, &before, &err) == 0 &&
-	    (state->look == LOOK_ABSENT ? before.look == LOOK_ABSENT && !e->removed_dir
-					: twoway_same(state, &before, TWOWAY_NANOSECONDS)))
-		return;
-	if (err.class == ERR_NONE)
-		(void)archive_note(m->twoway->archive, e->path, e->len, state, &err);
-	if (err.class != ERR_NONE)
+	if (t->archive == NULL)
+		t->agreed.note(t->agreed.ctx, path, len, state);
+	else if (archive_note(t->archive, path, len, state, &err) < 0)
 		log_error("the archive of both ways: %s", err.text);
+}
+
+static void note(struct entry *e, const struct twoway_state *state)
+{
+	if (state->look == LOOK_ABSENT ? e->agreed.look == LOOK_ABSENT && !e->removed_dir
+				       : twoway_same(state, &e->agreed, TWOWAY_NANOSECONDS))
+		return;
+	put_note(e->m, e->path, e->len, state);
+}
+
+void both_gone(struct mirror *m, const char *path, size_t len)
+{
+	put_note(m, path, len, &absent);
 }
 
 /* The task came to its end, and the target is as we have it. */
@@ -136,19 +149,44 @@ void both_done(struct entry *e)
 
 /* ---- acting ---- */
 
-static void tell_conflict(struct entry *e, const char *end)
+static void tell_conflict(struct entry *e, bool ours_wins)
 {
-	char a[TWOWAY_WORDS], b[TWOWAY_WORDS];
+	const struct mirror_twoway *t = e->m->twoway;
+	char words[TWOWAY_CONFLICT_WORDS];
 
 	e->m->env->counters->conflicts++;
-	log_warn("conflict: %.*s: here a %s, at the target a %s: %s", (int)(e->len < 1000 ? e->len : 1000), e->path,
-		 twoway_words(&e->here, a), twoway_words(&e->there, b), end);
+	if (t->archive == NULL)
+		t->agreed.conflict(t->agreed.ctx, e->path, e->len, &e->here, &e->there, ours_wins);
+	else
+		log_warn("%s", twoway_conflict_words(e->path, e->len, &e->here, &e->there, ours_wins, words));
+}
+
+static enum fileops_result still_there(struct entry *e)
+{
+	struct err why = ERR_INIT;
+
+	if (both_unmoved(e, e->r == FILEOPS_OK ? &e->op.st : NULL))
+		return entry_delete(e);
+	err_set(&why, ERR_AGAIN, "%.*s: it was edited at the target meanwhile", (int)(e->len < 300 ? e->len : 300),
+		e->path);
+	return entry_finish(e, VERDICT_RETRY, &why);
+}
+
+/* What is deleted is what was seen: what only a listing told is looked at once more. */
+static enum fileops_result remove_seen(struct entry *e)
+{
+	struct mirror *m = e->m;
+
+	if (!e->dst_listed || !e->dst_there || S_ISDIR(e->dst.st_mode))
+		return entry_delete(e);
+	e->step = still_there;
+	return m->target.ops->look(m->target.ctx, &e->op, e->path, e->len);
 }
 
 static enum fileops_result proceed(struct entry *e)
 {
 	e->notes = true;
-	return e->absent ? entry_delete(e) : entry_sync(e);
+	return e->absent ? remove_seen(e) : entry_sync(e);
 }
 
 /* What both have: a directory's content is another matter. */
@@ -192,7 +230,7 @@ static enum fileops_result yield(struct entry *e, enum twoway_action action)
 	int64_t mtime_ns;
 
 	if (action == TWOWAY_LOSE && tries == 0)
-		tell_conflict(e, "the target's wins");
+		tell_conflict(e, false);
 	if (item && twoway_asks(action, looks, &e->there, m->twoway->times, &mtime_ns))
 		return ask(e, mtime_ns);
 	if (item && twoway_insists(action, looks, &e->here, &e->there, named))
@@ -220,7 +258,7 @@ static enum fileops_result win(struct entry *e)
 	size_t len;
 	enum fileops_result r;
 
-	tell_conflict(e, "ours wins");
+	tell_conflict(e, true);
 	if (!m->env->opt->conflict_copies || !e->dst_there || S_ISDIR(e->dst.st_mode))
 		return proceed(e);
 	name = malloc(e->len + NAME_BYTES_MAX + 1);
@@ -258,18 +296,12 @@ static enum fileops_result equal(struct entry *e)
 static enum fileops_result decide(struct entry *e)
 {
 	struct mirror *m = e->m;
-	struct twoway_state agreed;
-	struct err err = ERR_INIT;
 	enum twoway_action action;
 
 	e->decided = true;
 	e->here = e->absent ? absent : state_of(m, &e->src, e->text, e->text_len);
 	e->there = e->dst_there ? state_of(m, &e->dst, e->there_text, e->there_text_len) : absent;
-	if (archive_get(m->twoway->archive, e->path, e->len, &agreed, &err) < 0) {
-		e->op.err = err;
-		return entry_fail(e);
-	}
-	action = twoway_decide(&e->here, &e->there, &agreed, m->twoway->times);
+	action = twoway_decide(&e->here, &e->there, &e->agreed, m->twoway->times);
 	log_debug(LOG_CAT_RECORD, "%.*s: %s", (int)(e->len < 1000 ? e->len : 1000), e->path,
 		  twoway_action_name(action));
 	switch (action) {
@@ -288,6 +320,7 @@ static enum fileops_result decide(struct entry *e)
 
 /* ---- looking ---- */
 
+/* The target last: what is done then follows at once. */
 static enum fileops_result there_text(struct entry *e)
 {
 	if (e->r == FILEOPS_OK) {
@@ -298,7 +331,7 @@ static enum fileops_result there_text(struct entry *e)
 	return decide(e);
 }
 
-static enum fileops_result look_there(struct entry *e)
+static enum fileops_result read_there(struct entry *e)
 {
 	struct mirror *m = e->m;
 
@@ -306,6 +339,28 @@ static enum fileops_result look_there(struct entry *e)
 		return decide(e);
 	e->step = there_text;
 	return m->target.ops->readlink(m->target.ctx, &e->op, e->path, e->len);
+}
+
+static enum fileops_result target_looked(struct entry *e)
+{
+	if (e->r != FILEOPS_OK && e->r != FILEOPS_GONE && e->r != FILEOPS_TYPE && e->r != FILEOPS_TOOLONG)
+		return entry_fail(e);
+	e->dst_known = true;
+	e->dst_there = e->r == FILEOPS_OK;
+	if (e->dst_there)
+		e->dst = e->op.st;
+	return read_there(e);
+}
+
+static enum fileops_result look_there(struct entry *e)
+{
+	struct mirror *m = e->m;
+
+	e->dst_listed = e->dst_known;
+	if (e->dst_known)
+		return read_there(e);
+	e->step = target_looked;
+	return m->target.ops->look(m->target.ctx, &e->op, e->path, e->len);
 }
 
 static enum fileops_result here_text(struct entry *e)
@@ -328,26 +383,37 @@ static enum fileops_result look_here(struct entry *e)
 	return m->source.ops->readlink(m->source.ctx, &e->op, e->path, e->len);
 }
 
-static enum fileops_result target_looked(struct entry *e)
+static enum fileops_result recalled(struct entry *e)
 {
-	if (e->r != FILEOPS_OK && e->r != FILEOPS_GONE && e->r != FILEOPS_TYPE && e->r != FILEOPS_TOOLONG)
+	if (e->r != FILEOPS_OK)
 		return entry_fail(e);
-	e->dst_known = true;
-	e->dst_there = e->r == FILEOPS_OK;
-	if (e->dst_there)
-		e->dst = e->op.st;
+	e->agreed_known = true;
+	e->agreed = e->op.agreed;
 	return look_here(e);
+}
+
+void both_listed(struct entry *e, const struct fileops_entry *src)
+{
+	struct mirror_twoway *t = e->m->twoway;
+
+	/* All that is archived of a directory is in its listing. */
+	if (t == NULL || t->archive != NULL || (src != NULL && src->agreed == NULL))
+		return;
+	e->agreed_known = true;
+	e->agreed = src == NULL ? absent : *src->agreed;
 }
 
 enum fileops_result both_begin(struct entry *e, bool is_absent)
 {
-	struct mirror *m = e->m;
+	struct mirror_twoway *t = e->m->twoway;
 
 	e->absent = is_absent;
-	if (e->dst_known)
+	if (e->agreed_known)
 		return look_here(e);
-	e->step = target_looked;
-	return m->target.ops->look(m->target.ctx, &e->op, e->path, e->len);
+	e->step = recalled;
+	if (t->archive == NULL)
+		return t->agreed.get(t->agreed.ctx, &e->op, e->path, e->len);
+	return archive_get(t->archive, e->path, e->len, &e->op.agreed, &e->op.err) < 0 ? FILEOPS_FAILED : FILEOPS_OK;
 }
 
 /* Just before a file takes the place of another: was that edited meanwhile? */

@@ -18,6 +18,7 @@
 #include "transports/tcp_options.h"
 #include "transports/tcp_stream.h"
 #include "transports/temp_name.h"
+#include "transports/twoway_state.h"
 
 #define CREDIT (4u * 1024 * 1024)
 #define CHANGES_MAX 4096u
@@ -29,6 +30,8 @@
 #define WIDTH 256u
 #define WIDTH_DIRS 32u
 #define ACK_BYTES (48u * 1024)
+/* One more is a path of 64 KiB at most, and a frame takes it. */
+#define NOTES_BYTES (32u * 1024)
 
 struct arena_block {
 	struct arena_block *next;
@@ -43,6 +46,7 @@ struct work {
 	struct transport_work work;
 	struct batch_rename *renames;
 	struct keep_list keep;
+	struct twoway_state *agreed; /* of each item; NULL: one way */
 	uint32_t got_renames, got_items;
 	struct arena_block *arena;
 	size_t arena_bytes;
@@ -70,6 +74,8 @@ struct receiver_session {
 	bool ack_due;
 	struct buf verdicts; /* of the next ACK */
 	uint32_t n_verdicts;
+	struct buf notes; /* of the next NOTE */
+	uint32_t n_notes;
 	struct buf scratch;
 	struct loop_timer *urgent;
 	int64_t env_progress_ns;     /* when progress was last told */
@@ -91,6 +97,7 @@ static void free_work(struct work *w)
 	free(w->work.items);
 	free(w->renames);
 	free(w->settled);
+	free(w->agreed);
 	free(w);
 }
 
@@ -147,8 +154,10 @@ static bool on_work(struct receiver_session *s, const char *payload, size_t len,
 		w->work.items = calloc(head.n_items + 1, sizeof(*w->work.items));
 		w->renames = calloc(head.n_renames + 1, sizeof(*w->renames));
 		w->settled = calloc(head.n_renames + head.n_items + 1, sizeof(*w->settled));
+		w->agreed = s->opt->bidirectional ? calloc(head.n_items + 1, sizeof(*w->agreed)) : NULL;
 	}
-	if (w == NULL || w->work.items == NULL || w->renames == NULL || w->settled == NULL) {
+	if (w == NULL || w->work.items == NULL || w->renames == NULL || w->settled == NULL ||
+	    (s->opt->bidirectional && w->agreed == NULL)) {
 		if (w != NULL)
 			free_work(w);
 		return err_set(err, ERR_NOMEM, "out of memory for a work") == 0;
@@ -244,11 +253,79 @@ static bool on_item(struct receiver_session *s, const char *payload, size_t len,
 	if (out->path == NULL)
 		return err_set(err, ERR_LIMIT, "a work that is too large") == 0;
 	receiver_source_map(s->source, &out->st);
+	if (w->agreed != NULL)
+		w->agreed[w->got_items] = item.archive;
 	if ((item.has_content || item.has_text) && !receiver_source_prime(s->source, &item, err))
 		return false;
 	w->got_items++;
 	w->work.n_items = w->got_items;
 	return true;
+}
+
+/* ---- both ways: the archive is the sender's ---- */
+
+static void send_notes(struct receiver_session *s)
+{
+	if (s->n_notes == 0)
+		return;
+	buf_clear(&s->scratch);
+	buf_add_u32(&s->scratch, s->n_notes);
+	(void)tcp_stream_send2(s->stream, TCP_NOTE, s->scratch.data, s->scratch.len, s->notes.data, s->notes.len,
+			       ZSTREAM_PACK);
+	tcp_stream_kick(s->stream);
+	buf_clear(&s->notes);
+	s->n_notes = 0;
+}
+
+static void on_note(void *ctx, const char *path, size_t len, const struct twoway_state *state)
+{
+	struct receiver_session *s = ctx;
+
+	tcp_put_note(&s->notes, &(struct tcp_note){ .path = { path, len }, .state = *state });
+	s->n_notes++;
+	if (s->notes.len > NOTES_BYTES)
+		send_notes(s);
+}
+
+/* Items are in the order of paths. */
+static enum fileops_result on_get_agreed(void *ctx, struct fileop *op, const char *path, size_t len)
+{
+	struct receiver_session *s = ctx;
+	const struct work *w = s->first;
+	size_t low = 0, high = w->work.n_items;
+
+	while (low < high) {
+		size_t at = low + (high - low) / 2;
+		const struct transport_item *item = &w->work.items[at];
+		int order = path_compare(item->path, item->len, path, len);
+
+		if (order == 0) {
+			op->agreed = w->agreed[at];
+			return FILEOPS_OK;
+		}
+		if (order < 0)
+			low = at + 1;
+		else
+			high = at;
+	}
+	return receiver_source_agreed(s->source, op, path, len);
+}
+
+static void on_conflict(void *ctx, const char *path, size_t len, const struct twoway_state *source,
+			const struct twoway_state *target, bool source_wins)
+{
+	struct receiver_session *s = ctx;
+	const struct tcp_conflict c = {
+		.path = { path, len }, .source = *source, .target = *target, .source_won = source_wins
+	};
+	char a[TWOWAY_WORDS], b[TWOWAY_WORDS];
+
+	log_warn("conflict: %.*s: the sender has a %s, the module a %s: %s", (int)(len < 500 ? len : 500), path,
+		 twoway_words(source, a), twoway_words(target, b), source_wins ? "the sender's wins" : "ours wins");
+	buf_clear(&s->scratch);
+	tcp_put_conflict(&s->scratch, &c);
+	(void)tcp_stream_send(s->stream, TCP_CONFLICT, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+	tcp_stream_kick(s->stream);
 }
 
 /* ---- acknowledgements ---- */
@@ -257,6 +334,8 @@ static void send_ack(struct receiver_session *s)
 {
 	struct buf *out = &s->scratch;
 
+	/* What is agreed on is told before what is done. */
+	send_notes(s);
 	if (!s->ack_due && s->n_verdicts == 0)
 		return;
 	if (s->opt->durability != DURABILITY_NONE && s->ack_due &&
@@ -463,6 +542,10 @@ static int take_hello(struct receiver_session *s, const struct tcp_hello *h, str
 	s->opt = tcp_get_options(h->options.p, h->options.len, err);
 	if (s->opt == NULL)
 		return -1;
+	if (s->opt->bidirectional && (h->features & TCP_FEATURE_TWOWAY) == 0)
+		return err_set(err, ERR_CONFIG, "both ways: the sender does not say that it can do that");
+	/* Names of owners can't be looked up here; the numbers are what is set. */
+	s->opt->rsync.numeric_ids = s->opt->rsync.numeric_ids || s->opt->bidirectional;
 	fd = s->up.module_fds[s->module - s->up.opt->modules];
 	fd = fd < 0 ? -1 : openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
@@ -473,6 +556,9 @@ static int take_hello(struct receiver_session *s, const struct tcp_hello *h, str
 
 static int make_engine(struct receiver_session *s, const struct tcp_hello *h, struct err *err)
 {
+	const struct mirror_agreed agreed = {
+		.get = on_get_agreed, .note = on_note, .conflict = on_conflict, .ctx = s
+	};
 	struct mirror_setup m = { .env = &s->env, .width = WIDTH, .width_dirs = WIDTH_DIRS };
 	char id[2 * TCP_HOST_ID + 1];
 
@@ -495,6 +581,7 @@ static int make_engine(struct receiver_session *s, const struct tcp_hello *h, st
 	s->source = receiver_source_new(&(struct receiver_source_setup){ .loop = s->up.loop,
 									 .stream = s->stream,
 									 .credit = CREDIT,
+									 .both_ways = s->opt->bidirectional,
 									 .uid = s->module->uid,
 									 .gid = s->module->gid },
 					err);
@@ -505,6 +592,8 @@ static int make_engine(struct receiver_session *s, const struct tcp_hello *h, st
 	m.target = local_tree_end(s->tree, true);
 	s->caps = m.target.caps;
 	m.target.ops = &s->target_ops;
+	if (s->opt->bidirectional)
+		m.agreed = &agreed;
 	m.tag = temp_tag(id, s->opt->name, s->module->path, s->module->name);
 	s->mirror = mirror_new(&m, err);
 	return s->mirror == NULL ? -1 : 0;
@@ -528,7 +617,7 @@ static bool on_hello(struct receiver_session *s, const char *payload, size_t len
 		return true;
 	}
 	w.version = h.version_max < TCP_VERSION_MAX ? h.version_max : TCP_VERSION_MAX;
-	w.features = h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME);
+	w.features = h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY);
 	w.caps = s->caps;
 	memcpy(w.host_id, s->up.host_id, sizeof(w.host_id));
 	buf_clear(&s->scratch);
@@ -636,6 +725,7 @@ struct receiver_session *receiver_session_new(const struct receiver_session_setu
 	s->up = *setup;
 	buf_init(&s->scratch, TCP_FRAME_MAX);
 	buf_init(&s->verdicts, TCP_FRAME_MAX);
+	buf_init(&s->notes, TCP_FRAME_MAX);
 	s->urgent = loop_timer_add(setup->loop, on_urgent, s, err);
 	s->greeting = loop_timer_add(setup->loop, on_no_greeting, s, err);
 	h.ctx = s;
@@ -679,6 +769,7 @@ void receiver_session_free(struct receiver_session *s)
 	loop_timer_remove(s->greeting);
 	buf_done(&s->scratch);
 	buf_done(&s->verdicts);
+	buf_done(&s->notes);
 	free(s->peer);
 	free(s);
 }

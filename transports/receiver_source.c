@@ -84,6 +84,7 @@ struct receiver_source {
 	uint64_t owed;		  /* credit to be given back */
 	int64_t uid, gid;
 	size_t listed;
+	bool both_ways;
 	struct buf scratch;
 };
 
@@ -129,6 +130,7 @@ struct receiver_source *receiver_source_new(const struct receiver_source_setup *
 	s->credit = setup->credit;
 	s->keep = setup->credit / 2;
 	s->uid = setup->uid;
+	s->both_ways = setup->both_ways;
 	s->gid = setup->gid;
 	buf_init(&s->scratch, TCP_FRAME_MAX);
 	s->hash_timer = loop_timer_add(setup->loop, on_hash_timer, s, err);
@@ -393,6 +395,11 @@ static enum fileops_result source_xattrs(void *end, struct fileop *op, const cha
 	return ask(end, TCP_XATTRS, op, &(struct tcp_request){ .path = { path, len }, .kinds = kinds }, NULL);
 }
 
+enum fileops_result receiver_source_agreed(struct receiver_source *s, struct fileop *op, const char *path, size_t len)
+{
+	return ask(s, TCP_AGREED, op, &(struct tcp_request){ .path = { path, len } }, NULL);
+}
+
 static enum fileops_result source_digest(void *end, struct fileop *op, const char *path, size_t len)
 {
 	return ask(end, TCP_DIGEST_OF, op, &(struct tcp_request){ .path = { path, len } }, NULL);
@@ -605,6 +612,7 @@ static bool on_answer(struct receiver_source *s, const char *payload, size_t len
 		a.result = FILEOPS_GONE;
 	receiver_source_map(s, &a.state.st);
 	op->st = a.state.st;
+	op->agreed = a.agreed;
 	memcpy(op->digest, a.digest, sizeof(op->digest));
 	op->copied = a.size;
 	if (a.result == FILEOPS_OK && a.bytes.p != NULL) {
@@ -623,11 +631,12 @@ static bool on_answer(struct receiver_source *s, const char *payload, size_t len
 
 static bool add_entry(struct receiver_source *s, struct question *q, const struct tcp_list_entry *e)
 {
+	bool gone = e->state.look == LOOK_ABSENT && !e->unknown;
+	enum look look = gone ? e->archive.look : e->state.look;
 	struct fileops_entry *entry;
 
-	if ((e->state.look == LOOK_ABSENT && !e->unknown) || path_is_temp(e->name.p, e->name.len))
-		return true;
-	if (!q->wish.keep(q->wish.ctx, e->name.p, e->name.len, e->state.look == LOOK_DIR))
+	if ((gone && (!s->both_ways || !e->has_archive)) || path_is_temp(e->name.p, e->name.len) ||
+	    !q->wish.keep(q->wish.ctx, e->name.p, e->name.len, look == LOOK_DIR))
 		return true;
 	entry = s->listed >= LISTED_MAX ? NULL : listing_add(&q->op->list, e->name.p, e->name.len);
 	if (entry == NULL)
@@ -636,7 +645,8 @@ static bool add_entry(struct receiver_source *s, struct question *q, const struc
 	q->listed++;
 	entry->st = e->state.st;
 	receiver_source_map(s, &entry->st);
-	return true;
+	/* Without a state it is not archived. */
+	return !s->both_ways || e->unknown || listing_agree(&q->op->list, entry, &e->archive);
 }
 
 static void drop_entries(struct receiver_source *s, struct question *q)

@@ -58,6 +58,7 @@ struct tcp_target {
 	struct tcp_stream *stream;
 	struct tcp_serve *serve;
 	struct tcp_memory *memory;
+	struct tcp_twoway *twoway; /* NULL: one way */
 	struct local_tree *tree;
 	struct fileops_end source;
 	struct addrinfo *addresses, *address; /* while connecting; the one that is tried */
@@ -204,6 +205,17 @@ static bool on_ack(struct tcp_target *t, const char *payload, size_t len)
 	return true;
 }
 
+/* What both ends agree on is kept before the work is told as finished. */
+static bool commit(struct tcp_target *t)
+{
+	bool whole = t->reconcile && t->work->n_items > 0 && t->work->items[0].len == 0;
+
+	if (t->twoway == NULL || tcp_twoway_commit(t->twoway, whole, &t->down) == 0)
+		return true;
+	loop_timer_after(t->urgent, 0);
+	return false;
+}
+
 static bool on_done(struct tcp_target *t, const char *payload, size_t len)
 {
 	struct piece *p = t->first;
@@ -220,6 +232,8 @@ static bool on_done(struct tcp_target *t, const char *payload, size_t len)
 	t->n_pieces--;
 	free_piece(p);
 	if (t->first == NULL && t->items_cut == t->work->n_items && t->renames_cut == t->work->n_renames) {
+		if (!commit(t))
+			return true;
 		forget_work(t);
 		t->env->finished(t->env->ctx);
 	} else {
@@ -391,8 +405,17 @@ static bool send_item(struct tcp_target *t, const struct transport_item *item, b
 	struct fileop op = { 0 };
 	bool ok;
 
-	if (!along && !t->reconcile && item->look == LOOK_FILE && item->st.st_size <= TCP_INLINE_MAX &&
-	    !t->env->opt->rsync.checksum && read_small(t, item, &out) &&
+	/* Both ways most of what is looked at was sent by the other side, or is not to be sent: content is asked for.
+	 */
+	if (t->twoway != NULL) {
+		if (tcp_twoway_get(t->twoway, item->path, item->len, &out.archive, &t->down) < 0) {
+			loop_timer_after(t->urgent, 0);
+			return false;
+		}
+		out.has_archive = true;
+	}
+	if (t->twoway == NULL && !along && !t->reconcile && item->look == LOOK_FILE &&
+	    item->st.st_size <= TCP_INLINE_MAX && !t->env->opt->rsync.checksum && read_small(t, item, &out) &&
 	    zstream_random(out.content.p, out.content.len < 4096 ? out.content.len : 4096))
 		how = ZSTREAM_STORE;
 	if (item->look == LOOK_SYMLINK &&
@@ -466,12 +489,17 @@ static bool on_welcome(struct tcp_target *t, const char *payload, size_t len, st
 					 .filter = t->env->opt->filter,
 					 .sparse = t->env->opt->rsync.sparse,
 					 .throttle = &t->throttle,
+					 .twoway = t->twoway,
 					 .memory = t->memory };
 	struct tcp_welcome w;
 
 	if (!tcp_get_welcome(payload, len, &w) || w.version < TCP_VERSION_MIN || w.version > TCP_VERSION_MAX ||
 	    w.credit < TCP_CREDIT_MIN || w.max_changes < TCP_CHANGES_MIN)
 		return err_set(err, ERR_PROTOCOL, "the receiver's greeting makes no sense") == 0;
+	if (t->twoway != NULL && (w.features & TCP_FEATURE_TWOWAY) == 0)
+		return err_set(err, ERR_CONFIG,
+			       "the receiver, %.*s, does not mirror both ways (bidirectional): update it",
+			       (int)w.software.len, w.software.p) == 0;
 	setup.features = w.features;
 	t->serve = tcp_serve_new(&setup);
 	if (t->serve == NULL)
@@ -536,6 +564,9 @@ static bool take_frame(struct tcp_target *t, uint8_t type, const char *payload, 
 		return on_progress(t, payload, len);
 	case TCP_DONE:
 		return on_done(t, payload, len);
+	case TCP_NOTE:
+	case TCP_CONFLICT:
+		return t->twoway != NULL && t->work != NULL && tcp_twoway_frame(t->twoway, type, payload, len, err);
 	default:
 		return tcp_serve_frame(t->serve, type, payload, len, err);
 	}
@@ -631,7 +662,8 @@ static void on_ready(void *ctx, const char *peer)
 	const struct sync_options *opt = t->env->opt;
 	struct tcp_hello h = { .version_min = TCP_VERSION_MIN,
 			       .version_max = TCP_VERSION_MAX,
-			       .features = (opt->tcp.delta == DELTA_NEVER ? 0 : TCP_FEATURE_DELTA) | TCP_FEATURE_RESUME,
+			       .features = (opt->tcp.delta == DELTA_NEVER ? 0 : TCP_FEATURE_DELTA) |
+					   TCP_FEATURE_RESUME | (t->twoway == NULL ? 0 : TCP_FEATURE_TWOWAY),
 			       .software = { "fansyncd " FANSYNCD_VERSION, strlen("fansyncd " FANSYNCD_VERSION) },
 			       .module = { opt->tcp.module, strlen(opt->tcp.module) },
 			       .sync = { opt->name, strlen(opt->name) } };
@@ -781,6 +813,7 @@ static void close_target(void *session)
 		forget_work(t);
 	tls_context_free(t->tls);
 	tcp_memory_free(t->memory);
+	tcp_twoway_free(t->twoway);
 	local_tree_free(t->tree);
 	loop_timer_remove(t->urgent);
 	loop_timer_remove(t->throttled);
@@ -825,6 +858,8 @@ static void *open_target(const struct transport_env *env, struct err *err)
 	t->urgent = loop_timer_add(env->loop, on_urgent, t, err);
 	t->throttled = loop_timer_add(env->loop, on_idle, t, err);
 	throttle_init(&t->throttle, env->opt->rsync.bwlimit * 1024);
+	if (env->archive_path != NULL)
+		t->twoway = tcp_twoway_open(env, err);
 	fd = fcntl(env->source_fd, F_DUPFD_CLOEXEC, 0);
 	if (fd < 0)
 		err_errno(err, errno, "the source");
@@ -833,7 +868,7 @@ static void *open_target(const struct transport_env *env, struct err *err)
 	if (t->tree != NULL)
 		t->source = local_tree_end(t->tree, false);
 	if (t->content == NULL || t->memory == NULL || t->urgent == NULL || t->throttled == NULL || t->tree == NULL ||
-	    set_up_tls(t, err) < 0) {
+	    (env->archive_path != NULL && t->twoway == NULL) || set_up_tls(t, err) < 0) {
 		if (err->class == ERR_NONE)
 			err_set(err, ERR_NOMEM, "out of memory");
 		close_target(t);
@@ -845,7 +880,7 @@ static void *open_target(const struct transport_env *env, struct err *err)
 extern const struct transport transport_tcp;
 const struct transport transport_tcp = {
 	.name = "tcp",
-	.caps = TRANSPORT_MODULE | TRANSPORT_RENAME | TRANSPORT_NATIVE | TRANSPORT_KEEP,
+	.caps = TRANSPORT_MODULE | TRANSPORT_LOOK | TRANSPORT_RENAME | TRANSPORT_NATIVE | TRANSPORT_KEEP,
 	.default_delay_ns = 0,
 	.validate = validate,
 	.open = open_target,

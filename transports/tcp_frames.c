@@ -245,6 +245,8 @@ void tcp_put_answer(struct buf *out, enum tcp_frame asked, const struct tcp_answ
 		tcp_put_state(out, &a->state);
 	if (asked == TCP_READLINK || asked == TCP_XATTRS)
 		put_span_of(out, &a->bytes);
+	if (asked == TCP_AGREED)
+		tcp_put_twoway(out, &a->agreed);
 	if (asked == TCP_DIGEST_OF) {
 		buf_add(out, a->digest, sizeof(a->digest));
 		buf_add_u64(out, a->size);
@@ -586,6 +588,7 @@ bool tcp_get_item(const char *p, size_t len, struct tcp_item *out)
 	out->has_archive = (parts & PART_ARCHIVE) != 0;
 	out->has_text = (parts & PART_TEXT) != 0;
 	out->has_content = (parts & PART_CONTENT) != 0;
+	out->archive.look = LOOK_ABSENT;
 	if (out->has_archive)
 		get_twoway(&r, &out->archive);
 	if (out->has_text)
@@ -708,6 +711,8 @@ bool tcp_get_answer(enum tcp_frame asked, const char *p, size_t len, struct tcp_
 			get_state(&r, &out->state);
 		if (asked == TCP_READLINK || asked == TCP_XATTRS)
 			out->bytes = get_bytes(&r, len);
+		if (asked == TCP_AGREED)
+			get_twoway(&r, &out->agreed);
 		if (asked == TCP_DIGEST_OF) {
 			get_raw(&r, out->digest, sizeof(out->digest));
 			out->size = reader_u64(&r);
@@ -751,6 +756,7 @@ bool tcp_next_entry(struct reader *r, struct tcp_list_entry *out)
 	out->unknown = (parts & PART_UNKNOWN) != 0;
 	if (out->unknown && out->state.look != LOOK_ABSENT)
 		r->failed = true;
+	out->archive.look = LOOK_ABSENT;
 	if (out->has_archive)
 		get_twoway(r, &out->archive);
 	return !r->failed;

@@ -67,6 +67,7 @@ enum tcp_frame {
 	TCP_CREDIT,
 	TCP_HASHES,
 	TCP_SIGNATURE,
+	TCP_AGREED,
 	TCP_ANSWER = 64,
 	TCP_LISTING,
 	TCP_OPENED,
@@ -160,7 +161,7 @@ struct tcp_conflict {
 	bool source_won;
 };
 
-/* LOOK, LIST, READLINK, XATTRS, DIGEST_OF, OPEN. */
+/* LOOK, LIST, READLINK, XATTRS, DIGEST_OF, OPEN, AGREED. */
 struct tcp_request {
 	uint32_t id;
 	struct tcp_bytes path;
@@ -177,6 +178,7 @@ struct tcp_answer {
 	struct tcp_bytes bytes; /* READLINK, XATTRS */
 	unsigned char digest[TCP_DIGEST];
 	uint64_t size;
+	struct twoway_state agreed; /* AGREED */
 };
 
 struct tcp_listing {

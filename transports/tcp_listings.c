@@ -26,6 +26,7 @@ struct tcp_listings {
 	struct tcp_stream *stream;
 	struct fileops_end source;
 	const struct filter *filter;
+	struct tcp_twoway *twoway;
 	struct listing_wish *first, *last; /* first come, first served */
 	size_t n;
 	struct buf scratch;
@@ -74,6 +75,7 @@ struct tcp_listings *tcp_listings_new(const struct tcp_serve_setup *setup)
 	s->stream = setup->stream;
 	s->source = setup->source;
 	s->filter = setup->filter;
+	s->twoway = setup->twoway;
 	buf_init(&s->scratch, TCP_FRAME_MAX);
 	return s;
 }
@@ -143,6 +145,11 @@ static bool read_listing(struct tcp_listings *s, struct listing_wish *w)
 			ctx.path[ctx.len++] = '/';
 		if (!tcp_hidden(s->filter, w->path, w->len, true))
 			got = s->source.ops->list(s->source.ctx, &op, w->path, w->len, &wish);
+		if (got == FILEOPS_OK && s->twoway != NULL &&
+		    tcp_twoway_list(s->twoway, w->path, w->len, &wish, &op.list, &op.err) < 0) {
+			listing_free(&op.list);
+			got = FILEOPS_FAILED;
+		}
 	}
 	free(ctx.path);
 	w->read = got == FILEOPS_OK;
@@ -165,8 +172,11 @@ static bool send_listing(struct tcp_listings *s, struct listing_wish *w)
 		const struct fileops_entry *entry = &w->list.v[w->at];
 		struct tcp_list_entry e = { .name = { entry->name, entry->len },
 					    .state = tcp_state_of(&entry->st, false),
-					    .unknown = entry->st.st_mode == 0 };
+					    .unknown = entry->st.st_mode == 0 && entry->agreed == NULL,
+					    .has_archive = entry->agreed != NULL };
 
+		if (e.has_archive)
+			e.archive = *entry->agreed;
 		tcp_put_list_entry(&s->scratch, &e);
 	}
 	if (s->scratch.failed)

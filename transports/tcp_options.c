@@ -94,9 +94,6 @@ static int take_flags(struct sync_options *opt, struct reader *r, struct err *er
 		return err_set(err, ERR_PROTOCOL, "flags that are not understood");
 	for (size_t i = 0; i < FLAGS; i++)
 		*flag_at(opt, i) = (bits >> i & 1) != 0;
-	/* An archive is needed for that, on the other end. */
-	if (opt->bidirectional)
-		return err_set(err, ERR_CONFIG, "this receiver does not mirror both ways");
 	return 0;
 }
 

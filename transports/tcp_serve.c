@@ -200,6 +200,17 @@ static enum fileops_result call(struct tcp_serve *s, enum tcp_frame asked, const
 	}
 }
 
+static bool on_agreed(struct tcp_serve *s, const struct tcp_request *r)
+{
+	struct tcp_answer a = { .id = r->id };
+
+	if (s->up.twoway == NULL)
+		return false;
+	if (tcp_twoway_get(s->up.twoway, r->path.p, r->path.len, &a.agreed, &a.why) < 0)
+		a.result = FILEOPS_FAILED;
+	return answer(s, TCP_AGREED, &a);
+}
+
 /* What the rules exclude looks as if it were not there, whatever it is. */
 static enum fileops_result look_at(struct tcp_serve *s, const struct tcp_request *r, struct fileop *op)
 {
@@ -757,6 +768,8 @@ static bool on_request(struct tcp_serve *s, uint8_t type, const char *payload, s
 		return on_open(s, &r);
 	if (type == TCP_DIGEST_OF)
 		return on_digest(s, &r);
+	if (type == TCP_AGREED)
+		return on_agreed(s, &r);
 	return on_question(s, (enum tcp_frame)type, &r);
 }
 
@@ -771,6 +784,7 @@ static bool take(struct tcp_serve *s, uint8_t type, const char *payload, size_t 
 	case TCP_XATTRS:
 	case TCP_DIGEST_OF:
 	case TCP_OPEN:
+	case TCP_AGREED:
 		return on_request(s, type, payload, len);
 	case TCP_READ:
 		return tcp_get_span(TCP_READ, payload, len, &span) && on_read(s, &span);

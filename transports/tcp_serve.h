@@ -16,6 +16,7 @@
 #include "transports/fileops.h"
 #include "transports/tcp_frames.h"
 #include "transports/tcp_stream.h"
+#include "transports/tcp_twoway.h"
 #include "transports/throttle.h"
 
 struct tcp_serve;
@@ -27,6 +28,7 @@ struct tcp_serve_setup {
 	bool sparse;		   /* tell of holes */
 	struct throttle *throttle; /* of content; whoever owns it calls tcp_serve_pump when the wait is over */
 	uint32_t features;	   /* enum tcp_feature, as agreed */
+	struct tcp_twoway *twoway; /* NULL: one way */
 	struct tcp_memory *memory; /* of what was sent; NULL: none */
 };
 

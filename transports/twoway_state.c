@@ -183,6 +183,26 @@ const char *twoway_words(const struct twoway_state *s, char out[TWOWAY_WORDS])
 	return out;
 }
 
+const char *twoway_conflict_words(const char *path, size_t len, const struct twoway_state *source,
+				  const struct twoway_state *target, bool source_wins, char out[TWOWAY_CONFLICT_WORDS])
+{
+	char a[TWOWAY_WORDS], b[TWOWAY_WORDS];
+
+	(void)snprintf(out, TWOWAY_CONFLICT_WORDS, "conflict: %.*s: here a %s, at the target a %s: %s",
+		       (int)(len < 1000 ? len : 1000), path, twoway_words(source, a), twoway_words(target, b),
+		       source_wins ? "ours wins" : "the target's wins");
+	return out;
+}
+
+const char *twoway_pair(const struct sync_options *opt, char out[TWOWAY_PAIR])
+{
+	const struct twoway_what w = twoway_what_of(opt);
+
+	(void)snprintf(out, TWOWAY_PAIR, "%.4000s -> %.4000s %d%d%d%d%d%d%d", opt->source, opt->target, w.perms,
+		       w.owner, w.group, w.numeric, w.links, w.specials, w.link_times);
+	return out;
+}
+
 size_t twoway_conflict_name(const char *path, size_t len, const struct twoway_state *loser, char *out)
 {
 	size_t base = path_base(path, len), n = len - base, tail_len;

@@ -49,9 +49,18 @@ int twoway_state_of(const struct twoway_what *w, struct twoway_names *names, str
 struct twoway_state twoway_state_of_stat(const struct twoway_what *w, struct twoway_names *names, enum look look,
 					 const struct stat *st, const char *text, size_t text_len);
 
+/* What an archive of a sync is for: the pair that it names (archive.h). Returns `out`. */
+#define TWOWAY_PAIR (2u * 4096 + 64)
+const char *twoway_pair(const struct sync_options *opt, char out[TWOWAY_PAIR]);
+
 /* A state in words, for the log: "file of 12 bytes, 2025-01-31 10:00:00.123456789". Returns `out`. */
 #define TWOWAY_WORDS 96
 const char *twoway_words(const struct twoway_state *s, char out[TWOWAY_WORDS]);
+
+/* A conflict in words, for the log where the sync is. Returns `out`. */
+#define TWOWAY_CONFLICT_WORDS 1400
+const char *twoway_conflict_words(const char *path, size_t len, const struct twoway_state *source,
+				  const struct twoway_state *target, bool source_wins, char out[TWOWAY_CONFLICT_WORDS]);
 
 /* The name that the loser of a conflict is kept under: NAME.conflict-YYYYMMDD-HHMMSS-XXXXXXXX, by its mtime (UTC) and a
  * hash of its state; the path's last component is shortened if it must be. `out` has room for len + NAME_BYTES_MAX.

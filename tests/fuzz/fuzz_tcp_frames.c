@@ -134,6 +134,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (tcp_get_answer(TCP_READLINK, p, len, &answer))
 			touch(&answer.bytes);
 		(void)tcp_get_answer(TCP_LOOK, p, len, &answer);
+		(void)tcp_get_answer(TCP_AGREED, p, len, &answer);
 		(void)tcp_get_answer(TCP_DIGEST_OF, p, len, &answer);
 		break;
 	case TCP_OPENED:

@@ -22,13 +22,13 @@ def pause_until(moment):
 
 
 class World:
-    def __init__(self, place, watcher, delay):
+    def __init__(self, place, watcher, delay, kind=Host):
         self.net, self.login, self.hosts = Net(), Login(), []
         key = place + "/id_ed25519"
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
         for path in (place, os.path.dirname(place)):
             os.chmod(path, 0o755)
-        self.hosts = [Host(place, i, self.net, key, self.login) for i in range(3)]
+        self.hosts = [kind(place, i, self.net, key, self.login) for i in range(3)]
         self.before = [h.others() for h in self.hosts]
         for h in self.hosts:
             h.sshd.start()
@@ -189,10 +189,10 @@ def edited_while_down(w):
     w.expect(OTHER, b"[made again]\n", "a deletion while down")
 
 
-def twoway(place, watcher, delay, short):
+def twoway(place, watcher, delay, short, kind=Host):
     w = None
     try:
-        w = World(place, watcher, delay)
+        w = World(place, watcher, delay, kind)
         for n, ms in enumerate((100, 300, 1500)):
             two_edits_apart(w, ms, n % 3, (n + 1) % 3)
         at_once(w)

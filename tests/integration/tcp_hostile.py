@@ -230,6 +230,39 @@ def modules_not_allowed(place):
         w.still_serves()
 
 
+def both_ways(place):
+    """The receiver compares: a deletion is of what was seen, whatever the sender says that it wants."""
+    both = tcp.LINKS | tcp.TIMES | 1 << 19
+    ns = 5 * 10 ** 9
+    with World(place) as w:
+        s = w.sender()
+        s.hello(flags=both)
+        try:
+            s.next()
+        except Ended:
+            pass
+        if "both ways" not in str(s.why):
+            raise Failure("without the feature: %s" % (s.why,))
+        for path in ("seen", "edited", "d/seen", "d/unseen", "equal"):
+            path = w.module + "/" + path
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w") as f:
+                f.write("theirs")
+            os.utime(path, ns=(ns, ns))
+        s = w.sender()
+        s.greet(flags=both, features=2)
+        s.archive = {b"seen": (FILE, 6, ns, 0), b"edited": (FILE, 5, ns, 0), b"d": (DIR, 0, 0, 0), b"d/seen": (FILE, 6, ns, 0)}
+        s.add("equal", FILE, b"theirs", mtime=5)
+        s.work(["d", "edited", "equal", "seen"])
+        left = sorted(os.path.join(d, f)[len(w.module) + 1:] for d, _, files in os.walk(w.module) for f in files)
+        if [p for p in left if p in ("seen", "edited", "d/seen", "d/unseen", "equal")] != ["d/unseen", "edited", "equal"]:
+            raise Failure("left: %s" % left)
+        absent = (tcp.ABSENT, 0, 0, 0)
+        if s.notes != {b"seen": absent, b"d/seen": absent, b"equal": (FILE, 6, ns, 0)} or s.conflicts != [b"edited"]:
+            raise Failure("notes %s, conflicts %s" % (s.notes, s.conflicts))
+        s.close()
+
+
 def the_root_itself(place):
     with World(place) as w:
         os.makedirs(w.module + "/keep")
@@ -586,7 +619,8 @@ def hostile_receiver(place):
                 (tcp.RESTAT, struct.pack("<II", 1, 77)), (200, b""), (tcp.WORK, b""), (tcp.DATA, b"x" * 20),
                 (tcp.ACK, struct.pack("<QI", 2 ** 63, 0)), (tcp.ACK, struct.pack("<QI", 0, 1) + struct.pack("<QBB", 10 ** 6, 1, 0)),
                 (tcp.ACK, struct.pack("<QI", 0, 0xffffffff)), (tcp.DONE, struct.pack("<QQQQ", 999, 0, 0, 0)), (tcp.SIGNATURE, b"\0" * 5),
-                (tcp.FOUND, tcp.counted("../x") + b"\3\0"), (tcp.WELCOME, b"")]
+                (tcp.FOUND, tcp.counted("../x") + b"\3\0"), (tcp.WELCOME, b""), (tcp.AGREED, b"\1\0\0\0" + tcp.counted("dir")),
+                (tcp.NOTE, struct.pack("<I", 0))]
         for kind, payload in bad:
             c = fake.accept()
             c.frame(kind, payload)
@@ -615,5 +649,5 @@ def hostile_receiver(place):
         fake.close()
 
 
-main([honest_use, names_that_lead_out, symlinks_planted_first, hard_links_to_outside, modules_not_allowed, the_root_itself,
+main([honest_use, names_that_lead_out, symlinks_planted_first, hard_links_to_outside, modules_not_allowed, both_ways, the_root_itself,
       deletions_beyond_the_limit, what_is_to_be_kept, frames_that_break_rules, answers_that_lie, memory_stays_bounded, half_open_and_slow, hostile_receiver])

@@ -10,10 +10,10 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from fansync import Daemon, Failure, Skipped, Sshd, await_fact, main, run, tree
+from fansync import Daemon, Failure, Receiver, Skipped, Sshd, await_fact, main, run, tree
 
 S = 10 ** 9
-TRANSPORT = "rsyncssh"  # twoway_direct.py has another
+TRANSPORT = "rsyncssh"  # twoway_direct.py and twoway_tcp.py have others
 
 
 class Pair:
@@ -23,7 +23,7 @@ class Pair:
             os.mkdir(d)
         if init:
             init(self)
-        self.sshd = None
+        self.sshd = self.receiver = None
         where = 'target = "%s";' % self.b
         if TRANSPORT == "rsyncssh":
             self.sshd = Sshd(place + "/sshd")
@@ -31,6 +31,9 @@ class Pair:
                 f.write(sshd_config)
             self.sshd.start()
             where = 'host = "127.0.0.1"; targetdir = "%s"; %s' % (self.b, self.sshd.section())
+        if TRANSPORT == "tcp":
+            self.receiver = Receiver(place + "/receiver", self.b).start()
+            where = self.receiver.section()
         self.daemon = Daemon(place + "/d", '''sync = ( { name = "x"; transport = "%s"; source = "%s"; %s
           bidirectional = true; delay = 0.05; retryMin = 0.05; %s rsync = { %s }; } );
         ''' % (TRANSPORT, self.a, where, more, rsync))
@@ -43,10 +46,13 @@ class Pair:
         try:
             if kind is not None:
                 print("# " + self.daemon.tail(60).replace("\n", "\n# "))
+                if self.receiver:
+                    print("# " + self.receiver.daemon.tail(30).replace("\n", "\n# "))
             self.daemon.stop()
         finally:
-            if self.sshd:
-                self.sshd.stop()
+            for end in (self.sshd, self.receiver):
+                if end:
+                    end.stop()
 
     def wait(self):
         return self.daemon.wait(30, check=False)

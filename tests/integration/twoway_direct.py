@@ -34,12 +34,13 @@ class Hosts:
 
     def __init__(self, place):
         self.trees = [place + "/a", place + "/b"]
-        self.daemons = []
         for t in self.trees:
             os.mkdir(t)
-        for i in (0, 1):
-            self.daemons.append(Daemon("%s/d%d" % (place, i), '''sync = ( { name = "x"; transport = "direct"; source = "%s"; target = "%s";
-              bidirectional = true; delay = 0.05; retryMin = 0.05; } );''' % (self.trees[i], self.trees[1 - i])))
+        self.daemons = [Daemon("%s/d%d" % (place, i), text) for i, text in enumerate(self.configs(place))]
+
+    def configs(self, place):
+        return ['''sync = ( { name = "x"; transport = "direct"; source = "%s"; target = "%s";
+              bidirectional = true; delay = 0.05; retryMin = 0.05; } );''' % (self.trees[i], self.trees[1 - i]) for i in (0, 1)]
 
     def __enter__(self):
         for d in self.daemons:
@@ -76,8 +77,8 @@ class Hosts:
         return sum(d.sync("x")["counters"]["files"] for d in self.daemons)
 
 
-def two_hosts_and_no_echo(place):
-    with Hosts(place) as h:
+def two_hosts_and_no_echo(place, kind=Hosts):
+    with kind(place) as h:
         put(h.trees[0] + "/f", b"from a")
         os.makedirs(h.trees[1] + "/d/e")
         put(h.trees[1] + "/d/e/g", b"from b")
@@ -95,9 +96,9 @@ def two_hosts_and_no_echo(place):
         expect(h.files(), 3, "files sent, without echo")
 
 
-def two_hosts_edit_at_random(place):
+def two_hosts_edit_at_random(place, kind=Hosts):
     chance = random.Random(int(os.environ.get("SEED", "1")))
-    with Hosts(place) as h:
+    with kind(place) as h:
         for n in range(300):
             t = chance.choice(h.trees)
             name = "%s/%s" % (t, chance.choice(["a", "b", "c", "d/a", "d/b", "e/f/g"]))

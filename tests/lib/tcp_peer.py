@@ -13,7 +13,7 @@ MAGIC = 0x31636e7973616e66
 (PING, HELLO, WELCOME, REFUSE, BYE) = range(1, 6)
 (WORK, RENAME, ITEM, KEEP) = range(16, 20)
 (ACK, FOUND, PROGRESS, DONE, NOTE, MOVED, CONFLICT) = range(32, 39)
-(LOOK, LIST, READLINK, XATTRS, DIGEST, OPEN, RESTAT, READ, CLOSE, CREDIT, HASHES, SIGNATURE) = range(48, 60)
+(LOOK, LIST, READLINK, XATTRS, DIGEST, OPEN, RESTAT, READ, CLOSE, CREDIT, HASHES, SIGNATURE, AGREED) = range(48, 61)
 (ANSWER, LISTING, OPENED, DATA, HOLE, COPY, END) = range(64, 71)
 APPLY, RECONCILE = 1, 2
 ABSENT, DIR, FILE, SYMLINK, OTHER = range(1, 6)
@@ -179,6 +179,8 @@ class Sender(Connection):
         self.entries, self.files = {}, {}
         self.works = self.sequence = 0
         self.verdicts = {}
+        # both ways: what it has archived (kind, size, ns, attributes), what it was told
+        self.archive, self.notes, self.conflicts = {}, {}, []
         if plain:
             self.raw(b"P")
 
@@ -206,6 +208,8 @@ class Sender(Connection):
     def item(self, path, inline=False, what=None, parts=None):
         path = path if isinstance(path, bytes) else path.encode()
         kind, content, _ = self.entries.get(path, (ABSENT, b"", {}))
+        if parts is None and path in self.archive:
+            parts = b"\1" + self.archived(path)
         if parts is None:
             parts = (struct.pack("<B", 4) + digest(content) + counted(content) if inline and kind == FILE else
                      struct.pack("<B", 2) + counted(content) if inline and kind == SYMLINK else b"\0")
@@ -249,6 +253,15 @@ class Sender(Connection):
             for _ in range(r.take("I")):
                 number, verdict = r.take("QB")
                 self.verdicts[number - self.first] = (verdict, r.error())
+        elif kind == NOTE:
+            for _ in range(r.take("I")):
+                path = r.bytes()
+                self.notes[path] = r.take("BqqQ")
+        elif kind == CONFLICT:
+            self.conflicts.append(r.bytes())
+        elif kind == AGREED:
+            request, path = r.take("I"), r.bytes()
+            self.frame(ANSWER, struct.pack("<IB", request, OK) + error() + self.archived(path))
         elif kind in (LOOK, READLINK, XATTRS, DIGEST, OPEN):
             self.question(kind, r.take("I"), r.bytes())
         elif kind == LIST:
@@ -258,6 +271,9 @@ class Sender(Connection):
             self.frame(ANSWER, struct.pack("<IB", request, OK) + error() + self.state_of(self.files[file]))
         elif kind == READ:
             self.content(*r.take("IQQ"))
+
+    def archived(self, path):
+        return struct.pack("<BqqQ", *self.archive.get(path, (ABSENT, 0, 0, 0)))
 
     def question(self, kind, request, path):
         known, content, _ = self.entries.get(path, (ABSENT, b"", {}))
@@ -301,7 +317,8 @@ class FakeReceiver:
         self.listener.settimeout(30)
         self.port = self.listener.getsockname()[1]
 
-    def accept(self, credit=4 << 20, changes=4096, version=1):
+    def accept(self, credit=4 << 20, changes=4096, version=1, refuse=None):
+        """`refuse`: the answer is a REFUSE with these words."""
         c = Connection(self.listener.accept()[0])
         data = c.sock.recv(1)
         if data != b"P":
@@ -309,6 +326,9 @@ class FakeReceiver:
         got = c.next()
         if got is None or got[0] != HELLO:
             raise AssertionError("no HELLO")
+        if refuse:
+            c.frame(REFUSE, error(9, refuse))
+            return c
         c.frame(WELCOME, struct.pack("<HI", version, 1) + b"r" * 16 + counted("a test")
                 + struct.pack("<IQI", 63, credit, changes))
         return c

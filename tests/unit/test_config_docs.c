@@ -149,6 +149,11 @@ static void test_tcp(void **state)
 	assert_int_equal(c->receiver->listen.n, 2);
 	assert_string_equal(c->receiver->modules[0].allow.v[0], "web");
 	config_free(c);
+	c = example("tcp-bothways.conf");
+	assert_int_equal(c->n_syncs, 2);
+	assert_true(c->syncs[1].bidirectional);
+	assert_string_equal(c->receiver->modules[0].path, "/etc");
+	config_free(c);
 }
 
 static void test_rsyncd(void **state)

@@ -1,4 +1,4 @@
-/* LINK: transports/tcp_frames.c core/buf.c core/err.c core/path.c */
+/* LINK: transports/tcp_frames.c core/buf.c core/err.c core/path.c core/twoway.c */
 /* The codec of the tcp transport: each frame comes back as it went, and no other bytes are taken for one. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -270,6 +270,29 @@ static void listing(void **state)
 	assert_false(read_listing(out.data, out.len));
 }
 
+static bool read_agreed(const char *p, size_t len)
+{
+	struct tcp_answer a;
+
+	return tcp_get_answer(TCP_AGREED, p, len, &a);
+}
+
+static void agreed(void **state)
+{
+	struct tcp_answer a = { .id = 7, .agreed = { LOOK_FILE, 5, -6, UINT64_MAX } }, got;
+
+	(void)state;
+	tcp_put_answer(&out, TCP_AGREED, &a);
+	assert_true(tcp_get_answer(TCP_AGREED, out.data, out.len, &got));
+	assert_true(got.id == 7 && twoway_same(&got.agreed, &a.agreed, TWOWAY_NANOSECONDS));
+	mangle(read_agreed);
+	a.result = FILEOPS_FAILED;
+	err_set(&a.why, ERR_IO, "the archive");
+	tcp_put_answer(&out, TCP_AGREED, &a);
+	assert_true(tcp_get_answer(TCP_AGREED, out.data, out.len, &got) && got.why.class == ERR_IO);
+	mangle(read_agreed);
+}
+
 static bool read_request(const char *p, size_t len)
 {
 	struct tcp_request r;
@@ -352,6 +375,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(paths, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(item, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(ack, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(agreed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(listing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(opening, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(content, set_up, tear_down),

@@ -63,7 +63,7 @@ static int fake_tcp_validate(struct sync_options *opt, struct err *err)
 
 static const struct transport fake_tcp = {
 	.name = "tcp",
-	.caps = TRANSPORT_MODULE | TRANSPORT_MARKER | TRANSPORT_RENAME | TRANSPORT_NATIVE,
+	.caps = TRANSPORT_MODULE | TRANSPORT_LOOK | TRANSPORT_MARKER | TRANSPORT_RENAME | TRANSPORT_NATIVE,
 	.validate = fake_tcp_validate,
 };
 

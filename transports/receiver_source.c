@@ -27,7 +27,7 @@ struct remote_file {
 	struct receiver_source *owner;
 	struct remote_file *next; /* in its bucket */
 	uint32_t id;
-	struct tcp_state state, after;
+	struct tcp_state after;
 	bool ended;  /* END came: `after` is set */
 	int base_fd; /* what is to be replaced, as far as a difference may be sent; -1 */
 	struct remote_sink sink;
@@ -69,7 +69,6 @@ struct primed {
 };
 
 struct receiver_source {
-	struct loop *loop;
 	struct tcp_stream *stream;
 	struct loop_timer *hash_timer;
 	struct remote_file *hashing; /* first come, first served */
@@ -125,7 +124,6 @@ struct receiver_source *receiver_source_new(const struct receiver_source_setup *
 		err_set(err, ERR_NOMEM, "out of memory for a session");
 		return NULL;
 	}
-	s->loop = setup->loop;
 	s->stream = setup->stream;
 	s->credit = setup->credit;
 	s->keep = setup->credit / 2;
@@ -442,13 +440,13 @@ static enum fileops_result open_primed(struct receiver_source *s, struct fileop 
 	}
 	f->content = p->content;
 	f->content_len = p->content_len;
-	f->state = f->after = p->state;
+	f->after = p->state;
 	f->ended = true;
 	memcpy(f->digest, p->digest, sizeof(f->digest));
 	p->content = NULL;
 	free_primed(p);
 	op->file = (struct fileops_file){ .fd = -1, .impl = f };
-	op->st = f->state.st;
+	op->st = f->after.st;
 	return FILEOPS_OK;
 }
 
@@ -793,7 +791,6 @@ static bool on_opened(struct receiver_source *s, const char *payload, size_t len
 		return true;
 	}
 	receiver_source_map(s, &o.state.st);
-	f->state = o.state;
 	f->base_size = (*at)->base_size;
 	f->base_fd = (*at)->base_fd;
 	(*at)->base_fd = -1;

@@ -32,6 +32,7 @@
 #include "transports/throttle.h"
 #include "transports/tls.h"
 
+#define DEFAULT_PORT 8737
 #define MEMORY_MAX (4u * 1024 * 1024)
 #define DELTA_CHANGES_MAX 4096u
 /* Paths of one piece of a work. */
@@ -114,7 +115,9 @@ static int validate(struct sync_options *opt, struct err *err)
 			       "key (a file made with `openssl rand -hex 32`) or certificate, privateKey and ca are "
 			       "required; or "
 			       "insecure = true, and everybody on the way can read and change what is sent");
-	if (asprintf(&text, "%s:%s", opt->host, o->module) < 0)
+	/* Another port is another receiver. */
+	if ((o->port == DEFAULT_PORT ? asprintf(&text, "%s:%s", opt->host, o->module)
+				     : asprintf(&text, "%s:%lld:%s", opt->host, (long long)o->port, o->module)) < 0)
 		return err_set(err, ERR_NOMEM, "out of memory");
 	free(opt->target);
 	opt->target = text;

@@ -31,7 +31,7 @@ struct served {
 	struct stat st;
 	char *path;
 	size_t path_len;
-	bool reading, failed_already;
+	bool reading;
 	uint64_t at, end;  /* of what was asked for */
 	uint64_t data_end; /* bytes below it are data for sure */
 	XXH3_state_t *digest;
@@ -53,10 +53,9 @@ struct tcp_serve {
 	size_t n_hashes; /* of all files' `old` that came in HASHES */
 	size_t n_files;
 	uint32_t last_id;
-	uint64_t credit, content_bytes;
+	uint64_t credit;
 	struct buf scratch;
-	unsigned char *piece; /* a block, at least TCP_DATA_MAX */
-	size_t piece_cap;
+	unsigned char *piece; /* TURN_BYTES */
 };
 
 /* Large files take a while. */
@@ -83,8 +82,7 @@ struct tcp_serve *tcp_serve_new(const struct tcp_serve_setup *setup)
 		return NULL;
 	s->up = *setup;
 	buf_init(&s->scratch, TCP_FRAME_MAX);
-	s->piece_cap = TURN_BYTES;
-	s->piece = malloc(s->piece_cap);
+	s->piece = malloc(TURN_BYTES);
 	s->listings = tcp_listings_new(setup);
 	if (s->piece == NULL || s->listings == NULL) {
 		free(s->piece);
@@ -518,7 +516,6 @@ static bool send_data(struct tcp_serve *s, struct served *f, const unsigned char
 				      zstream_random(p, part < 4096 ? part : 4096) ? ZSTREAM_STORE : ZSTREAM_PACK))
 			return false;
 		s->credit -= part;
-		s->content_bytes += part;
 		throttle_took(s->up.throttle, clock_mono_ns(), part);
 		f->at += part;
 		p += part;
@@ -658,7 +655,7 @@ void tcp_serve_pump(struct tcp_serve *s)
 static bool digest_prefix(struct tcp_serve *s, struct served *f, uint64_t n)
 {
 	for (uint64_t at = 0; at < n;) {
-		size_t want = n - at < s->piece_cap ? (size_t)(n - at) : s->piece_cap;
+		size_t want = n - at < TURN_BYTES ? (size_t)(n - at) : TURN_BYTES;
 		ssize_t got = read_fully(f->file.fd, s->piece, want, at);
 
 		if (got <= 0)
@@ -713,18 +710,12 @@ bool tcp_serve_take_credit(struct tcp_serve *s, uint64_t bytes, uint64_t reserve
 		return false;
 	throttle_took(s->up.throttle, clock_mono_ns(), bytes);
 	s->credit -= bytes;
-	s->content_bytes += bytes;
 	return true;
 }
 
 void tcp_serve_add_credit(struct tcp_serve *s, uint64_t bytes)
 {
 	s->credit = bytes > UINT64_MAX / 2 - s->credit ? UINT64_MAX / 2 : s->credit + bytes;
-}
-
-uint64_t tcp_serve_content_bytes(const struct tcp_serve *s)
-{
-	return s->content_bytes;
 }
 
 static bool on_numbers(struct tcp_serve *s, uint8_t type, const char *payload, size_t len)

@@ -42,7 +42,6 @@ void tcp_serve_pump(struct tcp_serve *s);
 bool tcp_serve_take_credit(struct tcp_serve *s, uint64_t bytes, uint64_t reserve);
 void tcp_serve_add_credit(struct tcp_serve *s, uint64_t bytes);
 /* Content bytes sent so far. */
-uint64_t tcp_serve_content_bytes(const struct tcp_serve *s);
 
 /* The hashes of the blocks of files that were sent, by their size and mtime: kept across connections, bounded. */
 struct tcp_memory;

@@ -15,10 +15,13 @@
 #define READ_BYTES (128u * 1024)
 /* What arrived and was not handed out yet, before reading stops. */
 #define PLAIN_MAX (2u * ZSTREAM_PLAIN_MAX + TCP_FRAME_MAX)
-/* Levels that the load chooses from, and how often it may. */
+/* Levels that the load chooses from, how often it may, and where it begins. */
 static const int levels[] = { 0, 1, 3, 6 };
 #define LEVELS (sizeof(levels) / sizeof(levels[0]))
-#define LEVEL_PERIOD_NS (100 * NS_PER_MS)
+#define LEVEL_PERIOD_NS (20 * NS_PER_MS)
+#define LEVEL_BEGIN 2u
+/* Less than this in a period is no load. */
+#define LEVEL_BYTES (32u * 1024)
 
 enum stream_state { STREAM_CONNECTING = 1, STREAM_HANDSHAKE, STREAM_OPEN, STREAM_FINISHING, STREAM_ENDED };
 
@@ -29,7 +32,7 @@ struct tcp_stream {
 	int fd;
 	struct loop_fd *source;
 	struct loop_timer *timer;  /* the deadline of the handshake, then the heartbeat */
-	struct loop_timer *urgent; /* due at once: a flush, a delayed end, or frames after a pause */
+	struct loop_timer *urgent; /* due at once: a flush, a delayed end, or what TLS has read already */
 	struct tls_conn *tls;
 	enum stream_state state;
 	unsigned want; /* LOOP_READ, LOOP_WRITE: what TLS or connect waits for */
@@ -40,14 +43,17 @@ struct tcp_stream {
 	size_t out_at;
 	struct buf in;	  /* records */
 	struct buf plain; /* frames */
-	bool kicked, paused, full, busy, freed, failed;
+	bool kicked, again, full, busy, freed, failed;
 	struct err why; /* of the end, while `failed` waits for the loop */
 	int64_t heard_ns, sent_ns;
-	uint64_t bytes_out, bytes_in;
+	uint64_t bytes_out;
 
 	size_t level_at;
-	int64_t level_ns, blocked_ns; /* since when; time the socket was full in this period */
-	int64_t blocked_since_ns;     /* 0: it takes bytes */
+	int64_t level_ns;	  /* when this period began */
+	int64_t blocked_ns;	  /* time in it that the socket was full */
+	int64_t blocked_since_ns; /* 0: it takes bytes */
+	int64_t pack_ns;	  /* time in it that went into compression */
+	size_t put;		  /* bytes in it that were to be sent */
 };
 
 static void on_socket(void *ctx, int fd, unsigned events);
@@ -126,8 +132,9 @@ static void note_blocked(struct tcp_stream *s, bool blocked, int64_t now)
 	}
 }
 
-/* While the socket was full most of the time the wire is what limits: compress harder. While it never was, the
- * processor is: compress less. */
+/* While the socket was full most of the time the wire is what limits: compress harder. While it took everything and
+ * compressing was a good part of the work, the processor is: compress less, or not at all. Without load it is as at
+ * the beginning: nothing waits for either. */
 static void follow_load(struct tcp_stream *s, int64_t now)
 {
 	int64_t period = now - s->level_ns;
@@ -138,13 +145,18 @@ static void follow_load(struct tcp_stream *s, int64_t now)
 		s->blocked_ns += now - s->blocked_since_ns;
 		s->blocked_since_ns = now;
 	}
-	if (s->blocked_ns * 2 > period && s->level_at + 1 < LEVELS)
-		s->level_at++;
-	else if (s->blocked_ns * 10 < period && s->level_at > 1)
+	if (s->blocked_ns * 2 > period) {
+		if (s->level_at + 1 < LEVELS)
+			s->level_at++;
+	} else if (s->put < LEVEL_BYTES) {
+		s->level_at = s->level_at < LEVEL_BEGIN ? LEVEL_BEGIN : s->level_at;
+	} else if (s->blocked_ns * 10 < period && s->pack_ns * 5 > period && s->level_at > 0) {
 		s->level_at--;
-	(void)zstream_set_level(s->pack, levels[s->level_at]);
+	}
+	zstream_set_level(s->pack, levels[s->level_at]);
 	s->level_ns = now;
-	s->blocked_ns = 0;
+	s->blocked_ns = s->pack_ns = 0;
+	s->put = 0;
 }
 
 /* ---- out ---- */
@@ -164,6 +176,7 @@ bool tcp_stream_send2(struct tcp_stream *s, uint8_t type, const void *head, size
 {
 	size_t len = head_len + body_len;
 	unsigned char header[FRAME_HEADER];
+	int64_t begun = how == ZSTREAM_PACK && adaptive(s) ? clock_mono_ns() : 0;
 
 	if (s->state != STREAM_OPEN || len > TCP_FRAME_MAX)
 		return false;
@@ -176,6 +189,9 @@ bool tcp_stream_send2(struct tcp_stream *s, uint8_t type, const void *head, size
 		fail(s, ERR_NOMEM, "out of memory for what is to be sent");
 		return false;
 	}
+	s->put += len;
+	if (begun != 0)
+		s->pack_ns += clock_mono_ns() - begun;
 	if (queued(s) >= HIGH_MARK) {
 		s->full = true;
 		tcp_stream_kick(s);
@@ -213,8 +229,7 @@ static void watch(struct tcp_stream *s)
 
 	if (s->source == NULL)
 		return;
-	if (!s->paused || s->state < STREAM_OPEN)
-		events |= s->state == STREAM_CONNECTING ? 0 : LOOP_READ;
+	events |= s->state == STREAM_CONNECTING ? 0 : LOOP_READ;
 	loop_fd_set(s->source, events);
 }
 
@@ -270,7 +285,8 @@ void tcp_stream_kick(struct tcp_stream *s)
 	if (s->kicked || s->state != STREAM_OPEN)
 		return;
 	s->kicked = true;
-	loop_timer_after(s->urgent, 0);
+	if (!s->busy) /* else it is done on the way out: a timer for each would never let the loop sleep */
+		loop_timer_after(s->urgent, 0);
 }
 
 /* Everything has left. */
@@ -323,7 +339,7 @@ static void hand_out(struct tcp_stream *s)
 	uint8_t type;
 	int got = 0;
 
-	while (s->state == STREAM_OPEN && !s->paused) {
+	while (s->state == STREAM_OPEN) {
 		got = frame_next(&s->plain, TCP_FRAME_MAX, &type, &payload, &len);
 		if (got < 0) {
 			fail(s, ERR_PROTOCOL, "the peer sent a frame that is too long");
@@ -368,6 +384,13 @@ static enum tls_want read_some(struct tcp_stream *s, size_t *done, struct err *e
 	return TLS_FAILED;
 }
 
+/* There is more that no event of the socket's tells of. */
+static void read_again(struct tcp_stream *s)
+{
+	s->again = true;
+	loop_timer_after(s->urgent, 0);
+}
+
 /* One buffer's worth; TLS hands out a record at a time and must be emptied of what it has read already. */
 static void pull(struct tcp_stream *s)
 {
@@ -384,7 +407,6 @@ static void pull(struct tcp_stream *s)
 		}
 		got = read_some(s, &done, &err);
 		s->in.len += done;
-		s->bytes_in += done;
 		taken += done;
 		if (done > 0)
 			s->heard_ns = clock_mono_ns();
@@ -401,7 +423,7 @@ static void pull(struct tcp_stream *s)
 			return;
 	}
 	if (s->tls != NULL && tls_pending(s->tls))
-		loop_timer_after(s->urgent, 0);
+		read_again(s);
 }
 
 static void take_in(struct tcp_stream *s)
@@ -412,23 +434,10 @@ static void take_in(struct tcp_stream *s)
 		buf_clear(&s->in);
 		return;
 	}
-	hand_out(s); /* after a pause */
-	if (s->state != STREAM_OPEN || s->paused)
-		return;
 	pull(s);
 	hand_out(s);
 	if (!s->freed && s->state == STREAM_OPEN && s->h.idle != NULL)
 		s->h.idle(s->h.ctx);
-}
-
-void tcp_stream_pause(struct tcp_stream *s, bool paused)
-{
-	if (s->paused == paused)
-		return;
-	s->paused = paused;
-	if (!paused && s->state == STREAM_OPEN)
-		loop_timer_after(s->urgent, 0);
-	watch(s);
 }
 
 /* ---- beginning ---- */
@@ -445,7 +454,7 @@ static void opened(struct tcp_stream *s)
 	heartbeat(s);
 	s->h.ready(s->h.ctx, s->tls == NULL ? "" : tls_peer(s->tls));
 	if (!s->freed && s->tls != NULL && tls_pending(s->tls))
-		loop_timer_after(s->urgent, 0);
+		read_again(s);
 }
 
 static void shake_hands(struct tcp_stream *s)
@@ -506,6 +515,8 @@ static void leave(struct tcp_stream *s)
 	s->busy = false;
 	if (s->freed)
 		release(s);
+	else if (s->kicked && s->state == STREAM_OPEN)
+		loop_timer_after(s->urgent, 0);
 }
 
 static void on_socket(void *ctx, int fd, unsigned events)
@@ -527,7 +538,10 @@ static void on_urgent(void *ctx)
 		s->failed = false;
 		s->h.ended(s->h.ctx, &s->why);
 	} else {
-		step(s, LOOP_READ);
+		unsigned events = s->again ? LOOP_READ : 0;
+
+		s->again = false;
+		step(s, events);
 	}
 	leave(s);
 }
@@ -542,7 +556,7 @@ static void on_timer(void *ctx)
 		fail(s, ERR_NETWORK,
 		     s->state == STREAM_CONNECTING ? "the host did not answer in time"
 						   : "TLS handshake: no answer in time");
-	} else if (now - s->heard_ns > s->limits.silence_ns && !s->paused) {
+	} else if (now - s->heard_ns > s->limits.silence_ns) {
 		fail(s, ERR_NETWORK, "the peer has been silent for too long");
 	} else if (s->state != STREAM_ENDED) {
 		if (s->state == STREAM_OPEN && now - s->sent_ns >= s->limits.silence_ns / 4 && queued(s) == 0 &&
@@ -555,7 +569,7 @@ static void on_timer(void *ctx)
 
 static bool set_up(struct tcp_stream *s, struct tls_context *tls, struct err *err)
 {
-	s->level_at = 1;
+	s->level_at = LEVEL_BEGIN;
 	s->pack = zstream_out_new(adaptive(s) ? levels[s->level_at] : s->limits.level);
 	s->unpack = zstream_in_new();
 	if (tls != NULL)
@@ -602,9 +616,4 @@ struct tcp_stream *tcp_stream_new(struct loop *loop, int fd, struct tls_context 
 uint64_t tcp_stream_bytes_out(const struct tcp_stream *s)
 {
 	return s->bytes_out;
-}
-
-uint64_t tcp_stream_bytes_in(const struct tcp_stream *s)
-{
-	return s->bytes_in;
 }

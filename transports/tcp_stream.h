@@ -40,7 +40,7 @@ struct tcp_stream_handler {
 
 struct tcp_stream_limits {
 	int64_t handshake_ns; /* for connecting and TLS together */
-	int64_t silence_ns;   /* nothing heard for so long: dead. A third of it without sending: a ping */
+	int64_t silence_ns;   /* nothing heard for so long: dead. A quarter of it without sending: a ping */
 	int level;	      /* of compression; 0: none; -1: follows the load */
 	bool announce_plain;  /* a sender without TLS: says so by the byte 'P' before its first record */
 };
@@ -64,12 +64,9 @@ bool tcp_stream_send2(struct tcp_stream *s, uint8_t type, const void *head, size
 void tcp_stream_kick(struct tcp_stream *s);
 /* Whether more should be given now; when false, `drained` will follow. */
 bool tcp_stream_writable(const struct tcp_stream *s);
-/* Stop or go on handing out frames (and, by that, reading): back-pressure. */
-void tcp_stream_pause(struct tcp_stream *s, bool paused);
 /* End in order once all is sent: the peer sees a clean close. `ended` follows. */
 void tcp_stream_finish(struct tcp_stream *s);
 /* Bytes on the wire so far. */
 uint64_t tcp_stream_bytes_out(const struct tcp_stream *s);
-uint64_t tcp_stream_bytes_in(const struct tcp_stream *s);
 
 #endif

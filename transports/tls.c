@@ -419,11 +419,6 @@ const char *tls_peer(const struct tls_conn *c)
 	return c->peer;
 }
 
-bool tls_peer_has_certificate(const struct tls_conn *c)
-{
-	return c->certificate;
-}
-
 enum tls_want tls_read(struct tls_conn *c, void *data, size_t n, size_t *done, struct err *err)
 {
 	int result;

@@ -57,8 +57,6 @@ void tls_conn_free(struct tls_conn *c);
 enum tls_want tls_handshake(struct tls_conn *c, struct err *err);
 /* After the handshake: who the peer is (key's name, or the certificate's subject name); never NULL. */
 const char *tls_peer(const struct tls_conn *c);
-/* Whether it used a certificate. */
-bool tls_peer_has_certificate(const struct tls_conn *c);
 /* Bytes moved in *done when TLS_DONE. A peer that closed in order: TLS_CLOSED. */
 enum tls_want tls_read(struct tls_conn *c, void *data, size_t n, size_t *done, struct err *err);
 enum tls_want tls_write(struct tls_conn *c, const void *data, size_t n, size_t *done, struct err *err);

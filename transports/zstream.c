@@ -64,15 +64,9 @@ void zstream_out_free(struct zstream_out *z)
 	free(z);
 }
 
-bool zstream_set_level(struct zstream_out *z, int level)
+void zstream_set_level(struct zstream_out *z, int level)
 {
 	z->next_level = level;
-	return true;
-}
-
-int zstream_level(const struct zstream_out *z)
-{
-	return z->next_level;
 }
 
 size_t zstream_waiting(const struct zstream_out *z)

@@ -34,9 +34,8 @@ struct zstream_in;
 /* Level 0 stores everything, up to 9. NULL: out of memory. About 260 KiB; nothing is allocated for level 0. */
 struct zstream_out *zstream_out_new(int level);
 void zstream_out_free(struct zstream_out *z);
-/* From the next record on. Returns false when out of memory: the level stays then. */
-bool zstream_set_level(struct zstream_out *z, int level);
-int zstream_level(const struct zstream_out *z);
+/* From the next record on. */
+void zstream_set_level(struct zstream_out *z, int level);
 /* Append `n` bytes as (parts of) records to `wire`. They may wait inside until zstream_flush. false: `wire` can't take
  * it, or memory: the direction is lost. */
 bool zstream_put(struct zstream_out *z, struct buf *wire, const void *data, size_t n, enum zstream_how how);

@@ -169,4 +169,20 @@ def either_end_dies(place):
             raise Failure("left over: %s" % left)
 
 
-main([everyday, plaintext_on_loopback, difference, wrong_key, read_only_module, unknown_module, either_end_dies])
+def another_port(place):
+    """Two receivers on one host, with modules of one name, are two targets."""
+    with Pair(place) as p:
+        text = open(p.sender.config_path).read()
+        section = text[text.index("( {") + 1:text.rindex(")")]
+        with open(p.sender.config_path, "w") as f:
+            f.write(text.replace(section, section + "," + section.replace('"dr"', '"two"').replace(
+                "port = %d" % p.port, "port = %d" % free_port())))
+        p.sender.client("--check")
+        with open(p.sender.config_path, "w") as f:
+            f.write(text.replace(section, section + "," + section.replace('"dr"', '"two"')))
+        done = p.sender.client("--check", check=False)
+        if done.returncode == 0 or b"two syncs write to one target" not in done.stdout + done.stderr:
+            raise Failure("%d: %s" % (done.returncode, done.stdout + done.stderr))
+
+
+main([everyday, another_port, plaintext_on_loopback, difference, wrong_key, read_only_module, unknown_module, either_end_dies])

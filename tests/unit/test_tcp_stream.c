@@ -25,6 +25,7 @@ struct end {
 	struct buf got;
 	char peer[TLS_NAME_MAX];
 	bool ready, ended, wants_more;
+	size_t idle;
 	struct err why;
 	size_t frames;
 };
@@ -56,6 +57,15 @@ static void on_drained(void *ctx)
 	((struct end *)ctx)->wants_more = true;
 }
 
+/* As a sender does: whatever there is to send leaves. */
+static void on_idle(void *ctx)
+{
+	struct end *e = ctx;
+
+	e->idle++;
+	tcp_stream_kick(e->s);
+}
+
 static void on_ended(void *ctx, const struct err *why)
 {
 	struct end *e = ctx;
@@ -84,9 +94,12 @@ static void connect_two(int fds[2])
 
 static void open_end(struct end *e, int fd, struct tls_context *tls, int level)
 {
-	struct tcp_stream_handler h = {
-		.ready = on_ready, .frame = on_frame, .drained = on_drained, .ended = on_ended, .ctx = e
-	};
+	struct tcp_stream_handler h = { .ready = on_ready,
+					.frame = on_frame,
+					.drained = on_drained,
+					.idle = on_idle,
+					.ended = on_ended,
+					.ctx = e };
 	struct tcp_stream_limits l = { .handshake_ns = 5 * NS_PER_S, .silence_ns = 5 * NS_PER_S, .level = level };
 	struct err err = ERR_INIT;
 
@@ -170,6 +183,32 @@ static void exchange(struct tls_context *client, struct tls_context *server, int
 	until(&b.ended);
 	assert_int_equal(b.why.class, ERR_GONE);
 	until(&a.ended);
+	close_end(&a);
+	close_end(&b);
+}
+
+/* Whoever flushes at each chance must not keep the loop awake. */
+static void sleeps(void **state)
+{
+	struct err err = ERR_INIT;
+	struct end a, b;
+	int fds[2];
+
+	(void)state;
+	connect_two(fds);
+	open_end(&a, fds[0], NULL, -1);
+	open_end(&b, fds[1], NULL, -1);
+	until(&a.ready);
+	until(&b.ready);
+	for (size_t i = 1; i <= 3; i++) {
+		assert_true(tcp_stream_send(a.s, 7, "more", 4, ZSTREAM_PACK));
+		tcp_stream_kick(a.s);
+		until_frames(&b, i);
+	}
+	for (int i = 0; i < 20; i++)
+		assert_true(loop_once(loop, 5, &err) >= 0);
+	assert_in_range(b.idle, 1, 6);
+	assert_in_range(a.idle, 0, 6);
 	close_end(&a);
 	close_end(&b);
 }
@@ -337,8 +376,9 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(plain),   cmocka_unit_test(with_key),	   cmocka_unit_test(wrong_key),
-		cmocka_unit_test(silence), cmocka_unit_test(broken_rules), cmocka_unit_test(key_files),
+		cmocka_unit_test(sleeps),    cmocka_unit_test(plain),	cmocka_unit_test(with_key),
+		cmocka_unit_test(wrong_key), cmocka_unit_test(silence), cmocka_unit_test(broken_rules),
+		cmocka_unit_test(key_files),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

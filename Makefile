@@ -134,7 +134,8 @@ print-%:
 
 TEST_SRC := $(sort $(wildcard tests/unit/*.c tests/property/*.c tests/contract/*.c))
 FUZZ_SRC := $(sort $(wildcard tests/fuzz/fuzz_*.c))
-TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%)
+TOOL_SRC := $(sort $(wildcard tests/lib/*_tool.c))
+TEST_BIN := $(TEST_SRC:%.c=$(BUILD)/%) $(TOOL_SRC:%.c=$(BUILD)/%)
 FUZZ_BIN := $(FUZZ_SRC:%.c=$(BUILD)/%)
 
 LINK_TEST = $(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS)
@@ -152,9 +153,9 @@ tests: $(TEST_BIN) $(FUZZ_BIN)
 ifneq ($(filter tests fuzzers $(BUILD)/tests/%,$(MAKECMDGOALS)),)
 include $(BUILD)/tests.mk
 endif
-$(BUILD)/tests.mk: scripts/test-rules.sh $(TEST_SRC) $(FUZZ_SRC)
+$(BUILD)/tests.mk: scripts/test-rules.sh $(TEST_SRC) $(TOOL_SRC) $(FUZZ_SRC)
 	@mkdir -p $(@D)
-	@scripts/test-rules.sh $(BUILD) $(TEST_SRC) -- $(FUZZ_SRC) >$@
+	@scripts/test-rules.sh $(BUILD) $(TEST_SRC) $(TOOL_SRC) -- $(FUZZ_SRC) >$@
 
 test: deps
 	@tests/run

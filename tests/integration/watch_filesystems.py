@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# NEEDS: tests/lib/watch_tool
 """fanotify on real file systems: ext4, xfs, btrfs (top level and subvolume), tmpfs, a bind mount; overlayfs falls back;
 mounts that come and go below a source; roots that go away."""
 import os
@@ -7,10 +8,8 @@ import shutil
 import subprocess
 import sys
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DIR = os.environ.get("TESTDIR") or sys.exit("TESTDIR is not set")
-PARTS = ("watcher watch_count watch_links watch_fanotify watch_fanotify_events watch_fanotify_mounts watch_fanotify_resolve "
-         "fan_cache mounts path err buf loop look clock log utf8 watch_inotify watch_inotify_events watch_inotify_walk watch_tree").split()
+TOOL = os.path.join(os.path.dirname(os.environ.get("FANSYNCD", "build/asan/fansyncd")), "tests/lib/watch_tool")
 mounted = []
 failures = []
 
@@ -21,14 +20,6 @@ def run(*argv):
         print(p.stdout)
         p.check_returncode()
     return p
-
-
-def build():
-    tool = os.path.join(DIR, "watch_tool")
-    run(os.environ.get("CC", "cc"), "-std=gnu11", "-D_GNU_SOURCE", "-I" + TOP, "-g", "-O1",
-        "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-o", tool,
-        os.path.join(TOP, "tests/lib/watch_tool.c"), *[os.path.join(TOP, "core", p + ".c") for p in PARTS])
-    return tool
 
 
 class Watch:
@@ -360,7 +351,6 @@ def main():
 if os.geteuid() != 0 or not shutil.which("mkfs.ext4") or not shutil.which("mkfs.xfs") or not shutil.which("mkfs.btrfs"):
     print("needs root, mkfs.ext4, mkfs.xfs and mkfs.btrfs")
     sys.exit(77)
-TOOL = build()
 try:
     try:
         run("mount", "-t", "tmpfs", "none", DIR)

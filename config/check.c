@@ -332,21 +332,28 @@ static void check_source(struct config_run *run, struct sync_options *s, struct 
 	}
 }
 
+void config_check_file(struct config_run *run, const struct config_key *key, const void *options,
+		       struct config_place at)
+{
+	const char *path;
+
+	if ((key->flags & KEY_EXISTS) == 0)
+		return;
+	path = *(char *const *)(const void *)((const char *)options + key->offset);
+	if (path != NULL && path[0] == '/' && access(path, R_OK) != 0)
+		config_error(run, at, "%s: %s: %s", key->name, path, strerror(errno));
+}
+
 static void check_files(struct config_run *run, struct sync_options *s, const struct config_draft *d)
 {
 	size_t n;
 	const struct config_key *table = config_table(&n);
 
 	for (size_t i = 0; i < n; i++) {
-		const char *path;
+		const struct config_key *key = &table[i];
 
-		if (table[i].section == SECTION_SETTINGS || table[i].section >= SECTION_RECEIVER ||
-		    (table[i].flags & KEY_EXISTS) == 0)
-			continue;
-		path = *(char *const *)(const void *)((const char *)s + table[i].offset);
-		if (path != NULL && path[0] == '/' && access(path, R_OK) != 0)
-			config_error(run, config_draft_place(d, table[i].name, table[i].section), "%s: %s: %s",
-				     table[i].name, path, strerror(errno));
+		if (key->section != SECTION_SETTINGS && key->section < SECTION_RECEIVER)
+			config_check_file(run, key, s, config_draft_place(d, key->name, key->section));
 	}
 }
 

@@ -194,6 +194,9 @@ void config_dump_receiver(const struct receiver_options *r, struct buf *out);
 
 /* The steps after the keys were read. */
 int config_rules_build(struct config_run *run, struct sync_options *s, struct config_draft *d);
+/* What a key with KEY_EXISTS names must be readable. `options`: what the key's offset counts from. */
+void config_check_file(struct config_run *run, const struct config_key *key, const void *options,
+		       struct config_place at);
 void config_finish_settings(struct config_run *run);
 void config_finish_sync(struct config_run *run, size_t i);
 void config_check_syncs(struct config_run *run);

@@ -145,15 +145,9 @@ static void check_files(struct config_run *run, const struct receiver_options *r
 	size_t n;
 	const struct config_key *table = config_table(&n);
 
-	for (size_t i = 0; i < n; i++) {
-		const char *path;
-
-		if (table[i].section != SECTION_RECEIVER || (table[i].flags & KEY_EXISTS) == 0)
-			continue;
-		path = *(char *const *)(const void *)((const char *)r + table[i].offset);
-		if (path != NULL && access(path, R_OK) != 0)
-			config_error(run, run->receiver_at, "%s: %s: %s", table[i].name, path, strerror(errno));
-	}
+	for (size_t i = 0; i < n; i++)
+		if (table[i].section == SECTION_RECEIVER)
+			config_check_file(run, &table[i], r, run->receiver_at);
 }
 
 void config_finish_receiver(struct config_run *run)

@@ -9,6 +9,7 @@
 #include "core/fsutil.h"
 #include "core/guard_switches.h"
 #include "core/log.h"
+#include "core/path.h"
 
 /* The target is what is guarded: neither another name of the sync nor another spelling of the source begins anew. */
 static char *key_of(const struct sync_options *opt)
@@ -26,11 +27,9 @@ static char *key_of(const struct sync_options *opt)
 
 static char *path_of(const struct member *m, const char *key)
 {
-	uint64_t hash = 1469598103934665603ULL; /* FNV-1a: a name; the record itself says whose it is */
+	uint64_t hash = path_hash(key, strlen(key)); /* a name; the record itself says whose it is */
 	char *path;
 
-	for (const char *p = key; *p != '\0'; p++)
-		hash = (hash ^ (unsigned char)*p) * 1099511628211ULL;
 	return asprintf(&path, "%s/guard-%016" PRIx64, m->source->daemon->state_dir, hash) < 0 ? NULL : path;
 }
 
@@ -133,13 +132,18 @@ static int compare(const struct member *m, const struct root_identity *now, stru
 		       m->source->path, what_happened(m->source, now, &g->root));
 }
 
+static int check(struct member *m, int root_fd, struct root_identity *now, struct err *err)
+{
+	if (load(m, err) < 0 || identity_of_fd(root_fd, now, err) < 0)
+		return -1;
+	return compare(m, now, err);
+}
+
 int guards_check(struct member *m, int root_fd, struct err *err)
 {
 	struct root_identity now;
 
-	if (load(m, err) < 0 || identity_of_fd(root_fd, &now, err) < 0)
-		return -1;
-	return compare(m, &now, err);
+	return check(m, root_fd, &now, err);
 }
 
 static int note_root(struct member *m, const struct root_identity *now, struct err *err)
@@ -164,9 +168,7 @@ int guards_admit(struct member *m, int root_fd, struct err *err)
 {
 	struct root_identity now;
 
-	if (guards_check(m, root_fd, err) < 0 || identity_of_fd(root_fd, &now, err) < 0)
-		return -1;
-	if (note_root(m, &now, err) < 0)
+	if (check(m, root_fd, &now, err) < 0 || note_root(m, &now, err) < 0)
 		return -1;
 	free(m->refused);
 	m->refused = NULL;

@@ -56,6 +56,23 @@ bool path_within(const char *p, size_t len, const char *dir, size_t dirlen)
 	return path_below(p, len, dir, dirlen) || (len == dirlen && (len == 0 || memcmp(p, dir, len) == 0));
 }
 
+const char *path_rest(const char *p, const char *top)
+{
+	size_t n = strcmp(top, "/") == 0 ? 0 : strlen(top);
+
+	return strncmp(p, top, n) != 0 || p[n] != '/' || p[n + 1] == '\0' ? NULL : p + n + 1;
+}
+
+/* FNV-1a, but for where it begins. */
+uint64_t path_hash(const char *p, size_t len)
+{
+	uint64_t h = UINT64_C(1469598103934665603);
+
+	for (size_t i = 0; i < len; i++)
+		h = (h ^ (unsigned char)p[i]) * UINT64_C(1099511628211);
+	return h;
+}
+
 int path_compare(const char *a, size_t alen, const char *b, size_t blen)
 {
 	size_t n = alen < blen ? alen : blen;

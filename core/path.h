@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* A whole relative path may be longer than PATH_MAX; this is our ceiling. */
 #define PATH_BYTES_MAX (64 * 1024)
@@ -24,6 +25,10 @@ size_t path_base(const char *p, size_t len);
 bool path_below(const char *p, size_t len, const char *dir, size_t dirlen);
 /* Whether p is dir or lies below it. */
 bool path_within(const char *p, size_t len, const char *dir, size_t dirlen);
+/* Of two absolute paths: what of `p` is below `top`; NULL when it is `top` itself, or elsewhere. */
+const char *path_rest(const char *p, const char *top);
+/* A hash that stays the same from release to release: files are named by it. */
+uint64_t path_hash(const char *p, size_t len);
 /* Order of a depth-first walk: '/' sorts before every other byte. <0, 0, >0. */
 int path_compare(const char *a, size_t alen, const char *b, size_t blen);
 /* Whether the name is one of our own temporary files (PATH_TEMP_SUFFIX), which are never mirrored. */

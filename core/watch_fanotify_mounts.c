@@ -44,17 +44,6 @@ static uint64_t unique_id(int fd)
 	return sx.stx_mnt_id;
 }
 
-/* The path of `point` below the source: false when it is not strictly below. */
-static bool below_source(const struct fan_source *s, const char *point, const char **rel)
-{
-	size_t n = strcmp(s->w->rq.path, "/") == 0 ? 0 : s->w->path_len;
-
-	if (strncmp(point, s->w->rq.path, n) != 0 || point[n] != '/' || point[n + 1] == '\0')
-		return false;
-	*rel = point + n + 1;
-	return true;
-}
-
 /* ---- btrfs ---- */
 
 /* A subvolume has no mark of its own; the top-level one, mounted where nobody sees it, stands for all. */
@@ -244,7 +233,8 @@ void fan_points_renamed(struct fan *b, const struct fan_source *s, struct buf *f
 		const char *rel;
 		char *point = NULL;
 
-		if (!below_source(s, v->point, &rel) || !path_below(rel, strlen(rel), buf_str(from), from->len))
+		rel = path_rest(v->point, s->w->rq.path);
+		if (rel == NULL || !path_below(rel, strlen(rel), buf_str(from), from->len))
 			continue;
 		if (asprintf(&point, "%.*s%s%s", (int)(rel - v->point), v->point, buf_str(to), rel + from->len) < 0)
 			continue;
@@ -361,9 +351,11 @@ static void tell(struct fan *b, const char *point, const char *cause)
 {
 	const char *rel;
 
-	for (struct fan_source *s = b->sources; s != NULL; s = s->next)
-		if (s->started && !s->gone && !s->w->rq.one_file_system && below_source(s, point, &rel))
+	for (struct fan_source *s = b->sources; s != NULL; s = s->next) {
+		rel = path_rest(point, s->w->rq.path);
+		if (s->started && !s->gone && !s->w->rq.one_file_system && rel != NULL)
 			fan_reconcile(b, s, rel, strlen(rel), cause);
+	}
 }
 
 /* Whether it is the first time that this mount can't be watched; else it is no news. */
@@ -423,7 +415,8 @@ static int want_views(struct look *l, struct fan_source *s)
 	s->marks = 1;
 	for (size_t i = 0; i < l->table.n && !s->w->rq.one_file_system; i++) {
 		m = &l->table.list[i];
-		if (m->hidden || m->id == id || !below_source(s, m->point, &rel))
+		rel = path_rest(m->point, s->w->rq.path);
+		if (m->hidden || m->id == id || rel == NULL)
 			continue;
 		l->why[0] = '\0';
 		if (want_view(l, s, m, -1, &is_new) != NULL) {
@@ -575,9 +568,8 @@ int fan_sync_mounts(struct fan *b, struct fan_source *fresh, struct err *err)
 
 static bool shows(const struct fan_source *s, const struct fan_view *v)
 {
-	const char *rel;
 
-	return v == s->view || (!s->w->rq.one_file_system && below_source(s, v->point, &rel));
+	return v == s->view || (!s->w->rq.one_file_system && path_rest(v->point, s->w->rq.path) != NULL);
 }
 
 void fan_source_heard(const struct fan *b, const struct fan_source *s, struct watched_info *out)

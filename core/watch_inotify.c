@@ -19,6 +19,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/path.h"
+#include "core/watch_inotify_mode.h"
 
 #define READ_SIZE (128u * 1024)
 /* Unhandled bytes in an ordinary turn; more is read ahead only during walks. */
@@ -619,17 +620,6 @@ static int ino_open(struct watcher_set *set, struct loop *loop, const struct wat
 	return 0;
 }
 
-static uint32_t mask_for(const struct watch_request *rq)
-{
-	uint32_t mask = BASE_MASK;
-
-	if (rq->inotify_mode != INOTIFY_MODIFY)
-		mask |= IN_CLOSE_WRITE;
-	if (rq->inotify_mode != INOTIFY_CLOSE_WRITE || rq->want_modify)
-		mask |= IN_MODIFY;
-	return mask;
-}
-
 static void unlink_source(struct ino *b, const struct ino_source *s)
 {
 	struct ino_source **at = &b->sources;
@@ -691,7 +681,7 @@ static int ino_add(void *backend, struct watched *w, struct err *err)
 	}
 	s->b = b;
 	s->w = w;
-	s->mask = mask_for(&w->rq);
+	s->mask = BASE_MASK | inotify_mode_mask(&w->rq);
 	s->next = b->sources;
 	b->sources = s;
 	w->priv = s;

@@ -12,6 +12,7 @@
 
 #include "core/path.h"
 #include "core/watch_inotify.h"
+#include "core/watch_inotify_mode.h"
 
 /* A half without its other within so many bytes of events is a move out of the tree. */
 #define LOOK_AHEAD (256u * 1024)
@@ -234,14 +235,10 @@ static void about_itself(struct ino *b, struct wnode *n, const struct event *e)
 
 static void written(struct ino *b, struct wnode *n, const struct event *e)
 {
-	const struct watch_request *rq = &source_of(n)->w->rq;
-	bool touch = (e->mask & IN_CLOSE_WRITE) ? rq->inotify_mode != INOTIFY_MODIFY
-						: rq->inotify_mode != INOTIFY_CLOSE_WRITE;
+	enum change_kind kind = inotify_mode_kind(&source_of(n)->w->rq, e->mask);
 
-	if (touch)
-		ino_emit(b, n, e->name, e->len, CHANGE_TOUCH, false);
-	else if ((e->mask & IN_MODIFY) && rq->want_modify)
-		ino_emit(b, n, e->name, e->len, CHANGE_MODIFY, false);
+	if (kind != CHANGE_NONE)
+		ino_emit(b, n, e->name, e->len, kind, false);
 }
 
 static void about_entry(struct ino *b, struct wnode *n, const struct event *e)

@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "core/look.h"
 #include "core/path.h"
+#include "core/watch_inotify_mode.h"
 
 /* Names that are watched. The kernel keeps about a kilobyte for each file. */
 #define NAMES_MAX 16384u
@@ -48,10 +49,8 @@ struct link_watch {
 
 static size_t path_bucket(const char *path, size_t len)
 {
-	uint64_t h = 1469598103934665603u;
+	uint64_t h = path_hash(path, len);
 
-	for (size_t i = 0; i < len; i++)
-		h = (h ^ (unsigned char)path[i]) * 1099511628211u;
 	return (size_t)(h ^ h >> 32) % BUCKETS;
 }
 
@@ -229,14 +228,11 @@ static void emit(const struct link_entry *e, enum change_kind kind)
 /* As the backends decide it for a file that is written by its name inside. */
 static void tell(const struct link_entry *e, uint32_t mask)
 {
-	const struct watch_request *rq = &e->w->rq;
+	enum change_kind kind = (mask & IN_ATTRIB) ? CHANGE_TOUCH : inotify_mode_kind(&e->w->rq, mask);
 
 	e->w->events++;
-	if ((mask & IN_ATTRIB) || ((mask & IN_CLOSE_WRITE) && rq->inotify_mode != INOTIFY_MODIFY) ||
-	    ((mask & IN_MODIFY) && rq->inotify_mode != INOTIFY_CLOSE_WRITE))
-		emit(e, CHANGE_TOUCH);
-	else if ((mask & IN_MODIFY) && rq->want_modify)
-		emit(e, CHANGE_MODIFY);
+	if (kind != CHANGE_NONE)
+		emit(e, kind);
 }
 
 static void handle(struct link_watch *lw, int wd, uint32_t mask)
@@ -316,7 +312,6 @@ static int open_file(const struct watched *w, const char *path, size_t len, uint
 {
 	char name[NAME_BYTES_MAX + 1];
 	size_t base = path_base(path, len);
-	struct looker l;
 	struct stat st;
 	int dir, fd;
 
@@ -324,9 +319,7 @@ static int open_file(const struct watched *w, const char *path, size_t len, uint
 		return -1;
 	memcpy(name, path + base, len - base);
 	name[len - base] = '\0';
-	looker_init(&l, w->rq.root_fd);
-	dir = looker_open_dir(&l, path, path_parent_len(path, len), NULL);
-	looker_done(&l);
+	dir = look_open_dir(w->rq.root_fd, path, path_parent_len(path, len));
 	if (dir < 0)
 		return -1;
 	fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
@@ -337,17 +330,6 @@ static int open_file(const struct watched *w, const char *path, size_t len, uint
 		return fd;
 	(void)close(fd);
 	return -1;
-}
-
-static uint32_t mask_for(const struct watch_request *rq)
-{
-	uint32_t mask = IN_ATTRIB | IN_MASK_ADD;
-
-	if (rq->inotify_mode != INOTIFY_MODIFY)
-		mask |= IN_CLOSE_WRITE;
-	if (rq->inotify_mode != INOTIFY_CLOSE_WRITE || rq->want_modify)
-		mask |= IN_MODIFY;
-	return mask;
 }
 
 static void tell_limit(struct link_watch *lw, const struct watched *w, const char *why)
@@ -369,7 +351,7 @@ static int watch_file(struct link_watch *lw, const struct watched *w, int file)
 		return -1;
 	}
 	(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", file);
-	wd = inotify_add_watch(lw->fd, link, mask_for(&w->rq));
+	wd = inotify_add_watch(lw->fd, link, IN_ATTRIB | IN_MASK_ADD | inotify_mode_mask(&w->rq));
 	if (wd < 0 && errno == ENOSPC)
 		tell_limit(lw, w, "no inotify watch is left, see the sysctl fs.inotify.max_user_watches");
 	return wd;

@@ -13,6 +13,7 @@
 #include "core/log.h"
 #include "core/look.h"
 #include "core/mounts.h"
+#include "core/path.h"
 
 #define MOUNTINFO "/proc/self/mountinfo"
 
@@ -193,14 +194,10 @@ static bool table_changed(struct worker_guard *g)
 /* Path of a mount point below the source; NULL: it is elsewhere, or in a directory that is not mirrored. */
 static const char *below_source(const struct worker_guard *g, const struct mount *m)
 {
-	size_t n = strcmp(g->opt->source, "/") == 0 ? 0 : strlen(g->opt->source), len;
-	const char *path;
+	const char *path = path_rest(m->point, g->opt->source);
 
-	if (strncmp(m->point, g->opt->source, n) != 0 || m->point[n] != '/' || m->point[n + 1] == '\0')
-		return NULL;
-	path = m->point + n + 1;
-	len = strlen(path);
-	if (!g->opt->rsync.delete_excluded && filter_excludes_subtree(g->opt->filter, path, len))
+	if (path != NULL && !g->opt->rsync.delete_excluded &&
+	    filter_excludes_subtree(g->opt->filter, path, strlen(path)))
 		return NULL;
 	return path;
 }

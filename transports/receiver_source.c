@@ -205,15 +205,6 @@ struct fileops_end receiver_source_end(struct receiver_source *s)
 
 /* ---- what came along ---- */
 
-static uint64_t hash_of(const char *p, size_t n)
-{
-	uint64_t h = UINT64_C(1469598103934665603);
-
-	for (size_t i = 0; i < n; i++)
-		h = (h ^ (unsigned char)p[i]) * UINT64_C(1099511628211);
-	return h;
-}
-
 void receiver_source_map(const struct receiver_source *s, struct stat *st)
 {
 	if (s->uid >= 0)
@@ -250,7 +241,7 @@ bool receiver_source_prime(struct receiver_source *s, const struct tcp_item *ite
 	receiver_source_map(s, &p->state.st);
 	*(p->is_text ? &s->texts : &s->contents) += bytes->len;
 	memcpy(p->digest, item->digest, sizeof(p->digest));
-	p->hash = hash_of(p->path, p->len);
+	p->hash = path_hash(p->path, p->len);
 	p->next = s->primed[p->hash % BUCKETS];
 	s->primed[p->hash % BUCKETS] = p;
 	s->n_primed++;
@@ -260,7 +251,7 @@ bool receiver_source_prime(struct receiver_source *s, const struct tcp_item *ite
 /* The first one that came is the one of the work that is carried out. */
 static struct primed **find_primed(struct receiver_source *s, const char *path, size_t len, bool text)
 {
-	uint64_t hash = hash_of(path, len);
+	uint64_t hash = path_hash(path, len);
 	struct primed **found = NULL;
 
 	for (struct primed **at = &s->primed[hash % BUCKETS]; *at != NULL; at = &(*at)->next) {

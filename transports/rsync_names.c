@@ -117,12 +117,3 @@ size_t rsync_item_for(const struct transport_work *work, const char *path, size_
 	}
 	return found;
 }
-
-uint64_t rsync_path_hash(const char *path, size_t len)
-{
-	uint64_t h = 1469598103934665603ULL; /* FNV-1a */
-
-	for (size_t i = 0; i < len; i++)
-		h = (h ^ (unsigned char)path[i]) * 1099511628211ULL;
-	return h;
-}

@@ -39,7 +39,4 @@ size_t rsync_item_for(const struct transport_work *work, const char *path, size_
 /* The path whose temp file (.NAME.XXXXXX) this would be: cut into `out` (at least len bytes). false: it is none. */
 bool rsync_temp_owner(const char *path, size_t len, char *out, size_t *out_len);
 
-/* A stable hash of a path. */
-uint64_t rsync_path_hash(const char *path, size_t len);
-
 #endif

@@ -134,7 +134,7 @@ bool session_fine_times(const struct rsync_session *s)
 
 static struct sent *sent_slot(struct rsync_session *s, const struct transport_item *item, uint64_t *hash)
 {
-	*hash = rsync_path_hash(item->path, item->len);
+	*hash = path_hash(item->path, item->len);
 	return &s->sent[*hash % SENT_SLOTS];
 }
 

@@ -214,10 +214,8 @@ void remote_entries_done(struct remote_entries *e)
 
 static size_t hash_of(const char *path, size_t len)
 {
-	uint64_t hash = UINT64_C(14695981039346656037);
+	uint64_t hash = path_hash(path, len);
 
-	for (size_t i = 0; i < len; i++)
-		hash = (hash ^ (unsigned char)path[i]) * UINT64_C(1099511628211);
 	return (size_t)(hash ^ (hash >> 29));
 }
 

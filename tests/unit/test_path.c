@@ -117,10 +117,32 @@ static void temporary_names(void **state)
 	assert_false(path_like_rsync_temp("", 0));
 }
 
+static void what_is_below(void **state)
+{
+	(void)state;
+	assert_string_equal(path_rest("/a/b/c", "/a"), "b/c");
+	assert_string_equal(path_rest("/a", "/"), "a");
+	assert_null(path_rest("/a", "/a"));
+	assert_null(path_rest("/a/", "/a"));
+	assert_null(path_rest("/", "/"));
+	assert_null(path_rest("/ab/c", "/a"));
+	assert_null(path_rest("/a", "/a/b"));
+}
+
+/* Files in stateDir are named by it: another one would begin their records anew. */
+static void a_hash_for_ever(void **state)
+{
+	(void)state;
+	assert_int_equal(path_hash("", 0), UINT64_C(1469598103934665603));
+	assert_int_equal(path_hash("/srv/web", 8), UINT64_C(17974240349671956228));
+	assert_int_not_equal(path_hash("\xff", 1), path_hash("\x7f", 1));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(validity),	   cmocka_unit_test(lengths),
+		cmocka_unit_test(what_is_below),   cmocka_unit_test(a_hash_for_ever),
 		cmocka_unit_test(parts),	   cmocka_unit_test(below_and_within),
 		cmocka_unit_test(order_of_a_walk), cmocka_unit_test(temporary_names),
 	};

@@ -1,0 +1,81 @@
+/*
+ * sync_private.h - what is inside of a sync. Shared by sync.c (records in, batches out, its life) and sync_worker.c
+ * (its worker), included by them alone.
+ */
+#ifndef FANSYNCD_CORE_SYNC_PRIVATE_H
+#define FANSYNCD_CORE_SYNC_PRIVATE_H
+
+#include <sys/stat.h>
+
+#include "core/intake.h"
+#include "core/sync.h"
+#include "core/worker_link.h"
+
+struct sync {
+	const struct sync_env *env;
+	const struct sync_options *opt;
+	struct intake intake;
+	struct changeset *changes;
+	struct failures failures;
+	struct sync_counters counters;
+	struct wire_counters worker_base, worker_last; /* sums of the workers before, and of this one */
+	struct loop_timer *timer;
+
+	int root_fd; /* borrowed; -1: no source */
+	uint64_t root_dev, root_ino;
+	char *reason; /* why there is no source, or why the target is down */
+	bool held;    /* another process has its lock */
+	char *last_error;
+	int64_t last_error_real_ns, last_done_real_ns;
+
+	struct worker_link *worker; /* NULL: none */
+	bool worker_ended;	    /* it is to be freed at the next poll */
+	bool worker_killed;	    /* for want of progress */
+	bool worker_told;	    /* a `down` of its own explains its end */
+	char *runtime_dir;
+	uint32_t workers_started;
+
+	struct batch *batch; /* in flight; NULL: none */
+	int64_t batch_started_ns;
+	int64_t batch_started_real_ns; /* the same by the wall clock, which failures carry */
+	struct wire_progress progress;
+
+	bool down;
+	bool retry_soon; /* asked to try again while a batch was under way: should it fail, at once */
+	bool guarded;	 /* down, and not for want of the target: a guard refused */
+	uint32_t down_tries;
+	int64_t down_until_ns;
+	int64_t pause_until_ns; /* something was due, and yet there was no batch */
+	bool stopping;
+	bool allow_delete; /* for the next batch */
+	bool has_urge;
+	uint64_t urge_generation;
+	bool has_start;
+	bool start_over;	   /* the first reconcile is over, and stays so */
+	uint64_t start_generation; /* of the first reconcile */
+	uint64_t generation;	   /* latest seen: for marks of our own making */
+};
+
+/* ---- sync.c ---- */
+
+void sync_set_text(char **slot, const char *text);
+void sync_note_error(struct sync *s, const char *text);
+void sync_changed(struct sync *s);
+void sync_count_cause(struct sync *s, const char *cause);
+void sync_add_to_changes(struct sync *s, const struct intake_record *r, uint64_t generation, int64_t now);
+/* 0 and what the source has by this name, or -1 and errno. */
+int sync_stat_below(const struct sync *s, const char *path, size_t len, struct stat *out);
+/* Whether the first reconcile is still to end. */
+bool sync_starting(const struct sync *s);
+/* There is none in flight any more; its slot is free. */
+void sync_end_batch(struct sync *s);
+
+/* ---- sync_worker.c ---- */
+
+int sync_start_worker(struct sync *s, struct err *err);
+/* Ends it at once, if there is one. */
+void sync_drop_worker(struct sync *s);
+/* The batch in flight goes back; the target, or what is needed to reach it, is tried again after a backoff. */
+void sync_go_down(struct sync *s, const char *why);
+
+#endif

@@ -1,0 +1,415 @@
+/*
+ * sync_worker.c - a sync's worker: it is started and ended here, and what it says becomes marks, failures and states.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include "core/clock.h"
+#include "core/fsutil.h"
+#include "core/guard.h"
+#include "core/log.h"
+#include "core/policy.h"
+#include "core/sync_private.h"
+
+#define CONFIG_TEXT_MAX (8u * 1024 * 1024)
+#define GUARD_PAUSE_NS (10 * NS_PER_S)
+
+static uint32_t random_bits(void)
+{
+	uint32_t v = 0;
+
+	/* Only jitter: if the kernel has none to give, the backoff is as good without. */
+	if (getrandom(&v, sizeof(v), GRND_NONBLOCK) != (ssize_t)sizeof(v))
+		v = 0;
+	return v;
+}
+
+/* ---- what it says ---- */
+
+/* ERR_AGAIN: nothing is known to be wrong. */
+static void log_failure(struct sync *s, const char *path, size_t len, const struct err *e, uint32_t tries,
+			bool given_up)
+{
+	const char *why = e->class == ERR_NONE ? "no reason was given" : e->text;
+	char text[4096 + ERR_TEXT_MAX];
+
+	/* Of a name that is too long the reason is still told. */
+	if (len == 0)
+		(void)snprintf(text, sizeof(text), ".: %s", why);
+	else
+		(void)snprintf(text, sizeof(text), "%.*s: %s", (int)(len < 4000 ? len : 4000), path, why);
+	sync_note_error(s, text);
+	if (given_up)
+		log_error("%s: given up: %s", s->opt->name, text);
+	else if (e->class == ERR_AGAIN)
+		log_info("%s: will be looked at again: %s", s->opt->name, text);
+	else if (tries <= 1)
+		log_warn("%s: will be tried again: %s", s->opt->name, text);
+	else
+		log_debug(LOG_CAT_ALARM, "%s: attempt %u failed: %s", s->opt->name, tries, text);
+}
+
+static void item_verdict(struct sync *s, const struct wire_verdict *v)
+{
+	const struct batch_item *item = &s->batch->items[v->index];
+	const char *why = v->why.class == ERR_NONE ? "no reason was given" : v->why.text;
+	int64_t now = clock_mono_ns(), not_before = 0;
+	uint32_t tries;
+
+	switch (v->v) {
+	case VERDICT_RETRY:
+		s->counters.retries++;
+		tries = failures_note(&s->failures, item->path, item->len, why, false, clock_real_ns());
+		log_failure(s, item->path, item->len, &v->why, tries, false);
+		not_before = now + policy_backoff_ns(item->tries + 1, s->opt->retry_min_ns, s->opt->retry_max_ns,
+						     random_bits());
+		break;
+	case VERDICT_REJECT:
+		s->counters.rejected++;
+		(void)failures_note(&s->failures, item->path, item->len, why, true, clock_real_ns());
+		log_failure(s, item->path, item->len, &v->why, 1, true);
+		break;
+	case VERDICT_RECONCILE:
+		sync_count_cause(s, "the transport asked for it");
+		break;
+	case VERDICT_DONE:
+	case VERDICT_GONE:
+		if ((item->flags & MARK_RECURSIVE) != 0)
+			failures_clear_below(&s->failures, item->path, item->len, s->batch_started_real_ns);
+		else
+			failures_clear(&s->failures, item->path, item->len);
+		break;
+	case VERDICT_NONE:
+	case VERDICTS:
+		return;
+	}
+	(void)changeset_settle(s->changes, s->batch->id, v->index, v->v, not_before, now);
+}
+
+static void before_verdicts(void *ctx)
+{
+	struct sync *s = ctx;
+
+	s->env->drain(s->env->ctx);
+}
+
+static void on_verdict(void *ctx, uint64_t batch_id, const struct wire_verdict *v)
+{
+	struct sync *s = ctx;
+
+	if (s->batch == NULL || s->batch->id != batch_id)
+		return; /* of a batch that was abandoned meanwhile */
+	if (v->is_rename) {
+		if (v->index >= s->batch->n_renames)
+			return;
+		if (v->v != VERDICT_DONE)
+			sync_count_cause(s, "a rename that the target could not do");
+		(void)changeset_settle_rename(s->changes, batch_id, v->index, v->v, clock_mono_ns());
+	} else if (v->index < s->batch->n_items) {
+		item_verdict(s, v);
+	}
+}
+
+/* What the source does not have failed to be deleted. */
+static bool is_absent(const struct sync *s, const char *path, size_t len)
+{
+	struct stat st;
+
+	return len > 0 && sync_stat_below(s, path, len, &st) < 0 && (errno == ENOENT || errno == ENOTDIR);
+}
+
+/* A path inside a reconciled directory, or a parent: it becomes a mark of its own. */
+static void on_found(void *ctx, const struct wire_found *f)
+{
+	struct sync *s = ctx;
+	const char *why = f->why.class == ERR_NONE ? "no reason was given" : f->why.text;
+	struct intake_record r = { .change = { .kind = CHANGE_TOUCH, .path = f->path, .path_len = f->len } };
+	int64_t now = clock_mono_ns();
+	uint64_t generation = s->generation;
+	uint32_t tries;
+
+	if (f->v == VERDICT_REJECT) {
+		s->counters.rejected++;
+		(void)failures_note(&s->failures, f->path, f->len, why, true, clock_real_ns());
+		log_failure(s, f->path, f->len, &f->why, 1, true);
+		return;
+	}
+	if (f->v == VERDICT_RECONCILE) {
+		r.change.kind = CHANGE_RECONCILE;
+		r.change.cause = "the transport asked for it";
+		r.hold_until_ns = now + s->opt->retry_min_ns; /* a lasting trouble must not become a loop */
+		sync_count_cause(s, r.change.cause);
+	} else {
+		s->counters.retries++;
+		tries = failures_note(&s->failures, f->path, f->len, why, false, clock_real_ns());
+		log_failure(s, f->path, f->len, &f->why, tries, false);
+		/* Of a directory that could not be read all below was left out; a mere look would find nothing to
+		 * delete. */
+		if (strstr(why, "opendir") != NULL || strstr(why, "readdir") != NULL ||
+		    (!s->opt->bidirectional && is_absent(s, f->path, f->len))) {
+			r.change.kind = CHANGE_RECONCILE;
+			r.change.cause = "failed before";
+		}
+		/* It has its verdict by now, and is named: a barrier does not wait for it any longer. */
+		if (tries == 0 || tries >= 2)
+			generation++;
+		r.hold_until_ns = now + policy_backoff_ns(tries == 0 ? 1 : tries, s->opt->retry_min_ns,
+							  s->opt->retry_max_ns, random_bits());
+	}
+	sync_add_to_changes(s, &r, generation, now);
+}
+
+static void on_batch_done(void *ctx, uint64_t batch_id)
+{
+	struct sync *s = ctx;
+	bool was_first = sync_starting(s);
+
+	if (s->batch == NULL || s->batch->id != batch_id)
+		return;
+	changeset_finish(s->changes, batch_id, clock_mono_ns());
+	log_info("%s: batch of %zu paths and %zu renames done in %.3f s", s->opt->name, s->batch->n_items,
+		 s->batch->n_renames, (double)(clock_mono_ns() - s->batch_started_ns) / (double)NS_PER_S);
+	if (s->down_tries > 0)
+		log_normal("%s: %s", s->opt->name, s->guarded ? "goes on" : "the target is back");
+	s->down = s->guarded = s->retry_soon = false;
+	s->down_tries = 0;
+	s->last_done_real_ns = clock_real_ns();
+	sync_end_batch(s);
+	s->start_over = s->start_over || !sync_starting(s);
+	if (was_first && s->start_over)
+		log_normal("%s: first comparison finished, %zu failures", s->opt->name, s->failures.n);
+}
+
+/* What a guard refused is soon looked at again: the source may be mounted by then. */
+static int64_t pause_after(const struct sync *s)
+{
+	int64_t pause = policy_backoff_ns(s->down_tries, s->opt->retry_min_ns, s->opt->retry_max_ns, random_bits());
+
+	return s->guarded && pause > GUARD_PAUSE_NS ? GUARD_PAUSE_NS : pause;
+}
+
+static void log_down(struct sync *s, const char *why, bool news)
+{
+	if (!news)
+		log_debug(LOG_CAT_ALARM, "%s: attempt %u failed: %s", s->opt->name, s->down_tries, why);
+	else if (s->guarded)
+		log_error("%s: stopped: %s", s->opt->name, why);
+	else
+		log_error("%s: %s; it is tried again until it works", s->opt->name, why);
+}
+
+static void go_down_for(struct sync *s, const char *why, bool guarded)
+{
+	bool news = s->down_tries == 0 || s->guarded != guarded ||
+		    (guarded && (s->reason == NULL || strcmp(s->reason, why) != 0));
+
+	changeset_abandon(s->changes, clock_mono_ns());
+	sync_end_batch(s);
+	s->down = true;
+	s->guarded = guarded;
+	s->down_tries++;
+	s->down_until_ns = s->retry_soon ? 0 : clock_mono_ns() + pause_after(s);
+	s->retry_soon = false;
+	sync_set_text(&s->reason, why);
+	sync_note_error(s, why);
+	log_down(s, why, news);
+	sync_changed(s);
+}
+
+void sync_go_down(struct sync *s, const char *why)
+{
+	go_down_for(s, why, false);
+}
+
+static void on_down(void *ctx, const struct err *why)
+{
+	struct sync *s = ctx;
+
+	s->worker_told = true;
+	go_down_for(s, why->text, why->class == ERR_UNSAFE);
+}
+
+static void on_ready(void *ctx)
+{
+	((struct sync *)ctx)->worker_told = false;
+}
+
+static void on_progress(void *ctx, const struct wire_progress *p)
+{
+	struct sync *s = ctx;
+
+	s->progress = *p;
+	s->progress.path = NULL;
+	s->progress.path_len = 0;
+	sync_changed(s);
+}
+
+static void add_counters(struct sync *s)
+{
+	const struct wire_counters *a = &s->worker_base, *b = &s->worker_last;
+
+	s->counters.files_sent = a->files_sent + b->files_sent;
+	s->counters.bytes = a->bytes_sent + b->bytes_sent;
+	s->counters.deletions = a->deletions + b->deletions;
+	s->counters.renames = a->renames_carried + b->renames_carried;
+	s->counters.handshakes = a->handshakes + b->handshakes;
+	s->counters.processes = a->processes + b->processes;
+	s->counters.conflicts = a->conflicts + b->conflicts;
+}
+
+static void on_counters(void *ctx, const struct wire_counters *c)
+{
+	struct sync *s = ctx;
+
+	s->worker_last = *c;
+	add_counters(s);
+}
+
+static void on_guard(void *ctx, const char *text, size_t len)
+{
+	struct sync *s = ctx;
+
+	s->env->guard_learned(s->env->ctx, s->opt, text, len);
+}
+
+static void on_linked(void *ctx, const struct wire_linked *f)
+{
+	struct sync *s = ctx;
+
+	if (s->root_fd >= 0)
+		s->env->linked(s->env->ctx, s, f);
+}
+
+static void on_ended(void *ctx, const char *how)
+{
+	struct sync *s = ctx;
+	char text[200];
+
+	s->worker_ended = true;
+	s->worker_base = (struct wire_counters){ s->counters.files_sent, s->counters.bytes,	 s->counters.deletions,
+						 s->counters.renames,	 s->counters.handshakes, s->counters.processes,
+						 s->counters.conflicts };
+	s->worker_last = (struct wire_counters){ 0 };
+	sync_changed(s);
+	if (s->worker_told)
+		return;
+	(void)snprintf(text, sizeof(text), "the worker ended: %s", how);
+	if (s->batch != NULL)
+		sync_go_down(s, text);
+	else /* that says nothing of the target: the next batch gets another worker */
+		log_warn("%s: %s", s->opt->name, text);
+}
+
+/* ---- its life ---- */
+
+void sync_drop_worker(struct sync *s)
+{
+	struct err err = ERR_INIT;
+
+	worker_link_free(s->worker);
+	s->worker = NULL;
+	s->worker_ended = false;
+	if (s->runtime_dir != NULL && remove_tree(s->runtime_dir, &err) < 0)
+		log_warn("%s: %s", s->opt->name, err.text);
+	free(s->runtime_dir);
+	s->runtime_dir = NULL;
+}
+
+static int make_runtime_dir(struct sync *s, struct err *err)
+{
+	/* Short: a control socket's path below it has to fit into sockaddr_un. */
+	if (asprintf(&s->runtime_dir, "%s/wXXXXXX", s->env->runtime_root) < 0) {
+		s->runtime_dir = NULL;
+		return err_set(err, ERR_NOMEM, "out of memory");
+	}
+	if (mkdtemp(s->runtime_dir) != NULL)
+		return 0;
+	err_errno(err, errno, "cannot make a directory below %s", s->env->runtime_root);
+	free(s->runtime_dir);
+	s->runtime_dir = NULL;
+	return -1;
+}
+
+/* "" for a sync that has none. NULL on failure. */
+static char *archive_path(const struct sync *s, struct err *err)
+{
+	char *dir = NULL, *path = NULL;
+
+	if (!s->opt->bidirectional)
+		return strdup("");
+	if (asprintf(&dir, "%s/archive", s->env->state_dir) < 0)
+		dir = NULL;
+	if (dir != NULL && mkdir_private(dir, err) == 0 && asprintf(&path, "%s/%s.db", dir, s->opt->name) < 0)
+		path = NULL;
+	free(dir);
+	return path;
+}
+
+/* The configuration and the record, as texts. */
+static int worker_texts(struct sync *s, struct buf *config, struct buf *guard, struct err *err)
+{
+	buf_init(config, CONFIG_TEXT_MAX);
+	buf_init(guard, GUARD_TEXT_MAX);
+	if (s->env->config_text(s->env->ctx, s->opt, config) == 0 &&
+	    s->env->guard_text(s->env->ctx, s->opt, guard) == 0)
+		return 0;
+	buf_done(config);
+	buf_done(guard);
+	return err_set(err, ERR_NOMEM, "out of memory for the worker's configuration");
+}
+
+int sync_start_worker(struct sync *s, struct err *err)
+{
+	static const struct worker_events template = {
+		.ready = on_ready,
+		.before_verdicts = before_verdicts,
+		.verdict = on_verdict,
+		.found = on_found,
+		.batch_done = on_batch_done,
+		.down = on_down,
+		.progress = on_progress,
+		.counters = on_counters,
+		.guard = on_guard,
+		.linked = on_linked,
+		.ended = on_ended,
+	};
+	struct worker_events events = template;
+	struct buf text, guard;
+	struct worker_spec spec = { .mode = "--worker", .name = s->opt->name };
+	char *archive;
+
+	events.ctx = s;
+	if (make_runtime_dir(s, err) < 0)
+		return -1;
+	archive = archive_path(s, err);
+	if (archive == NULL || worker_texts(s, &text, &guard, err) < 0) {
+		free(archive);
+		return err->class != ERR_NONE ? -1 : err_set(err, ERR_NOMEM, "out of memory for a worker");
+	}
+	spec.guard = guard.data;
+	spec.guard_len = guard.len;
+	spec.config = (struct wire_config){
+		.text = text.data,
+		.text_len = text.len,
+		.runtime_dir = s->runtime_dir,
+		.archive_path = archive,
+		.log_mask = log_mask(),
+		.source_dev = s->root_dev,
+		.source_ino = s->root_ino,
+	};
+	memcpy(spec.config.host_id, s->env->host_id, HOST_ID_BYTES);
+	s->worker_told = s->worker_killed = false;
+	s->worker = worker_link_start(s->env->loop, &spec, &events, err);
+	buf_done(&text);
+	free(archive);
+	buf_done(&guard);
+	if (s->worker == NULL)
+		return -1;
+	if (s->workers_started++ > 0)
+		s->counters.worker_restarts++;
+	return 0;
+}

@@ -16,7 +16,8 @@ void local_dirs_init(struct local_dirs *d, int root_fd)
 {
 	memset(d, 0, sizeof(*d));
 	d->root_fd = root_fd;
-	d->root = (struct local_dir){ .fd = root_fd, .gid = -1, .readable = true };
+	/* The descriptor may be a copy, of one that was read before. */
+	d->root = (struct local_dir){ .fd = root_fd, .gid = -1, .readable = true, .moved = true };
 }
 
 static uint16_t *bucket_of(struct local_dirs *d, uint64_t hash)

@@ -119,6 +119,20 @@ def difference(place):
             raise Failure("%d bytes for 100000 that were appended" % (p.counters()["bytes"] - before))
 
 
+def compared_after_a_reconnect(place):
+    """A new session of the same worker: it sees all of the source again."""
+    with Pair(place) as p:
+        fill(p.source, 30)
+        p.sender.start()
+        for _ in range(2):
+            for pid in children(p.receiver.process.pid, every=True):
+                os.kill(pid, signal.SIGKILL)
+            p.sender.client("--sync-now", check=False)  # in vain at first, and again
+            p.equal("compared again")
+        if p.counters()["deletions"] != 0:
+            raise Failure("deleted: %s" % p.counters())
+
+
 def refused(place, words, **how):
     with Pair(place, **how) as p:
         fill(p.source, 3)
@@ -185,4 +199,4 @@ def another_port(place):
             raise Failure("%d: %s" % (done.returncode, done.stdout + done.stderr))
 
 
-main([everyday, another_port, plaintext_on_loopback, difference, wrong_key, read_only_module, unknown_module, either_end_dies])
+main([everyday, another_port, plaintext_on_loopback, difference, compared_after_a_reconnect, wrong_key, read_only_module, unknown_module, either_end_dies])

@@ -12,6 +12,8 @@
 
 #include "core/path.h"
 
+#define READ_PIECE (64u * 1024)
+
 /* remove_tree recurses once a level: a stranger's deep tree must not exhaust the stack. */
 #define REMOVE_DEPTH_MAX 256
 
@@ -131,13 +133,15 @@ int read_file(const char *path, size_t max, struct buf *out, struct err *err)
 		return err_set(err, ERR_UNSAFE, "%s is not a regular file", path);
 	}
 	for (;;) {
+		/* One more than allowed tells that there is more; `out` may have room for no more than that. */
+		size_t left = max - out->len, want = left < READ_PIECE ? left + 1 : READ_PIECE;
 		ssize_t n;
 
-		if (!buf_reserve(out, 64u * 1024)) {
+		if (!buf_reserve(out, want)) {
 			rc = err_set(err, ERR_NOMEM, "out of memory for %s", path);
 			break;
 		}
-		n = read(fd, out->data + out->len, 64u * 1024);
+		n = read(fd, out->data + out->len, want);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)

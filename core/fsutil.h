@@ -24,8 +24,8 @@ int atomic_write(const char *path, const void *data, size_t len, mode_t mode, un
 /* Make the directory and its missing parents (0755), itself 0700. One that exists must be a directory of ours that
  * nobody else may write to (ERR_UNSAFE). */
 int mkdir_private(const char *path, struct err *err);
-/* The whole file into `out` (cleared first); ERR_LIMIT when it has more than `max` bytes, ERR_UNSAFE when it is no
- * regular file. */
+/* The whole file into `out` (cleared first; its ceiling is above `max`); ERR_LIMIT when it has more than `max` bytes,
+ * ERR_UNSAFE when it is no regular file. */
 int read_file(const char *path, size_t max, struct buf *out, struct err *err);
 
 enum lock_mode {

@@ -70,7 +70,8 @@ enum fileops_cap {
 	FILEOPS_LINK_ATTRS = 1u << 5, /* a symlink's own owner and times can be set */
 	FILEOPS_OWNERS = 1u << 6,     /* st_uid and st_gid of looks and listings mean something and may be set */
 	FILEOPS_BASE = 1u << 8,	      /* a source's open makes use of a `base` */
-	FILEOPS_RESUME = 1u << 7,     /* what a cut connection left of a file is worth going on with */
+	FILEOPS_CHECKED = 1u << 9,    /* a target's store compares a digest of the whole with the source's */
+	FILEOPS_RESUME = 1u << 7,     /* what a cut connection left of a file is worth going on with: see `unsure` */
 };
 
 /* An open file. Filled in by open or create; the engine keeps it by value and looks at nothing but fd. */
@@ -136,7 +137,8 @@ struct fileops_wish {
 struct fileops_store {
 	struct fileops_file *from; /* opened by the source's `open`; from->fd is a local descriptor unless the transport
 				      knows better */
-	uint64_t offset;	   /* where to begin, in both files: what is before stands there already */
+	uint64_t offset;	   /* where to begin, in both files: what is before stands there already, as far as is
+				      known. An end that finds out that it does not says FAILED, ERR_AGAIN */
 	uint64_t size;		   /* where to end; the source may turn out shorter, then there */
 	bool sparse;		   /* leave holes where the source has them */
 	struct throttle *throttle; /* NULL: as fast as it goes */
@@ -154,7 +156,7 @@ struct fileop {
 	char *bytes; /* malloc'ed, the caller's */
 	size_t n_bytes;
 	unsigned char digest[16];
-	uint64_t copied;	    /* store: bytes of content that were carried; kept current while it is pending */
+	uint64_t copied;	    /* store: where in the file it is, at its end how long that is; kept current */
 	struct twoway_state agreed; /* mirror_agreed.get */
 	unsigned unmet; /* attrs, store: enum fileops_attr that this end may not or cannot set; not a failure */
 	struct err err;
@@ -194,7 +196,7 @@ struct fileops {
 	/* ---- the target ---- */
 
 	/* Make a file, mode 0600, for writing: op->file. Nothing of that name may be there (O_EXCL). With `resume`
-	 * (FILEOPS_RESUME) one that is there is opened as it is, op->st tells its size. */
+	 * (FILEOPS_RESUME) one that is there is opened as it is; op->st tells its size, 0 of a new one. */
 	enum fileops_result (*create)(void *end, struct fileop *op, const char *path, size_t len, bool resume);
 	/* Content, then attributes, then close, of a file that create gave: the file is the implementation's from now
 	 * on and closed whatever the result. On FAILED and the like the caller removes it. Large files are carried bit
@@ -239,6 +241,9 @@ struct fileops_end {
 	void *ctx;
 	unsigned caps;	 /* enum fileops_cap; set before a work is started */
 	int64_t tick_ns; /* resolution at which it keeps mtimes, rounded down: 1, or 1000000000 for whole seconds */
+	/* RESUME: of what a cut connection left so many bytes at the end may be wrong or missing in between; all before
+	 * stands as it was sent. */
+	uint64_t unsure;
 };
 
 #endif

@@ -287,14 +287,32 @@ static void *ids_given(struct local_tree *t, struct local_dir *dir)
 	return dir->gid == (int)t->egid ? LOCAL_OURS : NULL;
 }
 
+/* Read as well, so that it can be verified. Of one that is there no more is believed than that it is a file of ours: no
+ * other name leads to it, nobody else may write to it. */
+static enum fileops_result create_or_open(const struct local_tree *t, struct fileop *op, const struct local_name *at)
+{
+	int fd = openat(at->dir->fd, at->name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return local_failed(op, errno, "create");
+	if (fstat(fd, &op->st) < 0 || !S_ISREG(op->st.st_mode) || op->st.st_nlink != 1 || op->st.st_uid != t->euid ||
+	    (op->st.st_mode & 022) != 0) {
+		(void)close(fd);
+		return local_failed(op, EEXIST, "create");
+	}
+	op->file = (struct fileops_file){ .fd = fd };
+	return FILEOPS_OK;
+}
+
 static enum fileops_result do_create(void *end, struct fileop *op, const char *path, size_t len, bool resume)
 {
 	struct local_name at;
 	enum fileops_result r = local_at(end, op, path, len, &at, "create");
 	int fd;
 
-	(void)resume; /* not announced */
-	if (r != FILEOPS_OK)
+	if (r == FILEOPS_OK && resume)
+		r = create_or_open(end, op, &at);
+	if (r != FILEOPS_OK || resume)
 		return r;
 	fd = openat(at.dir->fd, at.name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
@@ -457,6 +475,11 @@ void local_tree_free(struct local_tree *t)
 	local_jobs_drop(t);
 	local_dirs_done(&t->dirs);
 	free(t);
+}
+
+struct loop *local_tree_loop(const struct local_tree *t)
+{
+	return t->loop;
 }
 
 int local_tree_root(const struct local_tree *t, struct stat *st)

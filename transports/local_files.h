@@ -20,6 +20,7 @@ extern const struct fileops local_fileops;
 struct local_tree *local_tree_new(struct loop *loop, int root_fd, struct err *err);
 /* What is pending is dropped without callbacks. NULL is fine. */
 void local_tree_free(struct local_tree *t);
+struct loop *local_tree_loop(const struct local_tree *t);
 /* fstat of its root. */
 int local_tree_root(const struct local_tree *t, struct stat *st);
 /* What local_fileops can do there: caps and tick, the latter found out by trying on a file in the root (in a source

@@ -232,6 +232,7 @@ void mirror_down(struct mirror *m, const struct err *why)
 {
 	bool busy = m->work != NULL;
 
+	memset(m->swept, 0, sizeof(m->swept)); /* some may be left now */
 	forget_work(m);
 	if (busy)
 		m->env->down(m->env->ctx, why);
@@ -243,7 +244,7 @@ void mirror_remove_temps(struct mirror *m)
 		struct fileop op = { 0 };
 
 		/* Whether it is there is not asked: next to nothing is lost by trying. */
-		if (e->temp_len > 0)
+		if (e->temp_len > 0 && !part_is_worth_keeping(e))
 			(void)m->target.ops->unlink(m->target.ctx, &op, e->temp, e->temp_len);
 	}
 }

@@ -95,8 +95,8 @@ int mirror_start(struct mirror *m, const struct transport_work *work, bool recon
  * called before this returns if a work was under way. From the loop only. */
 void mirror_down(struct mirror *m, const struct err *why);
 bool mirror_busy(const struct mirror *m);
-/* The source is lost, the target is at hand and answers at once: remove the temp files of what is under way. Then
- * mirror_down or mirror_free. */
+/* The source is lost, the target is at hand and answers at once: remove the temp files of what is under way, but
+ * for those of large files that the next connection can go on with. Then mirror_down or mirror_free. */
 void mirror_remove_temps(struct mirror *m);
 void mirror_free(struct mirror *m);
 

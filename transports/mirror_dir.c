@@ -90,8 +90,7 @@ void dir_push(struct dir *d)
 	push(&d->m->ready, d);
 }
 
-/* The path of a name in it, in a buffer that the next call uses again; NULL: out of memory. */
-static const char *path_of(struct dir *d, const char *name, size_t len, size_t *out_len)
+const char *dir_path_of(struct dir *d, const char *name, size_t len, size_t *out_len)
 {
 	struct mirror *m = d->m;
 	size_t need = d->len + 1 + len + 1;
@@ -335,7 +334,7 @@ static bool is_equal(struct dir *d, const struct fileops_entry *name, const stru
 	if (m->twoway != NULL || !S_ISREG(src->st_mode) || !S_ISREG(dst->st_mode) || m->rules.xattr_kinds != 0 ||
 	    (m->rules.hard_links && src->st_nlink > 1) || mirror_compare(&m->rules, &look) != MIRROR_SAME)
 		return false;
-	path = m->hot == NULL ? NULL : path_of(d, name->name, name->len, &len);
+	path = m->hot == NULL ? NULL : dir_path_of(d, name->name, name->len, &len);
 	if (path != NULL && mirror_hot_judge(m->hot, path, len, &look) != MIRROR_SAME)
 		return false;
 	mirror_want_attrs(&m->rules, src, dst, false, &want);
@@ -352,7 +351,7 @@ static void pair(struct dir *d, const struct fileops_entry *src, const struct fi
 	m->seen++;
 	if (src->st.st_mode == 0) {
 		err_set(&why, ERR_IO, "it could not be looked at");
-		path = path_of(d, src->name, src->len, &len);
+		path = dir_path_of(d, src->name, src->len, &len);
 		if (path != NULL)
 			mirror_found(m, path, len, VERDICT_RETRY, &why);
 		return;
@@ -363,15 +362,18 @@ static void pair(struct dir *d, const struct fileops_entry *src, const struct fi
 		sync_name(d, src, dst);
 }
 
-static bool is_leftover(const struct mirror *m, const struct fileops_entry *dst)
+static bool is_leftover(struct dir *d, const struct fileops_entry *dst)
 {
+	const struct mirror *m = d->m;
 	enum temp_kind kind;
 	uint32_t tag;
 	size_t base, base_len;
 
 	if (!temp_parse(dst->name, dst->len, &kind, &tag, &base, &base_len) || S_ISDIR(dst->st.st_mode))
 		return false;
-	return tag == m->tag || mirror_mtime_ns(&dst->st) < m->now_ns - LEFTOVER_AGE_NS;
+	if (tag == m->tag)
+		return kind != TEMP_PART || !part_is_due(d, dst, dst->name + base, base_len);
+	return mirror_mtime_ns(&dst->st) < m->now_ns - LEFTOVER_AGE_NS;
 }
 
 static void remove_name(struct dir *d, const struct fileops_entry *dst, const struct fileops_entry *archived,
@@ -411,11 +413,11 @@ static void extra(struct dir *d, const struct fileops_entry *dst, const struct f
 	const char *path;
 	size_t len;
 
-	if (temp && is_leftover(m, dst)) {
+	if (temp && is_leftover(d, dst)) {
 		remove_name(d, dst, NULL, true);
 		return;
 	}
-	path = path_of(d, dst->name, dst->len, &len);
+	path = dir_path_of(d, dst->name, dst->len, &len);
 	/* Another's temp file goes with the directory that it is in, but not by itself. */
 	if (!m->work->may_delete || path == NULL || (temp && !d->wipe) || keep_covers(m->work->keep, path, len) ||
 	    filter_protects_from(m->env->opt->filter, path, len, d->wipe ? d->top : len, is_dir,
@@ -443,7 +445,7 @@ static void gone(struct dir *d, const struct fileops_entry *src, const struct fi
 		extra(d, dst, src);
 		return;
 	}
-	path = path_of(d, src->name, src->len, &len);
+	path = dir_path_of(d, src->name, src->len, &len);
 	if (path != NULL)
 		both_gone(d->m, path, len);
 }
@@ -499,7 +501,7 @@ static bool keep_source(void *ctx, const char *name, size_t len, bool is_dir)
 {
 	struct dir *d = ctx;
 	size_t n;
-	const char *path = path_of(d, name, len, &n);
+	const char *path = dir_path_of(d, name, len, &n);
 
 	return path == NULL ? !path_is_temp(name, len) : dir_keeps(d->m->env->opt->filter, path, n, n - len, is_dir);
 }
@@ -570,10 +572,12 @@ static void listed(struct dir *d)
 	else if (to != FILEOPS_OK)
 		unlisted(d, false, to);
 	give_ops_back(d);
-	if (d->failed)
+	if (d->failed) {
 		merged(d);
-	else
-		merge(d);
+		return;
+	}
+	parts_swept(d->m, d->path, d->len);
+	merge(d);
 }
 
 static void on_listed(struct fileop *op)

@@ -98,6 +98,7 @@ static void release(struct entry *e)
 
 	if (e->from_open)
 		m->source.ops->drop(m->source.ctx, &e->from);
+	part_free_sweep(e);
 	free(e->xattrs);
 	free(e->text);
 	free(e->there_text);
@@ -189,7 +190,7 @@ enum fileops_result entry_fail(struct entry *e)
 	return entry_finish(e, VERDICT_RETRY, &why);
 }
 
-bool entry_temp(struct entry *e, enum temp_kind kind)
+bool entry_temp(struct entry *e, enum temp_kind kind, uint64_t version)
 {
 	size_t need = e->len + NAME_BYTES_MAX + 1;
 
@@ -201,7 +202,7 @@ bool entry_temp(struct entry *e, enum temp_kind kind)
 		e->temp = temp;
 		e->temp_cap = need;
 	}
-	e->temp_len = temp_path(e->temp, e->path, e->len, kind, e->m->tag, 0, e->hashed);
+	e->temp_len = temp_path(e->temp, e->path, e->len, kind, e->m->tag, version, e->hashed);
 	return true;
 }
 

@@ -120,7 +120,7 @@ static enum fileops_result make_link(struct entry *e)
 
 	if (m->rules.dry_run || g == NULL)
 		return entry_finish(e, VERDICT_DONE, NULL);
-	if (!entry_temp(e, TEMP_NEW)) {
+	if (!entry_temp(e, TEMP_NEW, 0)) {
 		err_set(&e->op.err, ERR_NOMEM, "out of memory");
 		return entry_fail(e);
 	}

@@ -24,6 +24,7 @@ struct dir;
 struct dir_ops;
 struct link_group;
 struct mirror_twoway;
+struct part_sweep;
 
 /* Starts the next operation, sets e->step to who gets its result, and returns what the operation returned; or ends the
  * task (entry_finish), which clears e->step. */
@@ -71,6 +72,8 @@ struct entry {
 	struct fileop op;
 	struct fileops_file from, base; /* base: the target's file, that a difference may be made to */
 	bool from_open, base_open, no_base;
+	bool part;		  /* the temp name is one that a later connection can go on with */
+	struct part_sweep *sweep; /* while parts of other versions are removed */
 	struct fileops_attrs attrs;
 	struct fileops_store store;
 	char *xattrs, *text; /* malloc'ed */
@@ -140,6 +143,9 @@ enum mirror_phase {
 	PHASE_END,
 };
 
+/* Directories that are remembered to hold no old parts. */
+#define PARTS_SWEPT 32u
+
 struct mirror {
 	const struct transport_env *env;
 	struct fileops_end source, target;
@@ -182,7 +188,9 @@ struct mirror {
 	uint64_t refused;
 	uint64_t seen, deleted, files, bytes; /* of this work */
 	unsigned found;			      /* failures inside a reconcile */
-	unsigned skipped_kinds;		      /* told once a session, bits by kind */
+	uint64_t swept[PARTS_SWEPT];	      /* directories that hold no parts but of what is due; 0: none */
+	size_t next_swept;
+	unsigned skipped_kinds; /* told once a session, bits by kind */
 	uint64_t shown_bytes;
 };
 
@@ -230,7 +238,7 @@ enum fileops_result entry_fail(struct entry *e);
 enum fileops_result entry_abandon(struct entry *e, enum verdict v, const struct err *why);
 /* Make way for `again` after GONE, DENIED: once each. false: nothing can be done, fail. */
 bool entry_make_way(struct entry *e, entry_step *again, enum fileops_result *out);
-bool entry_temp(struct entry *e, enum temp_kind kind);
+bool entry_temp(struct entry *e, enum temp_kind kind, uint64_t version);
 
 entry_step entry_sync;	       /* look, if need be, and make equal */
 entry_step entry_delete;       /* remove it */
@@ -258,10 +266,30 @@ bool links_join(struct entry *e, enum fileops_result *out);
 void links_leave(struct entry *e, bool done);
 void links_free_all(struct mirror *m);
 
+/* ---- mirror_parts.c: e->src is what is being sent ---- */
+
+/* Whether what a cut leaves of it is to be gone on with. */
+bool part_is_worth_it(const struct entry *e);
+/* It is under way, and far enough to be left. */
+bool part_is_worth_keeping(const struct entry *e);
+/* Its temp name. false: out of memory. */
+bool part_temp(struct entry *e);
+/* Parts of other versions go first, then `again`; once a directory. false: there are none. */
+bool part_make_way(struct entry *e, entry_step *again, enum fileops_result *out);
+/* Where to go on in what was found. false: it cannot be one. */
+bool part_offset(const struct entry *e, const struct stat *found, uint64_t *out);
+void part_free_sweep(struct entry *e);
+/* While a directory is merged: whether a part of ours will be gone on with. `base`: the name that it stands for. */
+bool part_is_due(struct dir *d, const struct fileops_entry *part, const char *base, size_t base_len);
+/* That directory was looked through. */
+void parts_swept(struct mirror *m, const char *dir, size_t len);
+
 /* ---- mirror_dir.c ---- */
 
 struct dir *dir_new(struct mirror *m, struct dir *parent, const char *path, size_t len, const char *name,
 		    size_t name_len);
+/* The path of a name in it, in a buffer that the next call uses again; NULL: out of memory. */
+const char *dir_path_of(struct dir *d, const char *name, size_t len, size_t *out_len);
 /* Put it on the stack. */
 void dir_push(struct dir *d);
 /* One step of the topmost dir; false: nothing to do now. */

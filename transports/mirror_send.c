@@ -66,9 +66,12 @@ static enum fileops_result not_made(struct entry *e, entry_step *make)
 		e->hashed = true;
 		return make(e);
 	}
-	if (entry_make_way(e, make, &out))
+	/* An old part may be anything by now. */
+	if ((!e->part || e->r == FILEOPS_GONE) && entry_make_way(e, make, &out))
 		return out;
-	if ((e->r == FILEOPS_EXISTS || e->r == FILEOPS_FAILED) && !e->cleared) {
+	if ((e->r == FILEOPS_EXISTS || e->r == FILEOPS_FAILED ||
+	     (e->part && (e->r == FILEOPS_DENIED || e->r == FILEOPS_TYPE))) &&
+	    !e->cleared) {
 		e->cleared = true;
 		e->again = make;
 		e->step = cleared_temp;
@@ -93,7 +96,7 @@ static void count_sent(struct entry *e)
 		m->files++;
 		m->bytes += e->store.size;
 		m->env->counters->files_sent++;
-		m->env->counters->bytes_sent += e->store.size;
+		m->env->counters->bytes_sent += e->store.size - e->store.offset;
 		if (m->hot != NULL)
 			mirror_hot_note(m->hot, e->path, e->len, &e->src, e->opened_ns);
 	}
@@ -222,7 +225,7 @@ static enum fileops_result stored(struct entry *e)
 	return m->source.ops->restat(m->source.ctx, &e->op, &e->from);
 }
 
-static enum fileops_result start_store(struct entry *e)
+static enum fileops_result start_store(struct entry *e, uint64_t offset)
 {
 	struct mirror *m = e->m;
 	struct fileops_file to = e->op.file;
@@ -235,6 +238,7 @@ static enum fileops_result start_store(struct entry *e)
 		e->attrs.xattrs_len = e->xattrs_len;
 	}
 	e->store = (struct fileops_store){ .from = &e->from,
+					   .offset = offset,
 					   .size = (uint64_t)e->src.st_size,
 					   .sparse = m->rules.sparse,
 					   .throttle = m->throttle.rate > 0 ? &m->throttle : NULL,
@@ -247,18 +251,37 @@ static enum fileops_result create_temp(struct entry *e);
 
 static enum fileops_result created(struct entry *e)
 {
-	return e->r == FILEOPS_OK ? start_store(e) : not_made(e, create_temp);
+	struct mirror *m = e->m;
+	uint64_t offset = 0;
+
+	if (e->r != FILEOPS_OK)
+		return not_made(e, create_temp);
+	if (!e->part || e->cleared)
+		return start_store(e, 0);
+	if (!part_offset(e, &e->op.st, &offset)) {
+		m->target.ops->drop(m->target.ctx, &e->op.file);
+		e->r = FILEOPS_EXISTS;
+		return not_made(e, create_temp);
+	}
+	if (offset > 0)
+		log_info("going on with %.*s at byte %llu of %llu", (int)(e->len < 1000 ? e->len : 1000), e->path,
+			 (unsigned long long)offset, (unsigned long long)e->src.st_size);
+	return start_store(e, offset);
 }
 
 static enum fileops_result create_temp(struct entry *e)
 {
 	struct mirror *m = e->m;
+	enum fileops_result out;
 
-	if (!entry_temp(e, TEMP_NEW))
+	e->part = part_is_worth_it(e);
+	if (e->part ? !part_temp(e) : !entry_temp(e, TEMP_NEW, 0))
 		return no_memory(e);
+	if (e->part && part_make_way(e, create_temp, &out))
+		return out;
 	e->op.copied = 0;
 	e->step = created;
-	return m->target.ops->create(m->target.ctx, &e->op, e->temp, e->temp_len, false);
+	return m->target.ops->create(m->target.ctx, &e->op, e->temp, e->temp_len, e->part && !e->cleared);
 }
 
 static enum fileops_result xattrs_read(struct entry *e)
@@ -369,7 +392,7 @@ static enum fileops_result make_link(struct entry *e)
 
 	if (m->rules.dry_run)
 		return entry_finish(e, VERDICT_DONE, NULL);
-	if (!entry_temp(e, TEMP_NEW))
+	if (!entry_temp(e, TEMP_NEW, 0))
 		return no_memory(e);
 	e->step = link_made;
 	return m->target.ops->symlink(m->target.ctx, &e->op, e->temp, e->temp_len, e->text, e->text_len);
@@ -435,7 +458,7 @@ static enum fileops_result make_node(struct entry *e)
 
 	if (m->rules.dry_run)
 		return entry_finish(e, VERDICT_DONE, NULL);
-	if (!entry_temp(e, TEMP_NEW))
+	if (!entry_temp(e, TEMP_NEW, 0))
 		return no_memory(e);
 	e->step = node_made;
 	return m->target.ops->node(m->target.ctx, &e->op, e->temp, e->temp_len, &e->src);

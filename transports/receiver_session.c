@@ -591,6 +591,9 @@ static int make_engine(struct receiver_session *s, const struct tcp_hello *h, st
 	receiver_fileops(&s->target_ops, s->opt->durability == DURABILITY_FILE);
 	m.target = local_tree_end(s->tree, true);
 	s->caps = m.target.caps;
+	/* The digest of the whole tells whether what was left is right. */
+	if ((h->features & TCP_FEATURE_RESUME) != 0)
+		m.target.caps |= FILEOPS_RESUME | FILEOPS_CHECKED;
 	m.target.ops = &s->target_ops;
 	if (s->opt->bidirectional)
 		m.agreed = &agreed;

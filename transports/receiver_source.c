@@ -31,9 +31,9 @@ struct remote_file {
 	bool ended;  /* END came: `after` is set */
 	int base_fd; /* what is to be replaced, as far as a difference may be sent; -1 */
 	struct remote_sink sink;
-	bool reading;
-	uint64_t at; /* where the next piece must begin */
-	uint64_t to; /* nothing beyond was asked for */
+	bool reading, asked; /* its sink is there; READ was sent */
+	uint64_t at;	     /* where the next piece must begin */
+	uint64_t to;	     /* nothing beyond was asked for */
 	/* The old file's blocks are hashed: the open is complete when all were sent. */
 	struct remote_file *next_hashing;
 	struct fileop *opening;
@@ -520,7 +520,7 @@ int remote_file_base(const struct remote_file *f)
 	return f->base_fd;
 }
 
-static void sink_fails(struct remote_file *f, enum fileops_result result, const struct err *why)
+void remote_file_fail(struct remote_file *f, enum fileops_result result, const struct err *why)
 {
 	struct remote_sink sink = f->sink;
 
@@ -536,24 +536,29 @@ static void read_content(struct remote_file *f, uint64_t offset)
 	if (offset < f->content_len)
 		got = f->sink.data(f->sink.ctx, offset, f->content + offset, f->content_len - offset, &err);
 	if (got != FILEOPS_OK) {
-		sink_fails(f, got, &err);
+		remote_file_fail(f, got, &err);
 		return;
 	}
 	f->reading = false;
 	f->sink.end(f->sink.ctx, FILEOPS_OK, f->content_len, f->digest, NULL);
 }
 
-void remote_file_read(struct remote_file *f, uint64_t offset, uint64_t size, const struct remote_sink *sink)
+void remote_file_sink(struct remote_file *f, uint64_t offset, uint64_t size, const struct remote_sink *sink)
 {
-	struct receiver_source *s = f->owner;
-	struct tcp_span span = { .file = f->id, .offset = offset, .len = size };
-
 	f->sink = *sink;
 	f->reading = true;
 	f->at = offset;
 	f->to = size;
+}
+
+void remote_file_read(struct remote_file *f)
+{
+	struct receiver_source *s = f->owner;
+	struct tcp_span span = { .file = f->id, .offset = f->at, .len = f->to };
+
+	f->asked = true;
 	if (f->content != NULL) {
-		read_content(f, offset);
+		read_content(f, f->at);
 		return;
 	}
 	buf_clear(&s->scratch);
@@ -815,7 +820,7 @@ static bool on_piece(struct receiver_source *s, uint8_t type, const char *payloa
 	f = find_file(s, span.file);
 	if (f == NULL || !f->reading)
 		return true;
-	if (span.offset != f->at || span.len > f->to - f->at)
+	if (!f->asked || span.offset != f->at || span.len > f->to - f->at)
 		return broken(err, "a piece of a file");
 	f->at += span.len;
 	if (type == TCP_DATA)
@@ -825,7 +830,7 @@ static bool on_piece(struct receiver_source *s, uint8_t type, const char *payloa
 	else
 		got = f->sink.copy(f->sink.ctx, span.offset, span.len, span.from, &why);
 	if (got != FILEOPS_OK)
-		sink_fails(f, got, &why);
+		remote_file_fail(f, got, &why);
 	return true;
 }
 

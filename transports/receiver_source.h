@@ -62,9 +62,12 @@ struct remote_sink {
 	void *ctx;
 };
 
-/* Have the content from `offset` to `size` sent. For what an item brought along the sink is called before this returns.
- */
-void remote_file_read(struct remote_file *f, uint64_t offset, uint64_t size, const struct remote_sink *sink);
+/* Who will take the content from `offset` to `size`, and nothing else. */
+void remote_file_sink(struct remote_file *f, uint64_t offset, uint64_t size, const struct remote_sink *sink);
+/* Have it sent, once. For what an item brought along the sink is called before this returns. */
+void remote_file_read(struct remote_file *f);
+/* It can't be used: the sink's `end`. */
+void remote_file_fail(struct remote_file *f, enum fileops_result result, const struct err *why);
 /* The old file, for the sink's `copy`: a descriptor that lives as long as the file; -1: there is none. */
 int remote_file_base(const struct remote_file *f);
 

@@ -13,6 +13,8 @@
 #include "transports/receiver_source.h"
 
 #define PIECE (256u * 1024)
+/* Of what an earlier connection left, in one round of the loop. */
+#define ROUND_BYTES (8u * 1024 * 1024)
 
 /* A file on its way. */
 struct store_job {
@@ -21,7 +23,10 @@ struct store_job {
 	struct fileops_file file;
 	const struct fileops_attrs *attrs;
 	struct remote_file *from;
+	const struct fileops_store *what;
 	XXH3_state_t *digest;
+	struct loop_timer *prefix; /* what an earlier connection left becomes part of the digest, bit by bit */
+	uint64_t hashed;
 	bool inside; /* store has not returned yet */
 	bool over;
 	bool no_clone;
@@ -142,6 +147,8 @@ static void end_job(struct store_job *j, enum fileops_result result)
 
 	(void)XXH3_freeState(j->digest);
 	j->digest = NULL;
+	loop_timer_remove(j->prefix);
+	j->prefix = NULL;
 	j->over = true;
 	j->result = result;
 	if (j->inside)
@@ -188,26 +195,79 @@ static void on_dropped(void *ctx)
 	struct store_job *j = ctx;
 
 	local_fileops.drop(j->tree, &j->file);
+	loop_timer_remove(j->prefix);
 	(void)XXH3_freeState(j->digest);
 	free(j);
 }
 
-/* What a cut connection left is part of the digest. */
-static bool digest_prefix(struct store_job *j, uint64_t n)
+/* One round of what an earlier connection left. false: it can't be read. */
+static bool digest_some(struct store_job *j, unsigned char *piece)
 {
-	unsigned char *piece = malloc(PIECE);
-	uint64_t at = 0;
+	uint64_t end = j->what->offset;
 
-	while (piece != NULL && at < n) {
-		ssize_t got = pread(j->file.fd, piece, n - at < PIECE ? (size_t)(n - at) : PIECE, (off_t)at);
+	for (unsigned n = 0; n < ROUND_BYTES / PIECE && j->hashed < end; n++) {
+		ssize_t got = pread(j->file.fd, piece, end - j->hashed < PIECE ? (size_t)(end - j->hashed) : PIECE,
+				    (off_t)j->hashed);
 
+		if (got < 0 && errno == EINTR)
+			continue;
 		if (got <= 0)
-			break;
+			return false;
 		(void)XXH3_128bits_update(j->digest, piece, (size_t)got);
-		at += (uint64_t)got;
+		j->hashed += (uint64_t)got;
 	}
+	return true;
+}
+
+static void on_prefix(void *ctx)
+{
+	struct store_job *j = ctx;
+	unsigned char *piece = malloc(PIECE);
+	bool ok = piece != NULL && digest_some(j, piece);
+	struct err why = ERR_INIT;
+
 	free(piece);
-	return at == n;
+	if (!ok) {
+		err_set(&why, ERR_AGAIN, "what was left of an earlier transfer can't be read");
+		remote_file_fail(j->from, FILEOPS_FAILED, &why);
+	} else if (j->hashed < j->what->offset) {
+		j->op->copied = j->hashed; /* a sign of life */
+		loop_timer_after(j->prefix, 0);
+	} else {
+		j->op->copied = j->hashed;
+		remote_file_read(j->from);
+	}
+}
+
+/* Takes the file over; NULL: out of memory. */
+static struct store_job *new_job(struct local_tree *tree, struct fileop *op, struct fileops_file *file,
+				 const struct fileops_store *what)
+{
+	struct store_job *j = calloc(1, sizeof(*j));
+	struct fileops_file taken = *file;
+
+	*file = (struct fileops_file){ .fd = -1 };
+	if (j != NULL)
+		j->digest = XXH3_createState();
+	if (j != NULL && what->offset > 0)
+		j->prefix = loop_timer_add(local_tree_loop(tree), on_prefix, j, &op->err);
+	if (j == NULL || j->digest == NULL || (what->offset > 0 && j->prefix == NULL)) {
+		if (j != NULL)
+			(void)XXH3_freeState(j->digest);
+		free(j);
+		local_fileops.drop(tree, &taken);
+		(void)failed(&op->err, ENOMEM, "store");
+		return NULL;
+	}
+	j->tree = tree;
+	j->op = op;
+	j->file = taken;
+	j->attrs = what->attrs;
+	j->what = what;
+	j->from = what->from->impl;
+	(void)XXH3_128bits_reset(j->digest);
+	op->copied = 0;
+	return j;
 }
 
 static enum fileops_result begin(void *end, struct fileop *op, struct fileops_file *file,
@@ -221,33 +281,18 @@ static enum fileops_result begin(void *end, struct fileop *op, struct fileops_fi
 
 	if (what->from->impl == NULL)
 		return local_fileops.store(end, op, file, what);
-	j = calloc(1, sizeof(*j));
-	if (j != NULL)
-		j->digest = XXH3_createState();
-	if (j == NULL || j->digest == NULL) {
-		free(j);
-		local_fileops.drop(end, file);
-		return failed(&op->err, ENOMEM, "store");
-	}
-	j->tree = end;
+	j = new_job(end, op, file, what);
+	if (j == NULL)
+		return FILEOPS_FAILED;
 	j->synced = synced;
-	j->op = op;
-	j->file = *file;
-	j->attrs = what->attrs;
-	j->from = what->from->impl;
-	*file = (struct fileops_file){ .fd = -1 };
-	(void)XXH3_128bits_reset(j->digest);
-	op->copied = what->offset;
 	sink.ctx = j;
-	j->inside = true;
-	if (what->offset > 0 && !digest_prefix(j, what->offset)) {
-		struct err why = ERR_INIT;
-
-		err_set(&why, ERR_AGAIN, "what was left of an earlier transfer can't be read");
-		on_end(j, FILEOPS_FAILED, 0, NULL, &why);
-	} else {
-		remote_file_read(j->from, what->offset, what->size, &sink);
+	remote_file_sink(j->from, what->offset, what->size, &sink);
+	if (what->offset > 0) {
+		loop_timer_after(j->prefix, 0);
+		return FILEOPS_PENDING;
 	}
+	j->inside = true;
+	remote_file_read(j->from);
 	j->inside = false;
 	if (!j->over)
 		return FILEOPS_PENDING;

@@ -28,6 +28,10 @@
 #define WIDTH 512
 #define WIDTH_DIRS 256
 
+/* Writes that have no reply are at most what is in flight, and one request: they may not have been done, or in another
+ * order. None is sent after a failed one was told of. */
+#define SFTP_UNSURE (SFTP_WINDOW_BYTES + SFTP_DATA_MAX)
+
 struct sftp_session {
 	const struct transport_env *env;
 	struct mirror *mirror;
@@ -140,7 +144,7 @@ static void root_request(struct sftp_session *s, enum sftp_type type, sftp_reply
 
 static struct fileops_end target_end(struct sftp_session *s)
 {
-	return (struct fileops_end){ .ops = &sftp_fileops, .ctx = s->ops, .tick_ns = NS_PER_S };
+	return (struct fileops_end){ .ops = &sftp_fileops, .ctx = s->ops, .tick_ns = NS_PER_S, .unsure = SFTP_UNSURE };
 }
 
 static void start_work(struct sftp_session *s)

@@ -14,8 +14,6 @@
 #define SAFE_PACKET 34000u
 #define SAFE_DATA 32768u
 #define SAFE_HANDLES 64u
-/* Ours: larger packets win nothing, and each is one more buffer. */
-#define OUR_DATA (255u * 1024)
 /* About what one packet of the connection holds. */
 #define GATHER (32u * 1024)
 /* Silence of a server whose host answers: its disk may be slow. */
@@ -207,8 +205,8 @@ static void on_limits(void *ctx, struct sftp_packet *reply)
 
 	if (sftp_get_limits(reply, &said)) {
 		c->limits.packet = bounded(said.packet, SAFE_PACKET, SFTP_PACKET_MAX);
-		c->limits.read = bounded(said.read, SAFE_DATA, OUR_DATA);
-		c->limits.write = bounded(said.write, SAFE_DATA, OUR_DATA);
+		c->limits.read = bounded(said.read, SAFE_DATA, SFTP_DATA_MAX);
+		c->limits.write = bounded(said.write, SAFE_DATA, SFTP_DATA_MAX);
 		c->limits.handles = bounded(said.handles, SAFE_HANDLES, SLOTS);
 	} else if (reply->type != SFTP_STATUS) {
 		sftp_client_malformed(c);

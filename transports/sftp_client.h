@@ -43,6 +43,8 @@ struct sftp_client_spec {
 /* What is in flight before there is no room; a request of any size may be begun while there is. */
 #define SFTP_WINDOW_REQUESTS 1024u
 #define SFTP_WINDOW_BYTES (4u * 1024 * 1024)
+/* The most that one READ or WRITE carries: larger packets win nothing, and each is one more buffer. */
+#define SFTP_DATA_MAX (255u * 1024)
 
 /* Begin to connect. NULL on failure. */
 struct sftp_client *sftp_client_open(const struct sftp_client_spec *spec, const struct sftp_client_events *events,

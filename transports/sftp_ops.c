@@ -560,7 +560,8 @@ static void send_open(struct task *t)
 	struct buf *out = task_request(t, on_handle, &id);
 
 	if (out != NULL)
-		sftp_put_open(out, id, path, SFTP_O_WRITE | SFTP_O_CREAT | (c->resume ? 0 : SFTP_O_EXCL), &mode);
+		sftp_put_open(out, id, path, SFTP_O_WRITE | SFTP_O_CREAT | (c->resume ? SFTP_O_READ : SFTP_O_EXCL),
+			      &mode);
 	buf_done(&room);
 	if (out == NULL || !task_send(t, id)) {
 		task_over_limit(t);
@@ -613,6 +614,7 @@ static enum fileops_result op_create(void *end, struct fileop *op, const char *p
 	t->done = create_done;
 	c = t->extra;
 	c->resume = resume;
+	op->st = (struct stat){ 0 };
 	c->file = calloc(1, sizeof(*c->file));
 	if (c->file == NULL) {
 		task_free(t);

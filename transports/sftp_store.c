@@ -319,6 +319,9 @@ enum fileops_result sftp_op_attrs(void *end, struct fileop *op, const char *path
 
 /* ---- content ---- */
 
+/* So much of what an earlier connection left is read back. */
+#define CHECKED_BYTES 32768u
+
 static struct store *store_of(struct task *t)
 {
 	return t->extra;
@@ -540,9 +543,71 @@ void sftp_stores_pump(struct sftp_ops *o)
 		sftp_client_flush(o->client);
 }
 
+/* ---- going on with what an earlier connection left ---- */
+
+static void start_sending(struct task *t);
+
+static bool equals_source(struct task *t, uint64_t offset, const struct sftp_bytes *data)
+{
+	ssize_t got;
+
+	do
+		got = pread(store_of(t)->what->from->fd, t->o->scratch, data->n, (off_t)offset);
+	while (got < 0 && errno == EINTR);
+	return data->n > 0 && got == (ssize_t)data->n && memcmp(t->o->scratch, data->p, data->n) == 0;
+}
+
+static void on_before(void *ctx, struct sftp_packet *reply)
+{
+	struct task *t = ctx;
+	uint64_t from = store_of(t)->at > CHECKED_BYTES ? store_of(t)->at - CHECKED_BYTES : 0;
+	struct sftp_bytes data = { 0 };
+
+	t->outstanding--;
+	if (reply->type == SFTP_STATUS && task_status(t, reply) == FILEOPS_DOWN)
+		return;
+	if (reply->type != SFTP_STATUS && (!sftp_get_data(reply, &data) || data.n > CHECKED_BYTES)) {
+		sftp_client_malformed(t->o->client);
+		return;
+	}
+	if (equals_source(t, from, &data)) {
+		start_sending(t);
+		sftp_stores_pump(t->o);
+		return;
+	}
+	err_set(&t->op->err, ERR_AGAIN, "write: what is left of an earlier transfer is not what was sent");
+	note_failure(t, FILEOPS_FAILED);
+	send_close(t);
+	if (t->outstanding == 0)
+		task_over(t, t->result);
+}
+
+/* What stands just before is read back: it has the name of a part that we left, and that is all that is known of it. */
+static bool ask_before(struct task *t)
+{
+	const struct store *s = store_of(t);
+	uint32_t id, n = s->at > CHECKED_BYTES ? CHECKED_BYTES : (uint32_t)s->at;
+	struct buf *out = task_request(t, on_before, &id);
+
+	if (out != NULL)
+		sftp_put_read(out, id, (struct sftp_bytes){ s->set.file->handle, s->set.file->handle_len }, s->at - n,
+			      n);
+	return out != NULL && task_send(t, id);
+}
+
 static void run_store(struct task *t)
 {
 	t->result = FILEOPS_OK;
+	if (store_of(t)->at == 0) {
+		start_sending(t);
+	} else if (!ask_before(t)) {
+		err_set(&t->op->err, ERR_LIMIT, "%s: too many requests", t->verb);
+		task_over(t, FILEOPS_FAILED);
+	}
+}
+
+static void start_sending(struct task *t)
+{
 	if (!push(t)) {
 		queue_put(&t->o->stores, t);
 	} else if (t->outstanding == 0) {
@@ -564,7 +629,7 @@ enum fileops_result sftp_op_store(void *end, struct fileop *op, struct fileops_f
 	struct store *s;
 
 	op->unmet = 0;
-	op->copied = 0;
+	op->copied = what->offset;
 	if (t == NULL) {
 		sftp_fileops.drop(o, file);
 		err_set(&op->err, ERR_NOMEM, "out of memory");

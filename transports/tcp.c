@@ -610,8 +610,8 @@ static void on_idle(void *ctx)
 	submit(t);
 	count_bytes(t);
 	wait = throttle_wait_ns(&t->throttle, clock_mono_ns());
-	if (wait > 0)
-		loop_timer_after(t->throttled, wait);
+	if (wait > 0 || tcp_serve_goes_on(t->serve))
+		loop_timer_after(t->throttled, wait > 0 ? wait : 0);
 }
 
 static void on_drained(void *ctx)

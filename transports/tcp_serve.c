@@ -22,6 +22,8 @@
 #define BLOCKS_MAX 65536u
 /* One turn of one file. */
 #define TURN_BYTES (256u * 1024)
+/* Hashed without being sent, before somebody else gets the loop. */
+#define HASHED_BYTES (8u * 1024 * 1024)
 
 struct served {
 	struct served *next; /* in its bucket */
@@ -33,6 +35,7 @@ struct served {
 	size_t path_len;
 	bool reading;
 	uint64_t at, end;  /* of what was asked for */
+	uint64_t from;	   /* what is before stands at the receiver: it is hashed, not sent */
 	uint64_t data_end; /* bytes below it are data for sure */
 	XXH3_state_t *digest;
 	/* A difference: */
@@ -54,6 +57,7 @@ struct tcp_serve {
 	size_t n_files;
 	uint32_t last_id;
 	uint64_t credit;
+	uint64_t hashed; /* in this round, without being sent */
 	struct buf scratch;
 	unsigned char *piece; /* TURN_BYTES */
 };
@@ -601,6 +605,28 @@ static bool serve_blocks(struct tcp_serve *s, struct served *f, const unsigned c
 	return true;
 }
 
+/* What stands at the receiver: the digest and the hashes that are remembered are of the whole. */
+static bool hash_turn(struct tcp_serve *s, struct served *f)
+{
+	size_t want = f->from - f->at < TURN_BYTES ? (size_t)(f->from - f->at) : TURN_BYTES;
+	ssize_t got = read_fully(f->file.fd, s->piece, want, f->at);
+
+	if (got < (ssize_t)want)
+		return fail_file(s, f, got < 0 ? errno : ESTALE);
+	(void)XXH3_128bits_update(f->digest, s->piece, want);
+	for (size_t done = 0; f->new != NULL &&done < want; done += f->block) {
+		size_t part = want - done < f->block ? want - done : f->block;
+
+		if (!add_hash(f->new, XXH3_64bits(s->piece + done, part))) {
+			tcp_blocks_free(f->new);
+			f->new = NULL;
+		}
+	}
+	f->at += want;
+	s->hashed += want;
+	return true;
+}
+
 /* false: the stream is lost. */
 static bool serve_turn(struct tcp_serve *s, struct served *f)
 {
@@ -608,6 +634,8 @@ static bool serve_turn(struct tcp_serve *s, struct served *f)
 	size_t want;
 	ssize_t got;
 
+	if (f->at < f->from)
+		return hash_turn(s, f);
 	find_hole(s, f, &hole);
 	if (hole > 0)
 		return serve_hole(s, f, hole);
@@ -638,8 +666,9 @@ void tcp_serve_pump(struct tcp_serve *s)
 
 	if (!tcp_listings_pump(s->listings))
 		return;
-	while (s->active != NULL && s->credit >= TURN_BYTES && tcp_stream_writable(s->up.stream) &&
-	       throttle_wait_ns(s->up.throttle, clock_mono_ns()) == 0) {
+	s->hashed = 0;
+	while (s->active != NULL && s->hashed < HASHED_BYTES && s->credit >= TURN_BYTES &&
+	       tcp_stream_writable(s->up.stream) && throttle_wait_ns(s->up.throttle, clock_mono_ns()) == 0) {
 		struct served *f = s->active;
 
 		s->active = f->next_active;
@@ -651,21 +680,6 @@ void tcp_serve_pump(struct tcp_serve *s)
 		tcp_stream_kick(s->up.stream);
 }
 
-/* What is before the offset stands at the receiver; the digest is of the whole. */
-static bool digest_prefix(struct tcp_serve *s, struct served *f, uint64_t n)
-{
-	for (uint64_t at = 0; at < n;) {
-		size_t want = n - at < TURN_BYTES ? (size_t)(n - at) : TURN_BYTES;
-		ssize_t got = read_fully(f->file.fd, s->piece, want, at);
-
-		if (got <= 0)
-			return false;
-		(void)XXH3_128bits_update(f->digest, s->piece, (size_t)got);
-		at += (uint64_t)got;
-	}
-	return true;
-}
-
 static bool on_read(struct tcp_serve *s, const struct tcp_span *span)
 {
 	struct served *f = find(s, span->file);
@@ -673,16 +687,15 @@ static bool on_read(struct tcp_serve *s, const struct tcp_span *span)
 	if (f == NULL || f->reading)
 		return false;
 	f->reading = true;
-	f->at = span->offset;
+	f->from = span->offset;
+	f->at = 0;
 	f->end = span->len;
-	f->data_end = s->up.sparse ? f->at : f->end;
+	f->data_end = s->up.sparse ? f->from : f->end;
 	(void)XXH3_128bits_reset(f->digest);
-	if (span->offset > 0) {
-		tcp_blocks_free(f->new);
+	if (f->block != 0 && f->from % f->block != 0) {
+		tcp_blocks_free(f->new); /* blocks are not aligned */
 		f->new = NULL;
 		f->block = 0;
-		if (!digest_prefix(s, f, span->offset))
-			return fail_file(s, f, EIO);
 	}
 	activate(s, f);
 	return true;
@@ -716,6 +729,11 @@ bool tcp_serve_take_credit(struct tcp_serve *s, uint64_t bytes, uint64_t reserve
 void tcp_serve_add_credit(struct tcp_serve *s, uint64_t bytes)
 {
 	s->credit = bytes > UINT64_MAX / 2 - s->credit ? UINT64_MAX / 2 : s->credit + bytes;
+}
+
+bool tcp_serve_goes_on(const struct tcp_serve *s)
+{
+	return s->active != NULL && s->hashed >= HASHED_BYTES;
 }
 
 static bool on_numbers(struct tcp_serve *s, uint8_t type, const char *payload, size_t len)

@@ -38,6 +38,8 @@ void tcp_serve_free(struct tcp_serve *s);
 bool tcp_serve_frame(struct tcp_serve *s, uint8_t type, const char *payload, size_t len, struct err *err);
 /* Send what can be sent now: after frames, and when the stream drained. */
 void tcp_serve_pump(struct tcp_serve *s);
+/* It has had its turn, and has more to do although nothing was sent: to be called again from the loop. */
+bool tcp_serve_goes_on(const struct tcp_serve *s);
 /* Whether so much credit is there, and `reserve` beside it; takes it. */
 bool tcp_serve_take_credit(struct tcp_serve *s, uint64_t bytes, uint64_t reserve);
 void tcp_serve_add_credit(struct tcp_serve *s, uint64_t bytes);

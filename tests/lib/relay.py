@@ -40,6 +40,8 @@ class Relay:
         self.connections = 0
         self.last = None
         self.cut_after = None  # bytes to the server, then everything is cut
+        self.refuse_then = False  # and from then on all are refused
+        self.refusing = False  # who connects is sent away
         self.stopping = self.cutting = False
         self.thread = threading.Thread(target=self.run, daemon=True)
 
@@ -61,6 +63,9 @@ class Relay:
 
     def accept(self):
         client, _ = self.listener.accept()
+        if self.refusing:
+            client.close()
+            return
         try:
             server = socket.create_connection(self.target)
         except OSError:
@@ -104,6 +109,7 @@ class Relay:
         way.queued += len(data)
         if self.cut_after is not None and self.bytes[0] >= self.cut_after:
             self.cut_after = None
+            self.refusing = self.refuse_then
             self.cutting = True
 
     def write(self, way, now):

@@ -12,6 +12,16 @@
  * does: what tests/lib/mirroring.py cannot see through `direct`, which answers at once.
  */
 #include "tests/contract/mirror_bench.h"
+#include "transports/listing.h"
+
+static bool wish_all(void *ctx, const char *name, size_t len, bool is_dir)
+{
+	(void)ctx;
+	(void)name;
+	(void)len;
+	(void)is_dir;
+	return true;
+}
 
 static void trees_in_any_order(void **state)
 {
@@ -249,6 +259,32 @@ static void down_at_any_moment(void **state)
 	}
 }
 
+/* Sessions follow each other, and each gets a duplicate of one descriptor of the source. */
+static void each_session_lists_all(void **state)
+{
+	struct bench b;
+	int fd;
+
+	(void)state;
+	bench_open(&b, 1, false);
+	put(&b, b.src, "f", "x");
+	fd = open_dir(b.src);
+	for (unsigned i = 0; i < 3; i++) {
+		struct local_tree *t = local_tree_new(b.loop, fcntl(fd, F_DUPFD_CLOEXEC, 3), &b.last);
+		const struct fileops_wish wish = { wish_all, NULL };
+		struct fileop op = { 0 };
+
+		assert_non_null(t);
+		listing_init(&op.list);
+		assert_int_equal(local_fileops.list(t, &op, "", 0, &wish), FILEOPS_OK);
+		assert_int_equal(op.list.n, 1);
+		listing_free(&op.list);
+		local_tree_free(t);
+	}
+	(void)close(fd);
+	bench_close(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -259,6 +295,7 @@ int main(void)
 		cmocka_unit_test(hard_links_wait_for_the_first),
 		cmocka_unit_test(renames_and_failures),
 		cmocka_unit_test(down_at_any_moment),
+		cmocka_unit_test(each_session_lists_all),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

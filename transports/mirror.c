@@ -353,12 +353,30 @@ static size_t depth_of(const struct transport_item *item)
 	return n;
 }
 
-static void set_limits(struct mirror *m, const struct transport_work *work)
+static void limit_deletions(struct mirror *m, const struct transport_work *work)
 {
 	m->limit_open = m->reconcile && work->max_delete < 0;
-	m->delete_left = work->max_delete >= 0 ? work->max_delete : m->reconcile ? DELETIONS_DEFAULT : INT64_MAX;
+	if (!m->continues) {
+		m->seen = m->deleted = 0;
+		m->delete_left = work->max_delete >= 0 ? work->max_delete
+				 : m->reconcile	       ? DELETIONS_DEFAULT
+						       : INT64_MAX;
+	} else if (m->limit_open) {
+		m->delete_left = m->deleted < DELETIONS_DEFAULT ? (int64_t)(DELETIONS_DEFAULT - m->deleted) : 0;
+	}
+	m->continues = false;
+}
+
+void mirror_continue(struct mirror *m)
+{
+	m->continues = true;
+}
+
+static void set_limits(struct mirror *m, const struct transport_work *work)
+{
+	limit_deletions(m, work);
 	m->was_refused = false;
-	m->refused = m->seen = m->deleted = m->files = m->bytes = m->shown_bytes = 0;
+	m->refused = m->files = m->bytes = m->shown_bytes = 0;
 	m->found = 0;
 	m->renaming = false;
 	m->source_dev = 0;

@@ -91,6 +91,8 @@ struct mirror *mirror_new(const struct mirror_setup *setup, struct err *err);
 void mirror_ends(struct mirror *m, const struct fileops_end *source, const struct fileops_end *target);
 /* Carry a work; env->finished (or down) follows, from the loop. At most one at a time. -1: not taken. */
 int mirror_start(struct mirror *m, const struct transport_work *work, bool reconcile, struct err *err);
+/* The work that is started next is a further piece of the one before: what that deleted counts for its limit. */
+void mirror_continue(struct mirror *m);
 /* The target end is lost. Everything under way is forgotten: no operation of it may call back any more. env->down is
  * called before this returns if a work was under way. From the loop only. */
 void mirror_down(struct mirror *m, const struct err *why);

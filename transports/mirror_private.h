@@ -183,6 +183,7 @@ struct mirror {
 	struct link_group **links; /* a hash table; NULL: none was met */
 
 	int64_t delete_left;
+	bool continues;	 /* the next work is a piece of the last one */
 	bool limit_open; /* the limit is not known yet: beyond delete_left deletions are put off */
 	bool was_refused;
 	uint64_t refused;

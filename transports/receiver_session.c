@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/guard_switches.h"
 #include "core/log.h"
 #include "core/path.h"
 #include "core/transport.h"
@@ -69,6 +70,7 @@ struct receiver_session {
 	struct mirror *mirror;
 	struct work *first, *last; /* the first one is carried out */
 	size_t n_works;
+	enum tcp_kind kind;  /* of the last one that was begun; 0: none */
 	bool running, begin; /* the engine has the first work; it is to be given it */
 	uint64_t upto;
 	bool ack_due;
@@ -143,7 +145,7 @@ static bool on_work(struct receiver_session *s, const char *payload, size_t len,
 
 	if (!tcp_get_work(payload, len, &head) || (s->last != NULL && !complete(s->last)) || s->n_works >= WORKS_MAX ||
 	    head.n_renames > CHANGES_MAX || head.n_items > CHANGES_MAX || head.n_keeps > KEEPS_MAX ||
-	    head.n_renames + head.n_items == 0)
+	    head.n_renames + head.n_items == 0 || (head.continues && head.kind != s->kind))
 		return broken(err, "a work");
 	expected =
 		s->last == NULL ? s->upto + 1 : s->last->head.first + s->last->head.n_renames + s->last->head.n_items;
@@ -169,6 +171,8 @@ static bool on_work(struct receiver_session *s, const char *payload, size_t len,
 	w->work.max_delete = head.max_delete;
 	if (s->module->max_delete >= 0 && (head.max_delete < 0 || head.max_delete > s->module->max_delete))
 		w->work.max_delete = s->module->max_delete;
+	w->work.unguarded = head.unguarded;
+	s->kind = head.kind;
 	if (s->last != NULL)
 		s->last->next = w;
 	else
@@ -432,7 +436,8 @@ static void on_finished(void *ctx)
 	struct tcp_done d = { .work = w->head.id,
 			      .files = c->files_sent - t->files_sent,
 			      .deletions = c->deletions - t->deletions,
-			      .renames = c->renames_carried - t->renames_carried };
+			      .renames = c->renames_carried - t->renames_carried,
+			      .entries = c->entries_deleted - t->entries_deleted };
 	struct err why = ERR_INIT;
 
 	err_set(&why, ERR_AGAIN, "the receiver ended without a word on it");
@@ -470,6 +475,21 @@ static void on_down(void *ctx, const struct err *why)
 	refuse(ctx, why);
 }
 
+/* requireTargetMarker: looked for before each work. */
+static bool has_marker(struct receiver_session *s, const struct transport_work *work, struct err *err)
+{
+	const char *marker = s->opt->require_target_marker;
+	struct fileop op = { 0 };
+
+	if (!GUARD_TARGET_MARKER || marker == NULL || work->unguarded ||
+	    s->target_ops.look(s->tree, &op, marker, strlen(marker)) == FILEOPS_OK)
+		return true;
+	return err_set(err, ERR_UNSAFE,
+		       "requireTargetMarker: %.200s is not in the module %.100s: nothing is carried. Mount the right "
+		       "target, or make the file",
+		       marker, s->module->name) == 0;
+}
+
 static void start_work(struct receiver_session *s)
 {
 	struct err err = ERR_INIT;
@@ -477,6 +497,12 @@ static void start_work(struct receiver_session *s)
 	s->begin = false;
 	if (s->running || s->first == NULL || !complete(s->first))
 		return;
+	if (!has_marker(s, &s->first->work, &err)) {
+		refuse(s, &err);
+		return;
+	}
+	if (s->first->head.continues)
+		mirror_continue(s->mirror);
 	s->running = true;
 	if (mirror_start(s->mirror, &s->first->work, s->first->head.kind == TCP_RECONCILE, &err) == 0)
 		return;

@@ -51,6 +51,7 @@ struct piece {
 	uint32_t next_open;
 	uint32_t sent; /* items sent so far */
 	bool begun;
+	bool continues; /* not the first one of its work */
 };
 
 struct tcp_target {
@@ -229,6 +230,7 @@ static bool on_done(struct tcp_target *t, const char *payload, size_t len)
 	t->env->counters->files_sent += d.files;
 	t->env->counters->deletions += d.deletions;
 	t->env->counters->renames_carried += d.renames;
+	t->env->counters->entries_deleted += d.entries;
 	t->first = p->next;
 	if (t->first == NULL)
 		t->last = NULL;
@@ -310,6 +312,7 @@ static struct piece *cut(struct tcp_target *t)
 	for (uint32_t i = 0; i < n_items; i++)
 		p->index[n_parents + i] = (uint32_t)(t->items_cut + i);
 	p->index[n_parents + n_items] = (uint32_t)t->renames_cut;
+	p->continues = t->renames_cut + t->items_cut > 0;
 	t->renames_cut += n_renames;
 	t->items_cut += n_items;
 	p->id = ++t->last_id;
@@ -337,6 +340,8 @@ static bool begin_piece(struct tcp_target *t, struct piece *p)
 				    .kind = t->reconcile ? TCP_RECONCILE : TCP_APPLY,
 				    .may_delete = t->work->may_delete,
 				    .max_delete = t->work->max_delete,
+				    .continues = p->continues,
+				    .unguarded = t->work->unguarded,
 				    .n_renames = p->n_renames,
 				    .n_items = p->n_items,
 				    .n_keeps = t->work->keep == NULL ? 0 : (uint32_t)t->work->keep->n };
@@ -883,7 +888,8 @@ static void *open_target(const struct transport_env *env, struct err *err)
 extern const struct transport transport_tcp;
 const struct transport transport_tcp = {
 	.name = "tcp",
-	.caps = TRANSPORT_MODULE | TRANSPORT_LOOK | TRANSPORT_RENAME | TRANSPORT_NATIVE | TRANSPORT_KEEP,
+	.caps = TRANSPORT_MODULE | TRANSPORT_LOOK | TRANSPORT_RENAME | TRANSPORT_NATIVE | TRANSPORT_KEEP |
+		TRANSPORT_MARKER,
 	.default_delay_ns = 0,
 	.validate = validate,
 	.open = open_target,

@@ -14,6 +14,10 @@
 #define FIELD_CTIME 1u
 #define FIELD_LINKS 2u
 #define FIELD_RDEV 4u
+/* Of a work. */
+#define WORK_DELETES 1u
+#define WORK_CONTINUES 2u
+#define WORK_UNGUARDED 4u
 #define LINK_TEXT_MAX 65536u
 
 /* ---- writing ---- */
@@ -130,7 +134,8 @@ void tcp_put_work(struct buf *out, const struct tcp_work *w)
 	buf_add_u64(out, w->id);
 	buf_add_u64(out, w->first);
 	put_u8(out, w->kind);
-	put_u8(out, w->may_delete ? 1 : 0);
+	put_u8(out, (w->may_delete ? WORK_DELETES : 0) | (w->continues ? WORK_CONTINUES : 0) |
+			    (w->unguarded ? WORK_UNGUARDED : 0));
 	buf_add_u64(out, (uint64_t)w->max_delete);
 	buf_add_u32(out, w->n_renames);
 	buf_add_u32(out, w->n_items);
@@ -206,6 +211,7 @@ void tcp_put_done(struct buf *out, const struct tcp_done *d)
 	buf_add_u64(out, d->files);
 	buf_add_u64(out, d->deletions);
 	buf_add_u64(out, d->renames);
+	buf_add_u64(out, d->entries);
 }
 
 void tcp_put_note(struct buf *out, const struct tcp_note *n)
@@ -537,13 +543,17 @@ bool tcp_get_err(const char *p, size_t len, struct err *out)
 bool tcp_get_work(const char *p, size_t len, struct tcp_work *out)
 {
 	struct reader r;
+	unsigned flags;
 
 	memset(out, 0, sizeof(*out));
 	reader_init(&r, p, len);
 	out->id = reader_u64(&r);
 	out->first = reader_u64(&r);
 	out->kind = (enum tcp_kind)get_enum(&r, TCP_APPLY, TCP_RECONCILE);
-	out->may_delete = get_bool(&r);
+	flags = get_enum(&r, 0, WORK_DELETES | WORK_CONTINUES | WORK_UNGUARDED);
+	out->may_delete = (flags & WORK_DELETES) != 0;
+	out->continues = (flags & WORK_CONTINUES) != 0;
+	out->unguarded = (flags & WORK_UNGUARDED) != 0;
 	out->max_delete = (int64_t)reader_u64(&r);
 	out->n_renames = reader_u32(&r);
 	out->n_items = reader_u32(&r);
@@ -651,6 +661,7 @@ bool tcp_get_done(const char *p, size_t len, struct tcp_done *out)
 	out->files = reader_u64(&r);
 	out->deletions = reader_u64(&r);
 	out->renames = reader_u64(&r);
+	out->entries = reader_u64(&r);
 	return finished(&r);
 }
 

@@ -111,6 +111,8 @@ struct tcp_work {
 	int64_t max_delete;
 	uint32_t n_renames, n_items;
 	uint32_t n_keeps; /* they come first */
+	bool continues;	  /* a further piece of the work before: the limit of deletions is for both together */
+	bool unguarded;	  /* the marker does not matter */
 };
 
 /* A subtree in which nothing may be deleted. */
@@ -148,6 +150,7 @@ struct tcp_progress {
 
 struct tcp_done {
 	uint64_t work, files, deletions, renames;
+	uint64_t entries; /* deleted, each one below a directory as well */
 };
 
 struct tcp_note {

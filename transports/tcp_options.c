@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/filter.h"
+#include "core/path.h"
 
 enum key {
 	KEY_FLAGS = 1,
@@ -12,6 +13,7 @@ enum key {
 	KEY_MIN_SIZE,
 	KEY_MAX_DELETE,
 	KEY_DURABILITY,
+	KEY_MARKER,
 	KEY_FIRST_OPTIONAL = 128
 };
 
@@ -70,6 +72,7 @@ void tcp_put_options(struct buf *out, const struct sync_options *opt)
 	buf_add_u64(out, (uint64_t)opt->max_delete);
 	put_head(out, KEY_DURABILITY, 1);
 	buf_add_byte(out, (unsigned char)opt->durability);
+	put_text(out, KEY_MARKER, opt->require_target_marker);
 }
 
 /* "1.5M" and the like: digits, a dot, a letter or two. */
@@ -95,6 +98,15 @@ static int take_flags(struct sync_options *opt, struct reader *r, struct err *er
 	for (size_t i = 0; i < FLAGS; i++)
 		*flag_at(opt, i) = (bits >> i & 1) != 0;
 	return 0;
+}
+
+static int take_marker(struct sync_options *opt, const char *p, size_t len, struct err *err)
+{
+	if (len == 0 || !path_valid(p, len))
+		return err_set(err, ERR_CONFIG, "requireTargetMarker: no path of a file below the target");
+	free(opt->require_target_marker);
+	opt->require_target_marker = strndup(p, len);
+	return opt->require_target_marker == NULL ? err_set(err, ERR_NOMEM, "out of memory for options") : 0;
 }
 
 static int take_option(struct sync_options *opt, unsigned key, const char *p, size_t len, struct err *err)
@@ -123,6 +135,8 @@ static int take_option(struct sync_options *opt, unsigned key, const char *p, si
 			return err_set(err, ERR_PROTOCOL, "a durability that is none");
 		opt->durability = (enum durability)(unsigned char)p[0];
 		return 0;
+	case KEY_MARKER:
+		return take_marker(opt, p, len, err);
 	default:
 		if (key < KEY_FIRST_OPTIONAL)
 			return err_set(err, ERR_PROTOCOL, "option %u is not known here: it takes a newer receiver",
@@ -181,5 +195,6 @@ void tcp_options_free(struct sync_options *opt)
 	free(opt->name);
 	free(opt->source);
 	free(opt->target);
+	free(opt->require_target_marker);
 	free(opt);
 }

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from fansync import Daemon, Failure, Sshd, await_fact, expect_equal, free_port, main, run, skip, tree
+from fansync import Daemon, Failure, Receiver, Sshd, await_fact, expect_equal, free_port, main, run, skip, tree
 
 INSIDE = "FANSYNCD_TEST_MOUNTS"
 
@@ -699,6 +699,15 @@ def marker_over_ssh(place):
         sshd.stop()
 
 
+def marker_over_tcp(place):
+    os.makedirs(place + "/target")
+    receiver = Receiver(place + "/receiver", place + "/target").start()
+    try:
+        target_marker(Place(place, transport="tcp", target=receiver.section()))
+    finally:
+        receiver.stop()
+
+
 def marker_both_ways(place):
     sshd = Sshd(place + "/sshd").start()
     try:
@@ -853,5 +862,5 @@ own_mounts()
 main([source_unmounted_fanotify, source_unmounted_inotify, source_not_mounted_at_start, source_emptied, source_empty_at_start, source_empty_at_start_direct,
       source_replaced, source_replaced_fanotify, source_covered, source_replaced_in_the_middle, source_becomes_symlink, mount_below_fanotify,
       mount_below_inotify, mount_below_direct, mount_appears, mount_moves_along, unreadable, target_unmounted, target_replaced,
-      marker_on_the_source, marker_on_a_local_target, marker_on_a_direct_target, marker_over_ssh, marker_both_ways, mount_below_both_ways, marker_without_a_shell, marker_at_an_rsync_daemon,
+      marker_on_the_source, marker_on_a_local_target, marker_on_a_direct_target, marker_over_ssh, marker_over_tcp, marker_both_ways, mount_below_both_ways, marker_without_a_shell, marker_at_an_rsync_daemon,
       limit_while_running, limit_of_a_comparison, others_go_on])

@@ -133,6 +133,27 @@ def compared_after_a_reconnect(place):
             raise Failure("deleted: %s" % p.counters())
 
 
+def limit_over_pieces(place):
+    """maxDelete is for a batch, of which a receiver takes 1 MiB of paths at a time; and it counts what is deleted."""
+    deep = "/".join(["y" * 240] * 12)
+    with Pair(place, more="delay = 30; maxDelete = 10;") as p:
+        os.makedirs("%s/%s" % (p.source, deep))
+        for i in range(420):
+            with open("%s/%s/%d" % (p.source, deep, i), "w") as f:
+                f.write("x")
+        p.sender.start()
+        for i in range(400):
+            os.unlink("%s/%s/%d" % (p.source, deep, i))
+        p.sender.wait(90, check=False)
+        left = len(os.listdir("%s/%s" % (p.target, deep)))
+        if left != 410:
+            raise Failure("%d are left of 420" % left)
+        if not any("maxDelete" in f["reason"] for f in p.sender.sync("dr")["failures"]):
+            raise Failure("it is not said")
+        p.sender.client("--sync-now", "--allow-delete")
+        p.equal("allowed")
+
+
 def refused(place, words, **how):
     with Pair(place, **how) as p:
         fill(p.source, 3)
@@ -199,4 +220,4 @@ def another_port(place):
             raise Failure("%d: %s" % (done.returncode, done.stdout + done.stderr))
 
 
-main([everyday, another_port, plaintext_on_loopback, difference, compared_after_a_reconnect, wrong_key, read_only_module, unknown_module, either_end_dies])
+main([everyday, another_port, plaintext_on_loopback, difference, compared_after_a_reconnect, limit_over_pieces, wrong_key, read_only_module, unknown_module, either_end_dies])

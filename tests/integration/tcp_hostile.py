@@ -294,6 +294,17 @@ def deletions_beyond_the_limit(place):
         s.close()
         if len(os.listdir(w.module)) < 17:
             raise Failure("%d of 20 are left" % len(os.listdir(w.module)))
+        left = sorted(os.listdir(w.module))
+        s = w.greeted()  # pieces of one work have one limit
+        s.work(left[:2])
+        s.work(left[2:4], continues=True)
+        if len(os.listdir(w.module)) != 14 or s.deleted != 1:
+            raise Failure("%d of 17 are left, the last work deleted %d" % (len(os.listdir(w.module)), s.deleted))
+        s.begin(1, kind=tcp.RECONCILE, continues=True)
+        ends(s, "a piece of another kind")
+        s = w.greeted()
+        s.begin(1, continues=True)
+        ends(s, "a piece of nothing")
 
 
 def what_is_to_be_kept(place):
@@ -618,7 +629,7 @@ def hostile_receiver(place):
         bad += [(tcp.READ, struct.pack("<IQQ", 77, 0, 1)), (tcp.READ, struct.pack("<IQQ", 1, 2, 1)), (tcp.CLOSE, struct.pack("<I", 77)),
                 (tcp.RESTAT, struct.pack("<II", 1, 77)), (200, b""), (tcp.WORK, b""), (tcp.DATA, b"x" * 20),
                 (tcp.ACK, struct.pack("<QI", 2 ** 63, 0)), (tcp.ACK, struct.pack("<QI", 0, 1) + struct.pack("<QBB", 10 ** 6, 1, 0)),
-                (tcp.ACK, struct.pack("<QI", 0, 0xffffffff)), (tcp.DONE, struct.pack("<QQQQ", 999, 0, 0, 0)), (tcp.SIGNATURE, b"\0" * 5),
+                (tcp.ACK, struct.pack("<QI", 0, 0xffffffff)), (tcp.DONE, struct.pack("<QQQQQ", 999, 0, 0, 0, 0)), (tcp.SIGNATURE, b"\0" * 5),
                 (tcp.FOUND, tcp.counted("../x") + b"\3\0"), (tcp.WELCOME, b""), (tcp.AGREED, b"\1\0\0\0" + tcp.counted("dir")),
                 (tcp.NOTE, struct.pack("<I", 0))]
         for kind, payload in bad:

@@ -218,20 +218,20 @@ class Sender(Connection):
     def rename(self, a, b, is_dir=False):
         self.frame(RENAME, counted(a) + counted(b) + struct.pack("<B", is_dir))
 
-    def work(self, items, renames=(), kind=APPLY, delete=True, most=-1, inline=False):
+    def work(self, items, renames=(), kind=APPLY, delete=True, most=-1, inline=False, continues=False):
         """A work from its beginning to its end. Returns the verdicts that are not done: index -> (verdict, error)."""
-        self.begin(len(items), len(renames), kind, delete, most)
+        self.begin(len(items), len(renames), kind, delete, most, continues=continues)
         for r in renames:
             self.rename(*r)
         for path in items:
             self.item(path, inline)
         return self.serve()
 
-    def begin(self, items, renames=0, kind=APPLY, delete=True, most=-1, keeps=0):
+    def begin(self, items, renames=0, kind=APPLY, delete=True, most=-1, keeps=0, continues=False):
         self.works += 1
         self.first = self.sequence + 1
         self.sequence += items + renames
-        self.frame(WORK, struct.pack("<QQBBqIII", self.works, self.first, kind, delete, most, renames, items, keeps))
+        self.frame(WORK, struct.pack("<QQBBqIII", self.works, self.first, kind, delete | continues << 1, most, renames, items, keeps))
 
     def serve(self, seconds=20):
         """Answer what is asked until DONE."""
@@ -242,6 +242,7 @@ class Sender(Connection):
             if got is None:
                 raise AssertionError("no end of the work")
             if got[0] == DONE:
+                self.deleted = got[1].take("QQQQQ")[4]
                 return self.verdicts
             if got[0] in (REFUSE, BYE):
                 raise Ended("ended: %s" % (self.why,))

@@ -130,12 +130,13 @@ static bool read_work(const char *p, size_t len)
 
 static void work(void **state)
 {
-	struct tcp_work w = { 7, 9, TCP_APPLY, true, -1, 2, 3, 4 }, got;
+	struct tcp_work w = { 7, 9, TCP_APPLY, true, -1, 2, 3, 4, false, true }, got;
 
 	(void)state;
 	tcp_put_work(&out, &w);
 	assert_true(tcp_get_work(out.data, out.len, &got));
-	assert_true(got.id == 7 && got.first == 9 && got.may_delete && got.max_delete == -1 && got.n_items == 3);
+	assert_true(got.id == 7 && got.first == 9 && got.may_delete && got.max_delete == -1 && got.n_items == 3 &&
+		    !got.continues && got.unguarded);
 	mangle(read_work);
 	w.max_delete = -2;
 	tcp_put_work(&out, &w);

@@ -6,14 +6,12 @@
 
 /* ---- renames ---- */
 
-static enum fileops_result settle_rename(struct entry *e, enum verdict v)
+enum fileops_result apply_rename_over(struct entry *e, enum verdict v)
 {
 	struct mirror *m = e->m;
 	size_t i = e->rename;
 
 	e->step = NULL;
-	if (v == VERDICT_DONE)
-		m->env->counters->renames_carried++;
 	if (!m->renames_settled[i])
 		m->env->settle_rename(m->env->ctx, i, v, v == VERDICT_DONE ? NULL : &e->why);
 	m->renames_settled[i] = true;
@@ -25,37 +23,37 @@ void apply_rename_failed(struct entry *e, const struct err *why)
 {
 	if (why != NULL && why != &e->why)
 		e->why = *why;
-	(void)settle_rename(e, VERDICT_RECONCILE);
+	(void)apply_rename_over(e, VERDICT_RECONCILE);
 }
 
-static enum fileops_result degrade(struct entry *e, const char *why)
+enum fileops_result apply_degrade(struct entry *e, const char *why)
 {
 	err_set(&e->why, ERR_CONFIG, "not renamed at the target: %s", why);
-	return settle_rename(e, VERDICT_RECONCILE);
+	return apply_rename_over(e, VERDICT_RECONCILE);
 }
-
-static entry_step do_rename;
 
 static enum fileops_result rename_done(struct entry *e)
 {
 	enum fileops_result out;
 
-	if (e->r == FILEOPS_OK)
-		return settle_rename(e, VERDICT_DONE);
+	if (e->r == FILEOPS_OK) {
+		e->m->env->counters->renames_carried++;
+		return e->m->twoway == NULL ? apply_rename_over(e, VERDICT_DONE) : move_done(e);
+	}
 	/* The old name may be what is missing: then making directories does not help, and is not tried twice. */
-	if (entry_make_way(e, do_rename, &out))
+	if (entry_make_way(e, apply_carry, &out))
 		return out;
-	return degrade(e, e->op.err.text);
+	return apply_degrade(e, e->op.err.text);
 }
 
-static enum fileops_result do_rename(struct entry *e)
+enum fileops_result apply_carry(struct entry *e)
 {
 	struct mirror *m = e->m;
 	const struct batch_rename *r = &m->work->renames[e->rename];
 
 	e->step = rename_done;
 	return m->target.ops->rename(m->target.ctx, &e->op, r->from, r->from_len, e->path, e->len,
-				     !m->work->may_delete || m->rules.update);
+				     !m->work->may_delete || m->rules.update || m->twoway != NULL);
 }
 
 /* A file that replaces another in one step must not do so at the target with what it held before: programs write under
@@ -66,12 +64,12 @@ static enum fileops_result source_looked(struct entry *e)
 
 	/* What was moved on is renamed once more, or deleted. */
 	if (e->r == FILEOPS_GONE)
-		return do_rename(e);
+		return apply_carry(e);
 	if (e->r != FILEOPS_OK || (now->st_mode & S_IFMT) != (e->dst.st_mode & S_IFMT) ||
 	    (S_ISREG(now->st_mode) &&
 	     (now->st_size != e->dst.st_size || !mirror_same_time(&e->m->rules, now, &e->dst))))
-		return degrade(e, "it was changed since");
-	return do_rename(e);
+		return apply_degrade(e, "it was changed since");
+	return apply_carry(e);
 }
 
 static enum fileops_result old_name_looked(struct entry *e)
@@ -80,11 +78,11 @@ static enum fileops_result old_name_looked(struct entry *e)
 	bool is_dir = e->r == FILEOPS_OK && S_ISDIR(e->op.st.st_mode);
 
 	if (e->r != FILEOPS_OK)
-		return degrade(e, "it is not there");
+		return apply_degrade(e, "it is not there");
 	if (is_dir != m->work->renames[e->rename].is_dir)
-		return degrade(e, "it is of another type there");
+		return apply_degrade(e, "it is of another type there");
 	if (is_dir)
-		return do_rename(e);
+		return apply_carry(e);
 	e->dst = e->op.st;
 	e->step = source_looked;
 	return m->source.ops->look(m->source.ctx, &e->op, e->path, e->len);
@@ -105,10 +103,13 @@ static bool next_rename(struct mirror *m)
 	e->rename = m->next - 1;
 	e->renames = true;
 	m->renaming = true;
-	/* Both ways each name is decided on by itself. */
-	if (m->rules.dry_run || m->rules.existing || m->twoway != NULL) {
-		(void)degrade(e, "nothing is to be made there");
+	if (m->rules.dry_run || m->rules.existing || (m->twoway != NULL && !both_moves(m))) {
+		(void)apply_degrade(e, "nothing is to be made there");
 		entry_go_on(e, FILEOPS_OK);
+		return true;
+	}
+	if (m->twoway != NULL) {
+		entry_start(e, move_begin);
 		return true;
 	}
 	e->step = old_name_looked;

@@ -324,12 +324,28 @@ void both_listed(struct entry *e, const struct fileops_entry *src);
 /* It is archived, and on neither side. */
 void both_gone(struct mirror *m, const char *path, size_t len);
 bool both_unmoved(const struct entry *e, const struct stat *now);
+/* op->agreed of a path. */
+enum fileops_result both_recall(struct mirror *m, struct fileop *op, const char *path, size_t len);
+struct twoway_state both_state(struct mirror *m, const struct stat *st, const char *text, size_t text_len);
+bool both_same(const struct mirror *m, const struct twoway_state *a, const struct twoway_state *b);
+/* Whether what is agreed on can be moved from here; and that. */
+bool both_moves(const struct mirror *m);
+bool both_moved(struct mirror *m, const char *from, size_t from_len, const char *to, size_t to_len, struct err *err);
+
+/* ---- mirror_moves.c: e->rename of a bidirectional work ---- */
+
+entry_step move_begin; /* apply_carry, or the end of it */
+entry_step move_done;  /* the target has done it */
 
 /* ---- mirror_apply.c ---- */
 
 /* The next thing of the phase: true when something was started, or skipped. */
 bool apply_next(struct mirror *m);
 void apply_entered(struct mirror *m, size_t item);
+/* The rename of an entry that has e->renames: do it at the target; it is over; it becomes a reconcile of both names. */
+entry_step apply_carry;
+enum fileops_result apply_rename_over(struct entry *e, enum verdict v);
+enum fileops_result apply_degrade(struct entry *e, const char *why);
 /* A rename that did not come to its end. */
 void apply_rename_failed(struct entry *e, const struct err *why);
 

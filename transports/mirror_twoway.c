@@ -96,7 +96,7 @@ static enum look look_of(const struct stat *st)
 	return S_ISLNK(st->st_mode) ? LOOK_SYMLINK : LOOK_SPECIAL;
 }
 
-static struct twoway_state state_of(struct mirror *m, const struct stat *st, const char *text, size_t text_len)
+struct twoway_state both_state(struct mirror *m, const struct stat *st, const char *text, size_t text_len)
 {
 	struct mirror_twoway *t = m->twoway;
 	struct twoway_what what = t->what;
@@ -128,6 +128,21 @@ static void note(struct entry *e, const struct twoway_state *state)
 	put_note(e->m, e->path, e->len, state);
 }
 
+bool both_moves(const struct mirror *m)
+{
+	return m->twoway->archive != NULL;
+}
+
+bool both_moved(struct mirror *m, const char *from, size_t from_len, const char *to, size_t to_len, struct err *err)
+{
+	return archive_rename(m->twoway->archive, from, from_len, to, to_len, err) == 0;
+}
+
+bool both_same(const struct mirror *m, const struct twoway_state *a, const struct twoway_state *b)
+{
+	return twoway_same(a, b, m->twoway->times);
+}
+
 void both_gone(struct mirror *m, const char *path, size_t len)
 {
 	put_note(m, path, len, &absent);
@@ -143,7 +158,7 @@ void both_done(struct entry *e)
 			note(e, &absent);
 		return;
 	}
-	s = state_of(e->m, &e->src, e->text, e->text_len);
+	s = both_state(e->m, &e->src, e->text, e->text_len);
 	note(e, &s);
 }
 
@@ -299,8 +314,8 @@ static enum fileops_result decide(struct entry *e)
 	enum twoway_action action;
 
 	e->decided = true;
-	e->here = e->absent ? absent : state_of(m, &e->src, e->text, e->text_len);
-	e->there = e->dst_there ? state_of(m, &e->dst, e->there_text, e->there_text_len) : absent;
+	e->here = e->absent ? absent : both_state(m, &e->src, e->text, e->text_len);
+	e->there = e->dst_there ? both_state(m, &e->dst, e->there_text, e->there_text_len) : absent;
 	action = twoway_decide(&e->here, &e->there, &e->agreed, m->twoway->times);
 	log_debug(LOG_CAT_RECORD, "%.*s: %s", (int)(e->len < 1000 ? e->len : 1000), e->path,
 		  twoway_action_name(action));
@@ -383,6 +398,15 @@ static enum fileops_result look_here(struct entry *e)
 	return m->source.ops->readlink(m->source.ctx, &e->op, e->path, e->len);
 }
 
+enum fileops_result both_recall(struct mirror *m, struct fileop *op, const char *path, size_t len)
+{
+	struct mirror_twoway *t = m->twoway;
+
+	if (t->archive == NULL)
+		return t->agreed.get(t->agreed.ctx, op, path, len);
+	return archive_get(t->archive, path, len, &op->agreed, &op->err) < 0 ? FILEOPS_FAILED : FILEOPS_OK;
+}
+
 static enum fileops_result recalled(struct entry *e)
 {
 	if (e->r != FILEOPS_OK)
@@ -405,15 +429,11 @@ void both_listed(struct entry *e, const struct fileops_entry *src)
 
 enum fileops_result both_begin(struct entry *e, bool is_absent)
 {
-	struct mirror_twoway *t = e->m->twoway;
-
 	e->absent = is_absent;
 	if (e->agreed_known)
 		return look_here(e);
 	e->step = recalled;
-	if (t->archive == NULL)
-		return t->agreed.get(t->agreed.ctx, &e->op, e->path, e->len);
-	return archive_get(t->archive, e->path, e->len, &e->op.agreed, &e->op.err) < 0 ? FILEOPS_FAILED : FILEOPS_OK;
+	return both_recall(e->m, &e->op, e->path, e->len);
 }
 
 /* Just before a file takes the place of another: was that edited meanwhile? */

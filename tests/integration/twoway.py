@@ -13,7 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from fansync import Daemon, Failure, Receiver, Skipped, Sshd, await_fact, main, run, tree
 
 S = 10 ** 9
-TRANSPORT = "rsyncssh"  # twoway_direct.py and twoway_tcp.py have others
+TRANSPORT = "rsyncssh"  # twoway_direct.py, twoway_sftp.py and twoway_tcp.py have others
 
 
 class Pair:
@@ -25,10 +25,10 @@ class Pair:
             init(self)
         self.sshd = self.receiver = None
         where = 'target = "%s";' % self.b
-        if TRANSPORT == "rsyncssh":
+        if TRANSPORT in ("rsyncssh", "sftp"):
             self.sshd = Sshd(place + "/sshd")
             with open(place + "/sshd/sshd_config", "a") as f:
-                f.write(sshd_config)
+                f.write(sshd_config + "Subsystem sftp internal-sftp\n" * (TRANSPORT == "sftp"))
             self.sshd.start()
             where = 'host = "127.0.0.1"; targetdir = "%s"; %s' % (self.b, self.sshd.section())
         if TRANSPORT == "tcp":
@@ -99,6 +99,8 @@ def equal(p, what):
         for facts in t.values():
             if stat.S_ISDIR(facts["kind"]):
                 facts["mtime"] = 0  # each side's own
+            elif TRANSPORT == "sftp":
+                facts["mtime"] //= S
     if a != b:
         raise Failure("%s: %r" % (what, [(k, a.get(k), b.get(k)) for k in sorted(set(a) | set(b)) if a.get(k) != b.get(k)][:4]))
 

@@ -17,6 +17,7 @@ twoway.TRANSPORT = "direct"
 
 
 def renames_without_echo(place):
+    """As a pair where each name is compared by itself does it: by tcp."""
     with twoway.Pair(place, init=filled) as p:
         os.rename(p.a + "/d", p.a + "/moved")
         os.rename(p.a + "/f", p.a + "/moved/f2")
@@ -27,6 +28,65 @@ def renames_without_echo(place):
         p.settled()
         expect(get(p.b + "/g"), b"edited there", "the old name, edited there")
         expect(get(p.b + "/g2"), b"first g", "the new name")
+
+
+def inodes(top):
+    return {os.path.relpath(os.path.join(d, f), top): os.lstat(os.path.join(d, f)).st_ino
+            for d, dirs, files in os.walk(top) for f in files + dirs}
+
+
+def renames_are_carried(place):
+    with twoway.Pair(place, init=filled) as p:
+        sent, before = p.counter("files"), inodes(p.b)
+        os.rename(p.a + "/d", p.a + "/moved")
+        p.settled()
+        os.rename(p.a + "/f", p.a + "/moved/f2")
+        p.settled()
+        twoway.equal(p, "renamed")
+        after = inodes(p.b)
+        for old, new in (("d", "moved"), ("d/e/z", "moved/e/z"), ("f", "moved/f2")):
+            expect(after.get(new), before[old], "%s, renamed to %s" % (old, new))
+        expect((p.counter("files"), p.counter("renames")), (sent, 2), "files sent, renames carried")
+        # What is agreed on moved along: a deletion deletes, an edit is sent, and theirs is left alone.
+        os.unlink(p.a + "/moved/x")
+        put(p.a + "/moved/e/z", b"second z")
+        put(p.b + "/moved/y", b"edited there")
+        os.utime(p.a + "/moved/y")
+        p.wait()
+        await_fact(lambda: get(p.b + "/moved/e/z") == b"second z", 10, "an edit under the new name")
+        expect(get(p.b + "/moved/x"), None, "deleted under the new name")
+        expect(get(p.b + "/moved/y"), b"edited there", "edited there under the new name")
+
+
+def renames_that_are_not(place):
+    """The old name is not as agreed, or the new one is taken: each name is decided on by itself."""
+    with twoway.Pair(place, init=filled) as p:
+        put(p.b + "/g", b"edited there")
+        os.rename(p.a + "/g", p.a + "/g2")
+        p.settled()
+        expect(get(p.b + "/g"), b"edited there", "the old name, edited there")
+        expect(get(p.b + "/g2"), b"first g", "the new name")
+        put(p.b + "/taken", b"made there")
+        os.rename(p.a + "/f", p.a + "/taken")
+        p.wait()
+        expect(get(p.b + "/taken"), b"made there", "the newer one, made there")
+        await_fact(lambda: get(p.b + "/f") is None, 10, "the old name is gone")
+        expect(p.counter("renames"), 0, "renames carried")
+
+
+def an_echo_moves_what_was_agreed_on(place):
+    """Both sides see the rename; what is edited under the new name on the other side is no conflict."""
+    with twoway.Pair(place, init=filled) as p:
+        sent = p.counter("files")
+        os.rename(p.b + "/d", p.b + "/moved")
+        put(p.b + "/moved/x", b"edited there")
+        os.rename(p.a + "/d", p.a + "/moved")
+        p.wait()
+        expect(get(p.b + "/moved/x"), b"edited there", "edited there")
+        put(p.a + "/moved/x", b"edited there", os.lstat(p.b + "/moved/x").st_mtime_ns)
+        p.settled()
+        twoway.equal(p, "renamed on both sides")
+        expect((p.counter("files"), p.counter("conflicts")), (sent, 0), "files sent, conflicts")
 
 
 class Hosts:
@@ -96,6 +156,24 @@ def two_hosts_and_no_echo(place, kind=Hosts):
         expect(h.files(), 3, "files sent, without echo")
 
 
+def two_hosts_rename(place, kind=Hosts):
+    """Directories and files, back and forth: carried once, by nobody sent, and then there is silence."""
+    with kind(place) as h:
+        os.makedirs(h.trees[0] + "/d/e")
+        for n in range(20):
+            put("%s/d/e/%d" % (h.trees[0], n), b"%d" % n)
+        h.quiet()
+        sent = h.files()
+        for n, (old, new) in enumerate((("d", "d2"), ("d2/e", "e2"), ("e2/3", "d2/three"), ("d2", "d"))):
+            t = h.trees[n % 2]
+            os.rename(t + "/" + old, t + "/" + new)
+            h.quiet()
+            h.equal("%s renamed to %s" % (old, new))
+            expect(os.path.lexists(h.trees[1 - n % 2] + "/" + old), False, old + " is still there")
+        expect(h.files(), sent, "files sent")
+        expect(sum(d.sync("x")["counters"]["conflicts"] for d in h.daemons), 0, "conflicts")
+
+
 def two_hosts_edit_at_random(place, kind=Hosts):
     chance = random.Random(int(os.environ.get("SEED", "1")))
     with kind(place) as h:
@@ -117,4 +195,5 @@ def two_hosts_edit_at_random(place, kind=Hosts):
 
 if __name__ == "__main__":
     main([sends_and_is_silent, theirs_is_left_alone, a_deletion_is_of_what_was_seen, the_newer_wins, odd_names, types_change, archives,
-          a_mount_below_is_gone, filtered, renames_without_echo, two_hosts_and_no_echo, two_hosts_edit_at_random])
+          a_mount_below_is_gone, filtered, renames_are_carried, renames_that_are_not, an_echo_moves_what_was_agreed_on,
+          two_hosts_and_no_echo, two_hosts_rename, two_hosts_edit_at_random])

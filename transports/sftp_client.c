@@ -16,6 +16,8 @@
 #define SAFE_HANDLES 64u
 /* About what one packet of the connection holds. */
 #define GATHER (32u * 1024)
+/* An answer that takes no longer comes from next door; each nanosecond more is a byte more on its way. */
+#define NEAR_NS (NS_PER_MS / 3)
 /* Silence of a server whose host answers: its disk may be slow. */
 #define PATIENCE 4
 
@@ -37,12 +39,14 @@ struct sftp_client {
 	size_t request_at; /* where the request that is being put together begins */
 	struct slot slots[SLOTS];
 	uint32_t free_slots[SLOTS], n_free, generation;
-	size_t pending, pending_bytes;
+	size_t pending, pending_bytes, window;
+	uint32_t asked; /* the request that found an idle server, at asked_ns, while `asking` */
+	int64_t asked_ns, quickest_ns;
 	unsigned extensions;
 	struct sftp_limits limits;
 	struct sftp_client_stats stats;
 	struct err why; /* it is broken */
-	bool greeted, ready, broken, full, reading;
+	bool greeted, ready, broken, full, reading, asking;
 };
 
 static void break_with(struct sftp_client *c, const struct err *why)
@@ -77,7 +81,7 @@ bool sftp_client_ready(const struct sftp_client *c)
 
 bool sftp_client_room(const struct sftp_client *c)
 {
-	return c->ready && !c->broken && c->pending < SFTP_WINDOW_REQUESTS && c->pending_bytes < SFTP_WINDOW_BYTES;
+	return c->ready && !c->broken && c->pending < SFTP_WINDOW_REQUESTS && c->pending_bytes < c->window;
 }
 
 unsigned sftp_client_extensions(const struct sftp_client *c)
@@ -148,8 +152,11 @@ bool sftp_client_end(struct sftp_client *c, uint32_t id)
 	s->bytes = (uint32_t)(c->out.len - c->request_at);
 	c->pending_bytes += s->bytes;
 	c->stats.requests++;
-	if (c->pending++ == 0)
-		c->answered_ns = c->heard_ns = clock_mono_ns();
+	if (c->pending++ == 0) {
+		c->answered_ns = c->heard_ns = c->asked_ns = clock_mono_ns();
+		c->asked = id;
+		c->asking = true;
+	}
 	if (!loop_timer_armed(c->timer))
 		loop_timer_after(c->timer, c->timeout_ns / 4);
 	c->full = c->full || !sftp_client_room(c);
@@ -242,6 +249,20 @@ static void take_version(struct sftp_client *c, struct sftp_packet *p)
 	}
 }
 
+/* What is asked next waits for it: only an idle server shows how far away it is. */
+static void learn_distance(struct sftp_client *c)
+{
+	int64_t took = clock_mono_ns() - c->asked_ns, far;
+
+	c->asking = false;
+	if (c->quickest_ns != 0 && took >= c->quickest_ns)
+		return;
+	c->quickest_ns = took > 0 ? took : 1;
+	far = took > NEAR_NS ? took - NEAR_NS : 0;
+	c->window = far < (int64_t)(SFTP_WINDOW_BYTES - SFTP_WINDOW_BYTES_NEAR) ? SFTP_WINDOW_BYTES_NEAR + (size_t)far
+										: SFTP_WINDOW_BYTES;
+}
+
 static void take_reply(struct sftp_client *c, struct sftp_packet *p)
 {
 	struct slot *s = &c->slots[p->id & (SLOTS - 1)];
@@ -258,6 +279,8 @@ static void take_reply(struct sftp_client *c, struct sftp_packet *p)
 	}
 	release(c, s);
 	c->pending--;
+	if (c->asking && p->id == c->asked)
+		learn_distance(c);
 	fn(ctx, p);
 }
 
@@ -406,6 +429,7 @@ struct sftp_client *sftp_client_open(const struct sftp_client_spec *spec, const 
 	c->events = *events;
 	c->kind = spec->kind;
 	c->timeout_ns = spec->opt->ssh.timeout_ns;
+	c->window = SFTP_WINDOW_BYTES;
 	c->limits = (struct sftp_limits){ SAFE_PACKET, SAFE_DATA, SAFE_DATA, SAFE_HANDLES };
 	buf_init(&c->out, OUT_MAX);
 	buf_init(&c->in, IN_MAX);

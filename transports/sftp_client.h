@@ -40,8 +40,12 @@ struct sftp_client_spec {
 	const struct sftp_stream_kind *kind;
 };
 
-/* What is in flight before there is no room; a request of any size may be begun while there is. */
+/* What is in flight before there is no room; a request of any size may be begun while there is. In bytes as much as
+ * keeps the path busy: what is beyond that only fills buffers of two programs and two kernels, and each byte comes from
+ * memory instead of a cache. The path is as long as the quickest answer took that an idle server gave; the most until
+ * there was one. */
 #define SFTP_WINDOW_REQUESTS 1024u
+#define SFTP_WINDOW_BYTES_NEAR (256u * 1024)
 #define SFTP_WINDOW_BYTES (4u * 1024 * 1024)
 /* The most that one READ or WRITE carries: larger packets win nothing, and each is one more buffer. */
 #define SFTP_DATA_MAX (255u * 1024)

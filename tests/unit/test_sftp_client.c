@@ -1,5 +1,6 @@
 /* LINK: transports/sftp_client.c transports/sftp_codec.c core/buf.c core/err.c core/loop.c core/clock.c core/log.c
  * core/utf8.c */
+/* WRAP: clock_mono_ns */
 /* Requests and replies over a stream of the test's own: any order, the window, and what breaks a connection. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,7 +26,16 @@ static struct {
 	struct sftp_client *client;
 	unsigned ready, room, broken, replies[8];
 	struct err why;
+	int64_t now; /* 0: what it really is */
 } t;
+
+int64_t __real_clock_mono_ns(void);
+int64_t __wrap_clock_mono_ns(void);
+
+int64_t __wrap_clock_mono_ns(void)
+{
+	return t.now != 0 ? t.now : __real_clock_mono_ns();
+}
 
 static struct sftp_stream *stream_open(struct loop *loop, const struct sync_options *opt, const char *runtime_dir,
 				       const struct sftp_stream_events *events, struct err *err)
@@ -223,6 +233,34 @@ static void window(void **state)
 	assert_int_equal(t.broken, 0);
 }
 
+/* How many of 32 KiB there is room for, once an idle server took so long to answer. */
+static unsigned room_after(int64_t took_ns)
+{
+	uint32_t ids[1000], n = 0, id = ask(&t.replies[2], 3);
+
+	t.now += took_ns;
+	answer(id);
+	while (sftp_client_room(t.client))
+		ids[n++] = ask(&t.replies[2], 32u * 1024 - 13);
+	for (unsigned i = 0; i < n; i++) {
+		t.now += 50 * NS_PER_MS; /* a server that is busy tells nothing */
+		answer(ids[i]);
+	}
+	return n;
+}
+
+/* As much is under way as the path is long. */
+static void distance(void **state)
+{
+	(void)state;
+	t.now = __real_clock_mono_ns();
+	assert_int_equal(room_after(30 * NS_PER_MS), 128);
+	assert_in_range(room_after(2 * NS_PER_MS), 50, 70);
+	assert_int_equal(room_after(NS_PER_MS / 10), 8);
+	assert_int_equal(room_after(30 * NS_PER_MS), 8);
+	assert_int_equal(t.broken, 0);
+}
+
 /* A stream that takes a little at a time gets all of it, in order. */
 static void full_stream(void **state)
 {
@@ -314,6 +352,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(any_order, up_and_ready, down),
 		cmocka_unit_test_setup_teardown(late_reply, up_and_ready, down),
 		cmocka_unit_test_setup_teardown(window, up_and_ready, down),
+		cmocka_unit_test_setup_teardown(distance, up_and_ready, down),
 		cmocka_unit_test_setup_teardown(full_stream, up_and_ready, down),
 		cmocka_unit_test_setup_teardown(pieces, up_and_ready, down),
 		cmocka_unit_test_setup_teardown(not_ours, up, down),

@@ -10,7 +10,7 @@ tests='acl attr bash binutils btrfs-progs busybox clang clang-format clang-tidy 
 
 case ${1:-all} in
 build) wanted=$build ;;
-bench) wanted="$build e2fsprogs inotify-tools lsyncd mount openssh-server python3" ;;
+bench) wanted="$build e2fsprogs inotify-tools iproute2 lsyncd mount openssh-server python3 syncthing" ;;
 all) wanted="$build $tests" ;;
 *)
 	echo 'usage: deps.sh build|all|bench' >&2

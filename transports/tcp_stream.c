@@ -150,7 +150,7 @@ static void follow_load(struct tcp_stream *s, int64_t now)
 			s->level_at++;
 	} else if (s->put < LEVEL_BYTES) {
 		s->level_at = s->level_at < LEVEL_BEGIN ? LEVEL_BEGIN : s->level_at;
-	} else if (s->blocked_ns * 10 < period && s->pack_ns * 5 > period && s->level_at > 0) {
+	} else if (s->blocked_ns * 10 < period && s->pack_ns * 8 > period && s->level_at > 0) {
 		s->level_at--;
 	}
 	zstream_set_level(s->pack, levels[s->level_at]);

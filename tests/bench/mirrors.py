@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """fansyncd beside lsyncd, a loop of inotifywait and rsync, and plain rsync, in one run. Prints figures, asserts none.
 
-usage: tests/bench/mirrors.py [--quick] [--native] [--row NAME]... [--fs tmpfs|ext4]... [--repeat N] [--images DIR]
+usage: tests/bench/mirrors.py [--quick] [--native] [--tcp] [--row NAME]... [--fs tmpfs|ext4]... [--repeat N] [--images DIR]
                               [--json FILE] [--write FILE [--section NAME]]
 
 Needs root (it mounts file systems in a namespace of its own). Without --row and --native all rows that compare with lsyncd, without
@@ -19,7 +19,10 @@ import sys
 import time
 
 os.environ.setdefault("FANSYNCD", os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../build/fansyncd"))
-from lib import contenders, measure, native, places, report, rows  # noqa: E402
+from lib import contenders, measure, native, network, places, report, rows  # noqa: E402
+
+
+ROWS = {**native.ROWS, **network.ROWS}
 
 
 def mark(section):
@@ -50,7 +53,7 @@ class Tee:
 def arguments():
     a = argparse.ArgumentParser(description="fansyncd beside lsyncd, an inotifywait loop and plain rsync")
     a.add_argument("--quick", action="store_true")
-    a.add_argument("--row", action="append", choices=sorted(native.ROWS), help="only this row")
+    a.add_argument("--row", action="append", choices=sorted(ROWS), help="only this row")
     a.add_argument("--fs", action="append", choices=places.KINDS, help="only this file system")
     a.add_argument("--only", action="append", help="only contenders of this name (plain rsync always)")
     a.add_argument("--repeat", type=int, help="repetitions, while a row's time lasts (5; 2 with --quick)")
@@ -59,8 +62,13 @@ def arguments():
     a.add_argument("--section", default="", help="with --write: below that section's line")
     a.add_argument("--native", action="store_true", help="the native transports beside tar, scp, sftp and rsync, on tmpfs: four "
                    "minutes; --section native")
+    a.add_argument("--tcp", action="store_true", help="the tcp transport beside rsync, tar over ssh and Syncthing, on tmpfs: ten "
+                   "minutes; --section tcp")
     a.add_argument("--json", help="the raw figures")
     options = a.parse_args()
+    if options.tcp:
+        options.section, options.fs, options.repeat = "tcp", ["tmpfs"], options.repeat or 3
+        options.row = options.row or list(network.ROWS)
     if options.native:
         options.section, options.fs = "native", ["tmpfs"]
         options.row, options.only = options.row or list(native.NATIVE), options.only or native.CONTENDERS
@@ -106,7 +114,7 @@ def main():
         for kind in options.fs or places.KINDS:
             place = places.Place(kind, options.images, 2048 if options.quick else 4096)
             try:
-                for name, row in native.ROWS.items():
+                for name, row in ROWS.items():
                     if name not in (options.row or native.USUAL) or (kind != "tmpfs" and name in native.TMPFS_ONLY):
                         continue
                     result = report.Report(kind)

@@ -24,6 +24,7 @@ FANSYNCD = {
     "fansyncd ssh": ("rsyncssh", "fanotify", "ssh", ""),
     "fansyncd sftp": ("sftp", "fanotify", "ssh", 'client = "libssh2"; '),
     "fansyncd sftp openssh": ("sftp", "fanotify", "ssh", 'client = "openssh"; '),
+    "fansyncd tcp": ("tcp", "fanotify", "tcp", ""),  # network.py
 }
 
 
@@ -95,7 +96,7 @@ class Fansyncd(Live):
         super().__init__()
         self.name = name
         self.transport, self.watcher, self.kind, self.ssh = FANSYNCD[name]
-        self.remote = self.kind == "ssh"
+        self.remote = self.kind != "local"
         self.whole_seconds = self.transport == "sftp"
         self.far_port = None  # of a relay before the sshd
 
@@ -120,7 +121,7 @@ class Fansyncd(Live):
         self.keep = place.keep(self.name.replace(" ", "-"))
         self.log = os.path.join(self.keep, "log")
         self.syncs = len(pairs)
-        if self.remote and not self.others:
+        if self.kind == "ssh" and not self.others:
             self.others.append(sshd_in(self.keep))
         for name in ("log", "ctl"):
             if os.path.exists(os.path.join(self.keep, name)):
@@ -206,7 +207,7 @@ class Lsyncd(Live):
     def start(self, place, pairs):
         self.keep = place.keep(self.name.replace(" ", "-"))
         self.syncs = len(pairs)
-        if self.remote:
+        if self.way in ("ssh", "shared"):
             self.others.append(sshd_in(self.keep))
         if self.way == "shared":
             self.others.append(Master(self.others[0], self.keep))

@@ -1,5 +1,5 @@
 """Where a measurement happens: two file systems of one kind, one of sources and one of targets, mounted where only the
-bench and what it starts can see them. They go with the bench: nothing has to be unmounted, whatever becomes of it."""
+bench and what it starts can see them, and a loopback on which nobody else sends. They go with the bench: nothing has to be unmounted, whatever becomes of it."""
 
 import ctypes
 import os
@@ -8,16 +8,17 @@ import subprocess
 import sys
 import tempfile
 
-CLONE_NEWNS = 0x00020000
+CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
 KINDS = ("tmpfs", "ext4")
 
 
 def own_namespace():
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNS) != 0 or libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) != 0:
-        sys.exit("the bench mounts file systems of its own, in a namespace of its own: run it as root (%s)" %
+    if libc.unshare(CLONE_NEWNS | CLONE_NEWNET) != 0 or libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) != 0:
+        sys.exit("the bench mounts file systems of its own, in namespaces of its own: run it as root (%s)" %
                  os.strerror(ctypes.get_errno()))
+    run("ip", "link", "set", "lo", "up")
 
 
 def run(*argv):

@@ -25,7 +25,7 @@ LIBRARY = {
     "libssh2*.h": ("transports/sftp*",),
     "zlib.h": ("transports/tcp*.c", "transports/receiver*.c", "transports/zstream*.c"),
     "openssl/*": ("transports/sftp_crypto.c", "transports/tcp*.c", "transports/receiver*.c", "transports/tls*.c"),
-    "librsync.h": ("transports/tcp*.c", "transports/receiver*.c", "transports/delta*.c"),
+    "librsync.h": ("transports/delta.c",),
     "sqlite3.h": ("core/archive*.c",),
     "seccomp.h": ("transports/receiver_confine.c",),
     "xxhash.h": ("transports/*.c",),

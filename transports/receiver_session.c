@@ -328,7 +328,7 @@ static void on_conflict(void *ctx, const char *path, size_t len, const struct tw
 		 twoway_words(source, a), twoway_words(target, b), source_wins ? "the sender's wins" : "ours wins");
 	buf_clear(&s->scratch);
 	tcp_put_conflict(&s->scratch, &c);
-	(void)tcp_stream_send(s->stream, TCP_CONFLICT, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+	(void)tcp_stream_send_buf(s->stream, TCP_CONFLICT, &s->scratch);
 	tcp_stream_kick(s->stream);
 }
 
@@ -405,7 +405,7 @@ static void on_found(void *ctx, const char *path, size_t len, enum verdict v, co
 
 	buf_clear(&s->scratch);
 	tcp_put_found(&s->scratch, path, len, v, why);
-	(void)tcp_stream_send(s->stream, TCP_FOUND, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+	(void)tcp_stream_send_buf(s->stream, TCP_FOUND, &s->scratch);
 	tcp_stream_kick(s->stream);
 }
 
@@ -424,7 +424,7 @@ static void on_progress(void *ctx, const struct transport_progress *p)
 	s->env_progress_ns = clock_mono_ns();
 	buf_clear(&s->scratch);
 	tcp_put_progress(&s->scratch, &tp);
-	(void)tcp_stream_send(s->stream, TCP_PROGRESS, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+	(void)tcp_stream_send_buf(s->stream, TCP_PROGRESS, &s->scratch);
 	tcp_stream_kick(s->stream);
 }
 
@@ -447,7 +447,7 @@ static void on_finished(void *ctx)
 	s->told = s->counters;
 	buf_clear(&s->scratch);
 	tcp_put_done(&s->scratch, &d);
-	(void)tcp_stream_send(s->stream, TCP_DONE, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+	(void)tcp_stream_send_buf(s->stream, TCP_DONE, &s->scratch);
 	tcp_stream_kick(s->stream);
 	s->first = w->next;
 	if (s->first == NULL)
@@ -646,12 +646,12 @@ static bool on_hello(struct receiver_session *s, const char *payload, size_t len
 		return true;
 	}
 	w.version = h.version_max < TCP_VERSION_MAX ? h.version_max : TCP_VERSION_MAX;
-	w.features = h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY);
+	w.features = h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY | TCP_FEATURE_MOVED);
 	w.caps = s->caps;
 	memcpy(w.host_id, s->up.host_id, sizeof(w.host_id));
 	buf_clear(&s->scratch);
 	tcp_put_welcome(&s->scratch, &w);
-	(void)tcp_stream_send(s->stream, TCP_WELCOME, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+	(void)tcp_stream_send_buf(s->stream, TCP_WELCOME, &s->scratch);
 	tcp_stream_kick(s->stream);
 	loop_timer_stop(s->greeting);
 	s->up.greeted(s->up.ctx);

@@ -10,6 +10,7 @@
 
 #include "core/path.h"
 #include "transports/listing.h"
+#include "transports/receiver_old.h"
 
 #define BUCKETS 4096u
 #define XATTRS_MAX (1u << 20)
@@ -20,8 +21,6 @@
 #define TEXTS_MAX (1024u * 1024)
 /* Entries of listings that are under way. A directory that has more is not mirrored. */
 #define LISTED_MAX (4u * 1024 * 1024)
-/* Read and hashed at a time: a multiple of each block's size. */
-#define HASH_TURN (2u * 1024 * 1024)
 
 struct remote_file {
 	struct receiver_source *owner;
@@ -31,14 +30,13 @@ struct remote_file {
 	bool ended;  /* END came: `after` is set */
 	int base_fd; /* what is to be replaced, as far as a difference may be sent; -1 */
 	struct remote_sink sink;
-	bool reading, asked; /* its sink is there; READ was sent */
-	uint64_t at;	     /* where the next piece must begin */
-	uint64_t to;	     /* nothing beyond was asked for */
-	/* The old file's blocks are hashed: the open is complete when all were sent. */
-	struct remote_file *next_hashing;
-	struct fileop *opening;
-	uint32_t block;
-	uint64_t base_size, hashed;
+	bool reading, asked;	/* its sink is there; READ was sent */
+	uint64_t at;		/* where the next piece must begin */
+	uint64_t to;		/* nothing beyond was asked for */
+	struct fileop *opening; /* complete when the hashes of the old file's blocks were sent */
+	struct old_reading old;
+	bool signed_once;
+	uint64_t base_size;
 	/* Came with its item: the whole content. */
 	char *content;
 	size_t content_len;
@@ -70,9 +68,7 @@ struct primed {
 
 struct receiver_source {
 	struct tcp_stream *stream;
-	struct loop_timer *hash_timer;
-	struct remote_file *hashing; /* first come, first served */
-	unsigned char *piece;	     /* HASH_TURN bytes, while something is hashed */
+	struct receiver_old *old;
 	uint32_t last_id;
 	struct question *questions[BUCKETS];
 	struct remote_file *files[BUCKETS];
@@ -88,7 +84,6 @@ struct receiver_source {
 };
 
 static const struct fileops source_ops;
-static void on_hash_timer(void *ctx);
 
 /* ---- credit ---- */
 
@@ -107,7 +102,7 @@ static void give_credit(struct receiver_source *s, uint64_t bytes)
 		return;
 	buf_clear(&s->scratch);
 	buf_add_u64(&s->scratch, s->owed);
-	if (!tcp_stream_send(s->stream, TCP_CREDIT, s->scratch.data, s->scratch.len, ZSTREAM_PACK))
+	if (!tcp_stream_send_buf(s->stream, TCP_CREDIT, &s->scratch))
 		return;
 	s->credit += s->owed;
 	s->owed = 0;
@@ -131,8 +126,8 @@ struct receiver_source *receiver_source_new(const struct receiver_source_setup *
 	s->both_ways = setup->both_ways;
 	s->gid = setup->gid;
 	buf_init(&s->scratch, TCP_FRAME_MAX);
-	s->hash_timer = loop_timer_add(setup->loop, on_hash_timer, s, err);
-	if (s->hash_timer == NULL) {
+	s->old = receiver_old_new(setup->loop, setup->stream, err);
+	if (s->old == NULL) {
 		free(s);
 		return NULL;
 	}
@@ -143,6 +138,7 @@ static void free_file(struct remote_file *f)
 {
 	if (f->reading)
 		f->sink.dropped(f->sink.ctx);
+	receiver_old_stop(f->owner->old, &f->old);
 	if (f->base_fd >= 0)
 		(void)close(f->base_fd);
 	free(f->content);
@@ -187,8 +183,7 @@ void receiver_source_free(struct receiver_source *s)
 			free_question(q);
 		}
 	}
-	loop_timer_remove(s->hash_timer);
-	free(s->piece);
+	receiver_old_free(s->old);
 	buf_done(&s->scratch);
 	free(s);
 }
@@ -325,8 +320,7 @@ static enum fileops_result send_question(struct receiver_source *s, enum tcp_fra
 {
 	struct question *q = find_question(s, s->last_id)[0];
 
-	if (!s->scratch.failed &&
-	    tcp_stream_send(s->stream, (uint8_t)asked, s->scratch.data, s->scratch.len, ZSTREAM_PACK)) {
+	if (tcp_stream_send_buf(s->stream, asked, &s->scratch)) {
 		tcp_stream_kick(s->stream);
 		return FILEOPS_PENDING;
 	}
@@ -501,16 +495,10 @@ static void source_drop(void *end, struct fileops_file *file)
 	if (f->content == NULL) {
 		buf_clear(&s->scratch);
 		buf_add_u32(&s->scratch, f->id);
-		(void)tcp_stream_send(s->stream, TCP_CLOSE_FILE, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+		(void)tcp_stream_send_buf(s->stream, TCP_CLOSE_FILE, &s->scratch);
 		tcp_stream_kick(s->stream);
 	} else {
 		give_credit(s, f->content_len);
-	}
-	for (at = &s->hashing; *at != NULL; at = &(*at)->next_hashing) {
-		if (*at == f) {
-			*at = f->next_hashing;
-			break;
-		}
 	}
 	free_file(f);
 }
@@ -563,7 +551,7 @@ void remote_file_read(struct remote_file *f)
 	}
 	buf_clear(&s->scratch);
 	tcp_put_span(&s->scratch, TCP_READ, &span);
-	(void)tcp_stream_send(s->stream, TCP_READ, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+	(void)tcp_stream_send_buf(s->stream, TCP_READ, &s->scratch);
 	tcp_stream_kick(s->stream);
 }
 
@@ -686,83 +674,67 @@ static bool on_listing(struct receiver_source *s, const char *payload, size_t le
 	return true;
 }
 
-/* ---- hashes of the old file ---- */
+/* ---- the old file ---- */
 
-/* The open is complete with them: it has left the questions, and waits with its file. */
-static void hash_old(struct receiver_source *s, struct question **at, struct remote_file *f)
+static void on_hashed(void *ctx)
+{
+	struct remote_file *f = ctx;
+	struct fileop *op = f->opening;
+
+	f->opening = NULL;
+	op->result = FILEOPS_OK;
+	op->done(op);
+}
+
+/* The open is complete with its hashes: it has left the questions, and waits with its file. */
+static void hash_old(struct receiver_source *s, struct question **at, struct remote_file *f, uint32_t block)
 {
 	struct question *q = *at;
-	struct remote_file **last = &s->hashing;
 
 	f->opening = q->op;
 	*at = q->next;
 	free_question(q);
-	while (*last != NULL)
-		last = &(*last)->next_hashing;
-	*last = f;
-	loop_timer_after(s->hash_timer, 0);
+	f->old = (struct old_reading){
+		.fd = f->base_fd, .size = f->base_size, .file = f->id, .block = block, .done = on_hashed, .ctx = f
+	};
+	receiver_old_start(s->old, &f->old);
 }
 
-static ssize_t read_old(const struct remote_file *f, unsigned char *p, size_t n)
+static void on_signed(void *ctx)
 {
-	size_t done = 0;
-
-	while (done < n) {
-		ssize_t got = pread(f->base_fd, p + done, n - done, (off_t)(f->hashed + done));
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			break;
-		done += (size_t)got;
-	}
-	return (ssize_t)done;
+	(void)ctx; /* what follows is the sender's */
 }
 
-/* One frame of hashes. false: all are sent, or what is left can't be read (then the sender does without). */
-static bool hash_some(struct receiver_source *s, struct remote_file *f)
+/* Once a file, while its content is awaited. */
+static bool on_sign(struct receiver_source *s, const char *payload, size_t len, struct err *err)
 {
-	struct buf *out = &s->scratch;
-	size_t n;
+	struct err none = ERR_INIT;
+	struct remote_file *f;
+	struct reader r;
+	uint32_t block;
 
-	buf_clear(out);
-	buf_add_u32(out, f->id);
-	buf_add_u64(out, f->hashed / f->block);
-	n = f->base_size - f->hashed < HASH_TURN ? (size_t)(f->base_size - f->hashed) : HASH_TURN;
-	n = (size_t)read_old(f, s->piece, n);
-	for (size_t at = 0; at < n; at += f->block)
-		buf_add_u64(out, XXH3_64bits(s->piece + at, n - at < f->block ? n - at : f->block));
-	f->hashed += n;
-	if (n > 0)
-		(void)tcp_stream_send(s->stream, TCP_HASHES, out->data, out->len, ZSTREAM_STORE);
-	return n == HASH_TURN;
-}
-
-static void on_hash_timer(void *ctx)
-{
-	struct receiver_source *s = ctx;
-	struct remote_file *f = s->hashing;
-	struct fileop *op;
-
-	if (s->piece == NULL)
-		s->piece = malloc(HASH_TURN);
-	if (f == NULL || (s->piece != NULL && hash_some(s, f))) {
-		if (f != NULL)
-			loop_timer_after(s->hash_timer, 0);
-		return;
+	reader_init(&r, payload, len);
+	f = find_file(s, reader_u32(&r));
+	block = reader_u32(&r);
+	if (r.failed || r.left > 0 || !delta_block_valid(block))
+		return broken(err, "a question");
+	if (f == NULL || !f->reading)
+		return true; /* closed meanwhile */
+	if (!f->asked || f->base_fd < 0 || f->signed_once || f->at > 0 || f->base_size / block > DELTA_BLOCKS_MAX)
+		return broken(err, "a question");
+	f->signed_once = true;
+	f->old = (struct old_reading){ .fd = f->base_fd,
+				       .size = f->base_size,
+				       .file = f->id,
+				       .signer = delta_signer_new(block),
+				       .done = on_signed };
+	if (f->old.signer != NULL) {
+		receiver_old_start(s->old, &f->old);
+		return true;
 	}
-	tcp_stream_kick(s->stream);
-	s->hashing = f->next_hashing;
-	op = f->opening;
-	f->opening = NULL;
-	if (s->hashing != NULL) {
-		loop_timer_after(s->hash_timer, 0);
-	} else {
-		free(s->piece);
-		s->piece = NULL;
-	}
-	op->result = FILEOPS_OK;
-	op->done(op);
+	err_set(&none, ERR_NOMEM, "out of memory for a signature");
+	remote_file_fail(f, FILEOPS_FAILED, &none);
+	return true;
 }
 
 static bool on_opened(struct receiver_source *s, const char *payload, size_t len, struct err *err)
@@ -796,8 +768,7 @@ static bool on_opened(struct receiver_source *s, const char *payload, size_t len
 		complete(s, at, FILEOPS_OK, NULL);
 		return true;
 	}
-	f->block = o.block;
-	hash_old(s, at, f);
+	hash_old(s, at, f, o.block);
 	return true;
 }
 
@@ -873,6 +844,8 @@ bool receiver_source_frame(struct receiver_source *s, uint8_t type, const char *
 		return on_piece(s, type, payload, len, err);
 	case TCP_END:
 		return on_end(s, payload, len, err);
+	case TCP_SIGN:
+		return on_sign(s, payload, len, err);
 	default:
 		return broken(err, "a frame");
 	}

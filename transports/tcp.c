@@ -329,8 +329,7 @@ static struct piece *cut(struct tcp_target *t)
 
 static bool send_scratch(struct tcp_target *t, enum tcp_frame type)
 {
-	return !t->scratch.failed &&
-	       tcp_stream_send(t->stream, (uint8_t)type, t->scratch.data, t->scratch.len, ZSTREAM_PACK);
+	return tcp_stream_send_buf(t->stream, type, &t->scratch);
 }
 
 static bool begin_piece(struct tcp_target *t, struct piece *p)
@@ -670,7 +669,7 @@ static void on_ready(void *ctx, const char *peer)
 	const struct sync_options *opt = t->env->opt;
 	struct tcp_hello h = { .version_min = TCP_VERSION_MIN,
 			       .version_max = TCP_VERSION_MAX,
-			       .features = (opt->tcp.delta == DELTA_NEVER ? 0 : TCP_FEATURE_DELTA) |
+			       .features = (opt->tcp.delta == DELTA_NEVER ? 0 : TCP_FEATURE_DELTA | TCP_FEATURE_MOVED) |
 					   TCP_FEATURE_RESUME | (t->twoway == NULL ? 0 : TCP_FEATURE_TWOWAY),
 			       .software = { "fansyncd " FANSYNCD_VERSION, strlen("fansyncd " FANSYNCD_VERSION) },
 			       .module = { opt->tcp.module, strlen(opt->tcp.module) },

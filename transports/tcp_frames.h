@@ -75,9 +75,15 @@ enum tcp_frame {
 	TCP_HOLE,
 	TCP_COPY,
 	TCP_END,
+	TCP_SIGN,
 };
 
-enum tcp_feature { TCP_FEATURE_DELTA = 1u << 0, TCP_FEATURE_TWOWAY = 1u << 1, TCP_FEATURE_RESUME = 1u << 2 };
+enum tcp_feature {
+	TCP_FEATURE_DELTA = 1u << 0,
+	TCP_FEATURE_TWOWAY = 1u << 1,
+	TCP_FEATURE_RESUME = 1u << 2,
+	TCP_FEATURE_MOVED = 1u << 3
+};
 
 /* A byte string inside a payload. */
 struct tcp_bytes {

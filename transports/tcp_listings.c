@@ -82,8 +82,7 @@ struct tcp_listings *tcp_listings_new(const struct tcp_serve_setup *setup)
 
 static bool send(struct tcp_listings *s)
 {
-	bool ok = !s->scratch.failed &&
-		  tcp_stream_send(s->stream, TCP_LISTING, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+	bool ok = tcp_stream_send_buf(s->stream, TCP_LISTING, &s->scratch);
 
 	tcp_stream_kick(s->stream);
 	return ok;

@@ -4,8 +4,13 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
 
 #include "transports/tcp_private.h"
+
+#define SAMPLES 32u
 
 struct tcp_memory {
 	struct tcp_blocks *newest, *oldest;
@@ -110,4 +115,20 @@ void tcp_memory_keep(struct tcp_memory *m, struct tcp_blocks *b)
 		take_out(m, old);
 		tcp_blocks_free(old);
 	}
+}
+
+bool tcp_most_differs(int fd, uint64_t size, const struct tcp_blocks *old, unsigned char *piece)
+{
+	uint64_t blocks = size / old->block, equal = 0, looked = 0;
+
+	blocks = blocks < old->n ? blocks : old->n;
+	for (uint64_t i = 0; i < SAMPLES && blocks > 0; i++) {
+		uint64_t at = blocks * i / SAMPLES;
+
+		if (pread(fd, piece, old->block, (off_t)(at * old->block)) != (ssize_t)old->block)
+			return false;
+		looked++;
+		equal += XXH3_64bits(piece, old->block) == old->hash[at];
+	}
+	return looked > 0 && equal * 4 < looked;
 }

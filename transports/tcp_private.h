@@ -1,6 +1,6 @@
 /*
- * tcp_private.h - what the files of the sending side share (tcp.c, tcp_serve.c, tcp_listings.c, tcp_memory.c). Included
- * by them alone.
+ * tcp_private.h - what the files of the sending side share (tcp.c, tcp_serve.c, tcp_answers.c, tcp_listings.c,
+ * tcp_memory.c). Included by them alone.
  */
 #ifndef FANSYNCD_TRANSPORTS_TCP_PRIVATE_H
 #define FANSYNCD_TRANSPORTS_TCP_PRIVATE_H
@@ -27,6 +27,10 @@ struct tcp_state tcp_state_of(const struct stat *st, bool ctime);
 /* Excluded, or a temporary file: it does not exist for a receiver. */
 bool tcp_hidden(const struct filter *filter, const char *path, size_t len, bool is_dir);
 
+/* Whether most of a file's content is not where it was; `old`: the blocks that the receiver has. A look at a few of
+ * them. `piece` has room for a block. */
+bool tcp_most_differs(int fd, uint64_t size, const struct tcp_blocks *old, unsigned char *piece);
+
 /* Directories that a receiver asks for, listed one after the other, as fast as the stream takes it: one is held at a
  * time. false: it asks for too much, or the stream is lost. */
 struct tcp_listings;
@@ -34,6 +38,13 @@ struct tcp_listings *tcp_listings_new(const struct tcp_serve_setup *setup);
 void tcp_listings_free(struct tcp_listings *s);
 bool tcp_listings_add(struct tcp_listings *s, const struct tcp_request *r);
 bool tcp_listings_pump(struct tcp_listings *s);
+
+/* Answers to LOOK, READLINK, XATTRS, AGREED, DIGEST_OF. false: it makes no sense, or the stream is lost. */
+struct tcp_answers;
+struct tcp_answers *tcp_answers_new(const struct tcp_serve_setup *setup);
+void tcp_answers_free(struct tcp_answers *s);
+bool tcp_answers_give(struct tcp_answers *s, enum tcp_frame asked, const struct tcp_request *r);
+bool tcp_answers_send(struct tcp_answers *s, enum tcp_frame asked, const struct tcp_answer *a);
 
 void tcp_blocks_free(struct tcp_blocks *b);
 /* Those of that version; they are the caller's. NULL: not remembered. */

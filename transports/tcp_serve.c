@@ -9,17 +9,18 @@
 
 #include "core/clock.h"
 #include "core/path.h"
+#include "transports/delta.h"
 #include "transports/tcp_private.h"
 
 #define FILES_MAX 1024u
 #define BUCKETS 1024u
-/* Of one answer: below a frame's limit. */
-#define BYTES_MAX (120u * 1024)
 /* Hashes of all that receivers have, in bytes: without them a file is sent whole. */
 #define HASHES_BYTES_MAX (16u * 1024 * 1024)
 /* A file shorter than this is sent whole. */
 #define DELTA_MIN (128u * 1024)
 #define BLOCKS_MAX 65536u
+/* Files in which it is worth looking for content that moved. */
+#define MOVED_MIN (1024u * 1024)
 /* One turn of one file. */
 #define TURN_BYTES (256u * 1024)
 /* Hashed without being sent, before somebody else gets the loop. */
@@ -36,6 +37,7 @@ struct served {
 	bool reading;
 	uint64_t at, end;  /* of what was asked for */
 	uint64_t from;	   /* what is before stands at the receiver: it is hashed, not sent */
+	uint64_t fed;	   /* read so far, where content that moved is looked for */
 	uint64_t data_end; /* bytes below it are data for sure */
 	XXH3_state_t *digest;
 	/* A difference: */
@@ -45,38 +47,26 @@ struct served {
 	struct tcp_blocks *old; /* what the receiver has; NULL: not known (yet) */
 	struct tcp_blocks *new; /* of what is sent now; NULL: not gathered */
 	bool wants_hashes;
+	uint64_t old_size;
+	struct delta_maker *moved; /* content that moved is looked for; there is one at a time */
+	bool awaits_signature;
 };
 
 struct tcp_serve {
 	struct tcp_serve_setup up;
 	struct served *files[BUCKETS];
 	struct served *active; /* round; the next one to be served */
-	struct digesting *digesting;
+	struct tcp_answers *answers;
 	struct tcp_listings *listings;
 	size_t n_hashes; /* of all files' `old` that came in HASHES */
 	size_t n_files;
+	struct served *moved; /* the file that has a maker */
 	uint32_t last_id;
 	uint64_t credit;
 	uint64_t hashed; /* in this round, without being sent */
 	struct buf scratch;
 	unsigned char *piece; /* TURN_BYTES */
 };
-
-/* Large files take a while. */
-struct digesting {
-	struct fileop op;
-	struct digesting *next, **link;
-	struct tcp_serve *s;
-	uint32_t id;
-};
-
-static void forget_digesting(struct digesting *d)
-{
-	*d->link = d->next;
-	if (d->next != NULL)
-		d->next->link = d->link;
-	free(d);
-}
 
 struct tcp_serve *tcp_serve_new(const struct tcp_serve_setup *setup)
 {
@@ -88,10 +78,9 @@ struct tcp_serve *tcp_serve_new(const struct tcp_serve_setup *setup)
 	buf_init(&s->scratch, TCP_FRAME_MAX);
 	s->piece = malloc(TURN_BYTES);
 	s->listings = tcp_listings_new(setup);
-	if (s->piece == NULL || s->listings == NULL) {
-		free(s->piece);
-		tcp_listings_free(s->listings);
-		free(s);
+	s->answers = tcp_answers_new(setup);
+	if (s->piece == NULL || s->listings == NULL || s->answers == NULL) {
+		tcp_serve_free(s);
 		return NULL;
 	}
 	return s;
@@ -135,6 +124,15 @@ static void deactivate(struct tcp_serve *s, struct served *f)
 	f->reading = false;
 }
 
+static void forget_moved(struct tcp_serve *s, struct served *f)
+{
+	if (s->moved != f)
+		return;
+	s->moved = NULL;
+	delta_maker_free(f->moved);
+	f->moved = NULL;
+}
+
 static void close_served(struct tcp_serve *s, struct served *f)
 {
 	struct served **at = &s->files[f->id % BUCKETS];
@@ -147,6 +145,7 @@ static void close_served(struct tcp_serve *s, struct served *f)
 	s->up.source.ops->drop(s->up.source.ctx, &f->file);
 	(void)XXH3_freeState(f->digest);
 	s->n_hashes -= f->n_hashes;
+	forget_moved(s, f);
 	tcp_blocks_free(f->old);
 	tcp_blocks_free(f->new);
 	free(f->path);
@@ -160,130 +159,19 @@ void tcp_serve_free(struct tcp_serve *s)
 	for (size_t i = 0; i < BUCKETS; i++)
 		while (s->files[i] != NULL)
 			close_served(s, s->files[i]);
-	while (s->digesting != NULL)
-		forget_digesting(s->digesting);
+	tcp_answers_free(s->answers);
 	tcp_listings_free(s->listings);
 	buf_done(&s->scratch);
 	free(s->piece);
 	free(s);
 }
 
-/* ---- answers ---- */
-
 static bool send_scratch(struct tcp_serve *s, enum tcp_frame type)
 {
-	bool ok = !s->scratch.failed &&
-		  tcp_stream_send(s->up.stream, (uint8_t)type, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+	bool ok = tcp_stream_send_buf(s->up.stream, type, &s->scratch);
 
 	tcp_stream_kick(s->up.stream);
 	return ok;
-}
-
-static bool answer(struct tcp_serve *s, enum tcp_frame asked, const struct tcp_answer *a)
-{
-	buf_clear(&s->scratch);
-	tcp_put_answer(&s->scratch, asked, a);
-	return send_scratch(s, TCP_ANSWER);
-}
-
-static enum fileops_result call(struct tcp_serve *s, enum tcp_frame asked, const struct tcp_request *r,
-				struct fileop *op)
-{
-	const struct fileops *ops = s->up.source.ops;
-	void *end = s->up.source.ctx;
-
-	switch (asked) {
-	case TCP_READLINK:
-		return ops->readlink(end, op, r->path.p, r->path.len);
-	case TCP_XATTRS:
-		return ops->xattrs(end, op, r->path.p, r->path.len, r->kinds);
-	default:
-		return FILEOPS_UNABLE;
-	}
-}
-
-static bool on_agreed(struct tcp_serve *s, const struct tcp_request *r)
-{
-	struct tcp_answer a = { .id = r->id };
-
-	if (s->up.twoway == NULL)
-		return false;
-	if (tcp_twoway_get(s->up.twoway, r->path.p, r->path.len, &a.agreed, &a.why) < 0)
-		a.result = FILEOPS_FAILED;
-	return answer(s, TCP_AGREED, &a);
-}
-
-/* What the rules exclude looks as if it were not there, whatever it is. */
-static enum fileops_result look_at(struct tcp_serve *s, const struct tcp_request *r, struct fileop *op)
-{
-	enum fileops_result got = FILEOPS_GONE;
-
-	if (!tcp_hidden(s->up.filter, r->path.p, r->path.len, false) ||
-	    !tcp_hidden(s->up.filter, r->path.p, r->path.len, true))
-		got = s->up.source.ops->look(s->up.source.ctx, op, r->path.p, r->path.len);
-	return got == FILEOPS_OK && tcp_hidden(s->up.filter, r->path.p, r->path.len, S_ISDIR(op->st.st_mode))
-		       ? FILEOPS_GONE
-		       : got;
-}
-
-static bool on_question(struct tcp_serve *s, enum tcp_frame type, const struct tcp_request *r)
-{
-	struct tcp_answer a = { .id = r->id };
-	struct fileop op = { 0 };
-	bool ok;
-
-	a.result = (uint8_t)look_at(s, r, &op);
-	if (a.result == FILEOPS_OK && type == TCP_LOOK)
-		a.state = tcp_state_of(&op.st, true);
-	else if (a.result == FILEOPS_OK)
-		a.result = (uint8_t)call(s, type, r, &op);
-	a.why = op.err;
-	if (op.n_bytes > BYTES_MAX) {
-		a.result = FILEOPS_FAILED;
-		err_set(&a.why, ERR_LIMIT, "the source: extended attributes of more than %u bytes", BYTES_MAX);
-	}
-	a.bytes = (struct tcp_bytes){ op.bytes, op.n_bytes };
-	ok = answer(s, type, &a);
-	free(op.bytes);
-	return ok;
-}
-
-static bool answer_digest(struct digesting *d, enum fileops_result result)
-{
-	struct tcp_answer a = { .id = d->id, .result = (uint8_t)result, .why = d->op.err, .size = d->op.copied };
-	struct tcp_serve *s = d->s;
-
-	memcpy(a.digest, d->op.digest, sizeof(a.digest));
-	forget_digesting(d);
-	return answer(s, TCP_DIGEST_OF, &a);
-}
-
-static void on_digested(struct fileop *op)
-{
-	struct digesting *d = op->owner;
-
-	(void)answer_digest(d, op->result); /* when it can't be sent the stream ends */
-}
-
-static bool on_digest(struct tcp_serve *s, const struct tcp_request *r)
-{
-	struct digesting *d = calloc(1, sizeof(*d));
-	enum fileops_result got = FILEOPS_GONE;
-
-	if (d == NULL)
-		return false;
-	d->s = s;
-	d->id = r->id;
-	d->op.done = on_digested;
-	d->op.owner = d;
-	d->next = s->digesting;
-	d->link = &s->digesting;
-	if (d->next != NULL)
-		d->next->link = &d->next;
-	s->digesting = d;
-	if (!tcp_hidden(s->up.filter, r->path.p, r->path.len, false))
-		got = s->up.source.ops->digest(s->up.source.ctx, &d->op, r->path.p, r->path.len);
-	return got == FILEOPS_PENDING || answer_digest(d, got);
 }
 
 /* ---- opening ---- */
@@ -305,6 +193,7 @@ static void plan_delta(struct tcp_serve *s, struct served *f, const struct tcp_r
 	if ((s->up.features & TCP_FEATURE_DELTA) == 0 || size < DELTA_MIN)
 		return;
 	f->block = block_for(size);
+	f->old_size = r->old_size;
 	f->new = calloc(1, sizeof(*f->new));
 	if (f->new == NULL || r->old_size < DELTA_MIN || r->old.look != LOOK_FILE)
 		return;
@@ -426,6 +315,57 @@ static bool on_hashes(struct tcp_serve *s, const char *payload, size_t len)
 	return true;
 }
 
+/* ---- content that moved ---- */
+
+/* Whether the receiver was asked for a signature of what it has. Content is sent when that has come. */
+static bool look_for_moved(struct tcp_serve *s, struct served *f)
+{
+	uint32_t block = delta_block(f->old_size);
+
+	if ((s->up.features & TCP_FEATURE_MOVED) == 0 || f->old == NULL || s->moved != NULL || s->up.sparse ||
+	    f->from > 0 || f->old_size < MOVED_MIN || f->old_size >= DELTA_OLD_MAX ||
+	    f->st.st_size < (off_t)MOVED_MIN || f->block == 0 || DELTA_FEED_MAX % f->block != 0 ||
+	    !tcp_most_differs(f->file.fd, (uint64_t)f->st.st_size, f->old, s->piece))
+		return false;
+	f->moved = delta_maker_new(f->old_size, block);
+	if (f->moved == NULL)
+		return false;
+	s->moved = f;
+	f->awaits_signature = true;
+	buf_clear(&s->scratch);
+	buf_add_u32(&s->scratch, f->id);
+	buf_add_u32(&s->scratch, block);
+	(void)send_scratch(s, TCP_SIGN); /* when it can't be sent the stream ends */
+	return true;
+}
+
+static bool on_signature(struct tcp_serve *s, const char *payload, size_t len)
+{
+	enum delta_result got = DELTA_FINE;
+	struct reader r;
+	struct served *f;
+	uint8_t last;
+	size_t n;
+
+	reader_init(&r, payload, len);
+	f = find(s, reader_u32(&r));
+	last = reader_u8(&r);
+	n = r.left;
+	if (r.failed || last > 1 || f == NULL || !f->awaits_signature)
+		return false;
+	if (s->moved == f)
+		got = delta_signature(f->moved, reader_bytes(&r, n), n, last != 0);
+	if (got == DELTA_BROKEN)
+		return false;
+	if (got == DELTA_NO_MEMORY)
+		forget_moved(s, f); /* it is sent without, when all has come */
+	if (last != 0) {
+		f->awaits_signature = false;
+		activate(s, f);
+	}
+	return true;
+}
+
 /* ---- content ---- */
 
 static bool send_end(struct tcp_serve *s, struct served *f, enum fileops_result result, const struct err *why)
@@ -499,13 +439,16 @@ static bool fail_file(struct tcp_serve *s, struct served *f, int code)
 	return send_end(s, f, FILEOPS_FAILED, &err);
 }
 
+static bool send_span(struct tcp_serve *s, enum tcp_frame type, const struct tcp_span *span)
+{
+	buf_clear(&s->scratch);
+	tcp_put_span(&s->scratch, type, span);
+	return tcp_stream_send_buf(s->up.stream, type, &s->scratch);
+}
+
 static bool send_copy_or_hole(struct tcp_serve *s, struct served *f, enum tcp_frame type, uint64_t n)
 {
-	struct tcp_span span = { .file = f->id, .offset = f->at, .len = n, .from = f->at };
-
-	buf_clear(&s->scratch);
-	tcp_put_span(&s->scratch, type, &span);
-	return tcp_stream_send(s->up.stream, (uint8_t)type, s->scratch.data, s->scratch.len, ZSTREAM_PACK);
+	return send_span(s, type, &(struct tcp_span){ .file = f->id, .offset = f->at, .len = n, .from = f->at });
 }
 
 static bool send_data(struct tcp_serve *s, struct served *f, const unsigned char *p, size_t n)
@@ -573,6 +516,20 @@ static bool serve_hole(struct tcp_serve *s, struct served *f, uint64_t len)
 	return true;
 }
 
+static void note_hash(struct served *f, uint64_t hash)
+{
+	if (f->new == NULL || add_hash(f->new, hash))
+		return;
+	tcp_blocks_free(f->new);
+	f->new = NULL;
+}
+
+static void hash_blocks(struct served *f, const unsigned char *p, size_t n)
+{
+	for (size_t at = 0; at < n && f->new != NULL; at += f->block)
+		note_hash(f, XXH3_64bits(p + at, n - at < f->block ? n - at : f->block));
+}
+
 /* A block at a time: equal ones are runs of COPY. */
 static bool serve_blocks(struct tcp_serve *s, struct served *f, const unsigned char *p, size_t n)
 {
@@ -583,10 +540,7 @@ static bool serve_blocks(struct tcp_serve *s, struct served *f, const unsigned c
 		uint64_t hash = XXH3_64bits(p + done, part), index = (f->at + run) / f->block;
 		bool same = f->old != NULL && index < f->old->n && f->old->hash[index] == hash;
 
-		if (f->new != NULL && !add_hash(f->new, hash)) {
-			tcp_blocks_free(f->new);
-			f->new = NULL;
-		}
+		note_hash(f, hash);
 		if (same) {
 			run += part;
 		} else {
@@ -614,16 +568,58 @@ static bool hash_turn(struct tcp_serve *s, struct served *f)
 	if (got < (ssize_t)want)
 		return fail_file(s, f, got < 0 ? errno : ESTALE);
 	(void)XXH3_128bits_update(f->digest, s->piece, want);
-	for (size_t done = 0; f->new != NULL &&done < want; done += f->block) {
-		size_t part = want - done < f->block ? want - done : f->block;
-
-		if (!add_hash(f->new, XXH3_64bits(s->piece + done, part))) {
-			tcp_blocks_free(f->new);
-			f->new = NULL;
-		}
-	}
+	hash_blocks(f, s->piece, want);
 	f->at += want;
 	s->hashed += want;
+	return true;
+}
+
+struct moved_ctx {
+	struct tcp_serve *s;
+	struct served *f;
+};
+
+static bool moved_content(void *ctx, const unsigned char *p, size_t n)
+{
+	struct moved_ctx *m = ctx;
+
+	/* A turn tells less than it has credit for: see DELTA_FEED_MAX. */
+	return n <= m->s->credit && send_data(m->s, m->f, p, n);
+}
+
+static bool moved_copy(void *ctx, uint64_t from, uint64_t n)
+{
+	struct moved_ctx *m = ctx;
+	struct tcp_span span = { .file = m->f->id, .offset = m->f->at, .len = n, .from = from };
+
+	m->f->at += n;
+	return send_span(m->s, TCP_COPY, &span);
+}
+
+/* The content is read in order and told as pieces of the old file, and what is between them. */
+static bool moved_turn(struct tcp_serve *s, struct served *f)
+{
+	struct moved_ctx ctx = { s, f };
+	const struct delta_sink sink = { .content = moved_content, .copy = moved_copy, .ctx = &ctx };
+	size_t want = f->end - f->fed < DELTA_FEED_MAX ? (size_t)(f->end - f->fed) : DELTA_FEED_MAX;
+	ssize_t got = read_fully(f->file.fd, s->piece, want, f->fed);
+	struct stat before = f->st;
+	bool last;
+
+	if (got < 0)
+		return fail_file(s, f, errno);
+	last = (size_t)got < want || f->fed + (size_t)got >= f->end;
+	(void)XXH3_128bits_update(f->digest, s->piece, (size_t)got);
+	hash_blocks(f, s->piece, (size_t)got);
+	f->fed += (size_t)got;
+	if (!delta_feed(f->moved, s->piece, (size_t)got, last, &sink))
+		return tcp_stream_writable(s->up.stream) && fail_file(s, f, ENOMEM);
+	if (!last)
+		return true;
+	forget_moved(s, f);
+	if (!send_end(s, f, FILEOPS_OK, NULL))
+		return false;
+	remember(s, f, &before);
 	return true;
 }
 
@@ -636,6 +632,8 @@ static bool serve_turn(struct tcp_serve *s, struct served *f)
 
 	if (f->at < f->from)
 		return hash_turn(s, f);
+	if (f->moved != NULL)
+		return moved_turn(s, f);
 	find_hole(s, f, &hole);
 	if (hole > 0)
 		return serve_hole(s, f, hole);
@@ -697,7 +695,8 @@ static bool on_read(struct tcp_serve *s, const struct tcp_span *span)
 		f->new = NULL;
 		f->block = 0;
 	}
-	activate(s, f);
+	if (!look_for_moved(s, f))
+		activate(s, f);
 	return true;
 }
 
@@ -712,7 +711,7 @@ static bool on_restat(struct tcp_serve *s, uint32_t id, uint32_t file)
 	a.result = (uint8_t)s->up.source.ops->restat(s->up.source.ctx, &op, &f->file);
 	a.why = op.err;
 	a.state = tcp_state_of(&op.st, true);
-	return answer(s, TCP_RESTAT, &a);
+	return tcp_answers_send(s->answers, TCP_RESTAT, &a);
 }
 
 /* ---- frames ---- */
@@ -775,11 +774,7 @@ static bool on_request(struct tcp_serve *s, uint8_t type, const char *payload, s
 		return tcp_listings_add(s->listings, &r);
 	if (type == TCP_OPEN)
 		return on_open(s, &r);
-	if (type == TCP_DIGEST_OF)
-		return on_digest(s, &r);
-	if (type == TCP_AGREED)
-		return on_agreed(s, &r);
-	return on_question(s, (enum tcp_frame)type, &r);
+	return tcp_answers_give(s->answers, (enum tcp_frame)type, &r);
 }
 
 static bool take(struct tcp_serve *s, uint8_t type, const char *payload, size_t len)
@@ -803,6 +798,8 @@ static bool take(struct tcp_serve *s, uint8_t type, const char *payload, size_t 
 		return on_numbers(s, type, payload, len);
 	case TCP_HASHES:
 		return on_hashes(s, payload, len);
+	case TCP_SIGNATURE:
+		return on_signature(s, payload, len);
 	default:
 		return false;
 	}

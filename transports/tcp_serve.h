@@ -34,7 +34,7 @@ struct tcp_serve_setup {
 
 struct tcp_serve *tcp_serve_new(const struct tcp_serve_setup *setup);
 void tcp_serve_free(struct tcp_serve *s);
-/* LOOK to CLOSE, CREDIT, HASHES. false: it breaks a rule. */
+/* LOOK to CLOSE, CREDIT, HASHES, SIGNATURE. false: it breaks a rule. */
 bool tcp_serve_frame(struct tcp_serve *s, uint8_t type, const char *payload, size_t len, struct err *err);
 /* Send what can be sent now: after frames, and when the stream drained. */
 void tcp_serve_pump(struct tcp_serve *s);
@@ -43,7 +43,6 @@ bool tcp_serve_goes_on(const struct tcp_serve *s);
 /* Whether so much credit is there, and `reserve` beside it; takes it. */
 bool tcp_serve_take_credit(struct tcp_serve *s, uint64_t bytes, uint64_t reserve);
 void tcp_serve_add_credit(struct tcp_serve *s, uint64_t bytes);
-/* Content bytes sent so far. */
 
 /* The hashes of the blocks of files that were sent, by their size and mtime: kept across connections, bounded. */
 struct tcp_memory;

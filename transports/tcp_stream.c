@@ -204,6 +204,11 @@ bool tcp_stream_send(struct tcp_stream *s, uint8_t type, const void *payload, si
 	return tcp_stream_send2(s, type, payload, len, NULL, 0, how);
 }
 
+bool tcp_stream_send_buf(struct tcp_stream *s, unsigned type, const struct buf *payload)
+{
+	return !payload->failed && tcp_stream_send(s, (uint8_t)type, payload->data, payload->len, ZSTREAM_PACK);
+}
+
 static enum tls_want write_some(struct tcp_stream *s, const char *data, size_t n, size_t *done, struct err *err)
 {
 	ssize_t got;

@@ -57,6 +57,8 @@ void tcp_stream_free(struct tcp_stream *s);
 /* Append a frame; `how` says whether its payload is worth compressing. false: memory or the queue's ceiling, the stream
  * ends soon. */
 bool tcp_stream_send(struct tcp_stream *s, uint8_t type, const void *payload, size_t len, enum zstream_how how);
+/* A payload that was put together in a buffer, worth compressing. Also false when the buffer failed. */
+bool tcp_stream_send_buf(struct tcp_stream *s, unsigned type, const struct buf *payload);
 /* The same in two parts, so that content need not be copied behind its header. */
 bool tcp_stream_send2(struct tcp_stream *s, uint8_t type, const void *head, size_t head_len, const void *body,
 		      size_t body_len, enum zstream_how how);

@@ -152,6 +152,32 @@ def limit_over_pieces(place):
             raise Failure("it is not said")
         p.sender.client("--sync-now", "--allow-delete")
         p.equal("allowed")
+def moved_content(place):
+    """Something is inserted at the front of a large file: all blocks are elsewhere, little is sent."""
+    with Pair(place) as p:
+        path = p.source + "/disk"
+        content = os.urandom(8 << 20)
+        with open(path, "wb") as f:
+            f.write(content)
+        p.sender.start()
+        p.equal("the whole")
+        half = len(content) // 2 + 777
+        for what, new in (("an insertion", b"x" * 1000 + content), ("halves that changed places", content[half:] + content[:half]),
+                          ("an insertion, unknown to the sender", b"y" * 5000 + content)):
+            before = p.counters()["bytes"]
+            with open(path, "r+b") as f:
+                f.write(new)
+                f.truncate()
+            p.equal(what)
+            sent = p.counters()["bytes"] - before
+            if sent > 100000:
+                raise Failure("%s: %d bytes" % (what, sent))
+            if what.startswith("halves"):
+                p.sender.stop()
+                p.sender.start()
+        with open(path, "wb") as f:
+            f.write(os.urandom(3 << 20))
+        p.equal("nothing is left of it")
 
 
 def refused(place, words, **how):
@@ -220,4 +246,4 @@ def another_port(place):
             raise Failure("%d: %s" % (done.returncode, done.stdout + done.stderr))
 
 
-main([everyday, another_port, plaintext_on_loopback, difference, compared_after_a_reconnect, limit_over_pieces, wrong_key, read_only_module, unknown_module, either_end_dies])
+main([everyday, another_port, moved_content, plaintext_on_loopback, difference, compared_after_a_reconnect, limit_over_pieces, wrong_key, read_only_module, unknown_module, either_end_dies])

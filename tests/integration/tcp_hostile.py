@@ -425,7 +425,9 @@ def answers_that_lie(place):
         for size, then in ((100, data(1, b"x")), (100, data(0, b"x" * 101)), (100, hole(0, 2 ** 62)), (100, hole(0, 101)),
                            (100, lambda s: s.frame(tcp.END, struct.pack("<IB", 5, 0) + tcp.error() + struct.pack("<Q", 7) + b"d" * 16
                                                    + tcp.state(FILE))),
-                           (1, data(2 ** 62, b"x")), (1, data(2 ** 64 - 1, b"xx"))):
+                           (1, data(2 ** 62, b"x")), (1, data(2 ** 64 - 1, b"xx")),
+                           (100, lambda s: s.frame(tcp.SIGN, struct.pack("<II", 5, 2048))),  # there is no old file
+                           (100, lambda s: s.frame(tcp.SIGN, struct.pack("<II", 5, 1000))), (100, lambda s: s.frame(tcp.SIGN, b"\5\0\0"))):
             s = w.greeted()
             opened(s, size, then)
             ends(s, "a piece that was not asked for")
@@ -573,6 +575,34 @@ def half_open_and_slow(place):
         await_fact(lambda: len(w.receiver.sessions()) == 1, 20, "the sessions end")
 
 
+def lying_signatures(source, fake):
+    """The sender looks for content that moved, and is given something else than a signature of the old file."""
+    size = 2 << 20
+    with open(source + "/large", "wb") as f:
+        f.write(os.urandom(size))
+    head = bytes.fromhex("7273014700000800") + b"\0\0\0\x08"  # blocks of 2048, 8 bytes of a hash
+    for junk, last in ((b"junk", 0), (b"", 1), (head[:11], 1), (head + b"half", 1), (head.replace(b"\x08\0\0", b"\x00\0\0"), 0),
+                       (head[:11] + b"\x20", 0), (head + b"a" * 12 * 1026, 0), (head, 2)):
+        c = fake.accept(features=9)
+        _, result, r = tcp.ask(c, tcp.OPEN, 1, "large", struct.pack("<Q", size) + tcp.state(FILE, size))
+        file = r.take("I")
+        r.state()
+        wants, block = r.take("BI")
+        if result != tcp.OK or wants != 1:
+            raise Failure("OPENED: %d, %d" % (result, wants))
+        c.frame(tcp.HASHES, struct.pack("<IQ", file, 0) + b"h" * 8 * (size // block))
+        c.frame(tcp.READ, struct.pack("<IQQ", file, 0, size))
+        while True:
+            kind, r = c.next()
+            if kind in (tcp.SIGN, tcp.DATA):
+                break
+        if kind != tcp.SIGN or r.take("II") != (file, 2048):
+            raise Failure("it does not look for what moved: frame %d" % kind)
+        c.frame(tcp.SIGNATURE, struct.pack("<IB", file, last) + junk)
+        ends(c, "a signature that is none: %r" % junk[:20])
+    os.unlink(source + "/large")
+
+
 def hostile_receiver(place):
     """What a receiver asks of a sender beyond its source, or of what the sender's rules exclude, does not exist."""
     source = place + "/source"
@@ -638,6 +668,7 @@ def hostile_receiver(place):
             ends(c, "frame %d" % kind)
         for how in ({"changes": 1}, {"changes": 0}, {"credit": 0}, {"version": 9}):
             ends(fake.accept(**how), "WELCOME %s" % how)
+        lying_signatures(source, fake)
         # many listings asked for and never read: the sender's memory does not grow with them
         for i in range(3000):
             with open(source + "/dir/%s%d" % ("n" * 200, i), "w"):

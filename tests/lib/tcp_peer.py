@@ -14,7 +14,7 @@ MAGIC = 0x31636e7973616e66
 (WORK, RENAME, ITEM, KEEP) = range(16, 20)
 (ACK, FOUND, PROGRESS, DONE, NOTE, MOVED, CONFLICT) = range(32, 39)
 (LOOK, LIST, READLINK, XATTRS, DIGEST, OPEN, RESTAT, READ, CLOSE, CREDIT, HASHES, SIGNATURE, AGREED) = range(48, 61)
-(ANSWER, LISTING, OPENED, DATA, HOLE, COPY, END) = range(64, 71)
+(ANSWER, LISTING, OPENED, DATA, HOLE, COPY, END, SIGN) = range(64, 72)
 APPLY, RECONCILE = 1, 2
 ABSENT, DIR, FILE, SYMLINK, OTHER = range(1, 6)
 OK, GONE = 0, 2
@@ -318,7 +318,7 @@ class FakeReceiver:
         self.listener.settimeout(30)
         self.port = self.listener.getsockname()[1]
 
-    def accept(self, credit=4 << 20, changes=4096, version=1, refuse=None):
+    def accept(self, credit=4 << 20, changes=4096, version=1, features=1, refuse=None):
         """`refuse`: the answer is a REFUSE with these words."""
         c = Connection(self.listener.accept()[0])
         data = c.sock.recv(1)
@@ -330,7 +330,7 @@ class FakeReceiver:
         if refuse:
             c.frame(REFUSE, error(9, refuse))
             return c
-        c.frame(WELCOME, struct.pack("<HI", version, 1) + b"r" * 16 + counted("a test")
+        c.frame(WELCOME, struct.pack("<HI", version, features) + b"r" * 16 + counted("a test")
                 + struct.pack("<IQI", 63, credit, changes))
         return c
 

@@ -46,6 +46,8 @@ static void feed(struct delta_maker *m, const uint8_t *p, size_t n)
 	const struct delta_sink sink = { .content = on_content, .copy = on_copy, .ctx = &t };
 	uint64_t fed = 0;
 
+	n = n < 64 ? n : 64;
+
 	for (size_t i = 0; i < n; i++) {
 		size_t part = p[i] % 8 == 7 ? p[i] : DELTA_BLOCK_MIN;
 

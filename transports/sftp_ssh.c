@@ -6,7 +6,6 @@
  * and it can't read more at a time than we gave it. The socket is the loop's.
  */
 #include <errno.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pwd.h>
@@ -21,6 +20,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/resolve.h"
 #include "transports/sftp_auth.h"
 #include "transports/sftp_hostcheck.h"
 #include "transports/sftp_kex.h"
@@ -37,7 +37,8 @@
 #define PATIENCE 4
 
 enum state {
-	SSH_CONNECTING = 0,
+	SSH_RESOLVING = 0,
+	SSH_CONNECTING,
 	SSH_HANDSHAKE,
 	SSH_HOST_KEY,
 	SSH_LOGIN,
@@ -54,7 +55,9 @@ struct sftp_stream {
 	enum state state;
 	char *user, *host;
 	uint16_t port;
-	struct addrinfo *addresses, *address;
+	struct resolver *resolver;
+	struct resolve_address *addresses;
+	size_t n_addresses, address; /* the one that is tried */
 	int fd;
 	struct loop_fd *source;
 	struct loop_timer *timer; /* keepalives, and the end of patience */
@@ -201,17 +204,17 @@ static bool receive(struct sftp_stream *s)
 
 static void on_socket(void *ctx, int fd, unsigned events);
 
-static int try_address(struct sftp_stream *s, const struct addrinfo *a, struct err *err)
+static int try_address(struct sftp_stream *s, const struct resolve_address *a, struct err *err)
 {
 	const int on = 1;
 	const unsigned ms = (unsigned)(s->opt->ssh.timeout_ns / NS_PER_MS);
 
-	s->fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
+	s->fd = socket(a->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (s->fd < 0)
 		return err_errno(err, errno, "socket");
 	(void)setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	(void)setsockopt(s->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
-	if (connect(s->fd, a->ai_addr, a->ai_addrlen) < 0 && errno != EINPROGRESS)
+	if (connect(s->fd, (const struct sockaddr *)&a->addr, a->len) < 0 && errno != EINPROGRESS)
 		return err_errno(err, errno, "connect");
 	s->source = loop_fd_add(s->loop, s->fd, LOOP_WRITE, on_socket, s, err);
 	return s->source == NULL ? -1 : 0;
@@ -229,9 +232,9 @@ static void drop_socket(struct sftp_stream *s)
 /* From `address` on, the first that does not fail at once. */
 static int connect_next(struct sftp_stream *s, struct err *err)
 {
-	for (; s->address != NULL; s->address = s->address->ai_next) {
+	for (; s->address < s->n_addresses; s->address++) {
 		drop_socket(s);
-		if (try_address(s, s->address, err) == 0)
+		if (try_address(s, &s->addresses[s->address], err) == 0)
 			return 0;
 	}
 	return -1;
@@ -242,36 +245,37 @@ static void connect_failed(struct sftp_stream *s, const char *why)
 	struct err err = ERR_INIT, all = ERR_INIT;
 
 	err_set(&err, ERR_NETWORK, "%s", why);
-	if (s->address != NULL)
-		s->address = s->address->ai_next;
+	s->address++;
 	s->started_ns = clock_mono_ns();
-	if (s->address != NULL && connect_next(s, &err) == 0)
+	if (s->address < s->n_addresses && connect_next(s, &err) == 0)
 		return;
 	err_set(&all, ERR_NETWORK, "connection to %.80s port %u: %.200s", s->host, s->port, err.text);
 	end(s, &all);
 }
 
-/* Blocks while the name is looked up: the worker has nothing else to do, and resolv.conf says for how long. */
-static int resolve(struct sftp_stream *s, struct err *err)
+static void on_resolved(void *ctx, const struct resolve_address *v, size_t n, const struct err *why)
 {
-	const struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG };
-	const struct addrinfo literal = { .ai_family = AF_UNSPEC,
-					  .ai_socktype = SOCK_STREAM,
-					  .ai_flags = AI_NUMERICHOST };
-	char port[8];
-	int rc;
+	struct sftp_stream *s = ctx;
+	struct err err = ERR_INIT, all = ERR_INIT;
 
-	(void)snprintf(port, sizeof(port), "%u", s->port);
-	rc = getaddrinfo(s->host, port, &literal, &s->addresses);
-	if (rc != 0)
-		rc = getaddrinfo(s->host, port, &hints, &s->addresses);
-	if (rc != 0) {
-		s->addresses = NULL;
-		return err_set(err, ERR_NETWORK, "the host %.80s: %s", s->host,
-			       rc == EAI_SYSTEM ? strerror(errno) : gai_strerror(rc));
+	if (n == 0) {
+		end(s, why);
+		return;
 	}
-	s->address = s->addresses;
-	return 0;
+	s->addresses = calloc(n, sizeof(*v));
+	if (s->addresses == NULL) {
+		err_set(&err, ERR_NOMEM, "out of memory for a connection");
+		end(s, &err);
+		return;
+	}
+	memcpy(s->addresses, v, n * sizeof(*v));
+	s->n_addresses = n;
+	s->state = SSH_CONNECTING;
+	s->started_ns = clock_mono_ns();
+	if (connect_next(s, &err) == 0)
+		return;
+	err_set(&all, ERR_NETWORK, "connection to %.80s port %u: %.200s", s->host, s->port, err.text);
+	end(s, &all);
 }
 
 /* ---- handshake ---- */
@@ -517,6 +521,7 @@ static bool step(struct sftp_stream *s)
 		return step_subsystem(s);
 	case SSH_OPEN:
 		return step_open(s);
+	case SSH_RESOLVING:
 	case SSH_CONNECTING:
 	case SSH_ENDED:
 		break;
@@ -591,7 +596,7 @@ static void on_timer(void *ctx)
 		connect_failed(s, "no answer");
 		return;
 	}
-	if (s->state == SSH_CONNECTING)
+	if (s->state == SSH_CONNECTING || s->state == SSH_RESOLVING)
 		return;
 	if (s->over) { /* a server that never closes */
 		channel_over(s);
@@ -676,8 +681,8 @@ static void close_stream(struct sftp_stream *s)
 	drop_socket(s);
 	loop_timer_remove(s->timer);
 	loop_timer_remove(s->soon);
-	if (s->addresses != NULL)
-		freeaddrinfo(s->addresses);
+	resolver_free(s->resolver);
+	free(s->addresses);
 	buf_done(&s->out);
 	buf_done(&s->in);
 	buf_done(&s->first);
@@ -726,7 +731,12 @@ static struct sftp_stream *open_stream(struct loop *loop, const struct sync_opti
 	s->timer = loop_timer_add(loop, on_timer, s, err);
 	s->soon = s->timer == NULL ? NULL : loop_timer_add(loop, on_soon, s, err);
 	s->started_ns = s->heard_ns = clock_mono_ns();
-	if (s->soon == NULL || split_host(s, opt->host, err) < 0 || resolve(s, err) < 0 || connect_next(s, err) < 0) {
+	if (s->soon == NULL || split_host(s, opt->host, err) < 0) {
+		close_stream(s);
+		return NULL;
+	}
+	s->resolver = resolver_start(loop, s->host, s->port, opt->ssh.timeout_ns, on_resolved, s, err);
+	if (s->resolver == NULL) {
 		close_stream(s);
 		return NULL;
 	}

@@ -16,18 +16,34 @@ static bool has_control(const char *s)
 	return false;
 }
 
-/* With or without a zone. */
-static bool is_ipv6(const char *name)
+/* With or without a zone; `len` bytes of it. */
+static bool is_ipv6(const char *name, size_t len)
 {
 	struct in6_addr addr;
 	char text[INET6_ADDRSTRLEN + 1];
-	size_t n = strcspn(name, "%");
+	const char *zone = memchr(name, '%', len);
+	size_t n = zone == NULL ? len : (size_t)(zone - name);
 
 	if (n >= sizeof(text))
 		return false;
 	memcpy(text, name, n);
 	text[n] = '\0';
 	return inet_pton(AF_INET6, text, &addr) == 1;
+}
+
+/* What stands behind the user. */
+static int check_name(const char *host, const char *name, struct err *err)
+{
+	const char *end = name[0] == '[' ? strchr(name, ']') : NULL;
+
+	if (name[0] == '[' ? end != NULL && end[1] == ':' : strchr(name, ':') != NULL && !is_ipv6(name, strlen(name)))
+		return err_set(err, ERR_CONFIG,
+			       "host: \"%s\": a port belongs into ssh.port, a directory into targetdir", host);
+	if (name[0] == '[' ? end == NULL || end[1] != '\0' : strpbrk(name, "[]") != NULL)
+		return err_set(err, ERR_CONFIG, "host: \"%s\": write an IPv6 address as it is or in brackets", host);
+	if (name[0] == '[' && !is_ipv6(name + 1, (size_t)(end - name - 1)))
+		return err_set(err, ERR_CONFIG, "host: \"%s\": in brackets stands no IPv6 address", host);
+	return 0;
 }
 
 static int check_host(const char *host, struct err *err)
@@ -41,12 +57,7 @@ static int check_host(const char *host, struct err *err)
 	for (const char *p = host; *p != '\0'; p++)
 		if (iscntrl((unsigned char)*p) || isspace((unsigned char)*p) || strchr("/'\"\\`$;&|<>()", *p) != NULL)
 			return err_set(err, ERR_CONFIG, "host: \"%s\" holds a character that no host name has", host);
-	if (name[0] != '[' && strchr(name, ':') != NULL && !is_ipv6(name))
-		return err_set(err, ERR_CONFIG,
-			       "host: \"%s\": a port belongs into ssh.port, a directory into targetdir", host);
-	if (strchr(name, '[') != NULL && (name[0] != '[' || strchr(name, ']') == NULL || strchr(name, ']')[1] != '\0'))
-		return err_set(err, ERR_CONFIG, "host: \"%s\": write an IPv6 address as it is or in brackets", host);
-	return 0;
+	return check_name(host, name, err);
 }
 
 static int check_dir(const char *dir, struct err *err)

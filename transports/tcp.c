@@ -7,7 +7,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -22,17 +21,18 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/path.h"
+#include "core/resolve.h"
 #include "core/transport.h"
 #include "transports/local_files.h"
 #include "transports/mirror.h"
 #include "transports/tcp_frames.h"
 #include "transports/tcp_options.h"
+#include "transports/tcp_private.h"
 #include "transports/tcp_serve.h"
 #include "transports/tcp_stream.h"
 #include "transports/throttle.h"
 #include "transports/tls.h"
 
-#define DEFAULT_PORT 8737
 #define MEMORY_MAX (4u * 1024 * 1024)
 #define DELTA_CHANGES_MAX 4096u
 /* Paths of one piece of a work. */
@@ -63,8 +63,10 @@ struct tcp_target {
 	struct tcp_twoway *twoway; /* NULL: one way */
 	struct local_tree *tree;
 	struct fileops_end source;
-	struct addrinfo *addresses, *address; /* while connecting; the one that is tried */
-	bool ready;			      /* WELCOME came */
+	struct resolver *resolver; /* while the host's name is looked up */
+	struct resolve_address addresses[RESOLVE_MAX];
+	size_t n_addresses, address; /* while connecting; the next to be tried */
+	bool ready;		     /* WELCOME came */
 	uint32_t max_changes;
 	uint64_t reserve; /* credit that is left to what the receiver asks for */
 	uint64_t bytes_told;
@@ -85,45 +87,6 @@ struct tcp_target {
 
 static void submit(struct tcp_target *t);
 static void connect_next(struct tcp_target *t, const struct err *why);
-
-/* ---- validate ---- */
-
-static bool is_loopback(const char *host)
-{
-	struct in_addr v4;
-	struct in6_addr v6;
-
-	if (strcmp(host, "localhost") == 0)
-		return true;
-	if (inet_pton(AF_INET, host, &v4) == 1)
-		return (ntohl(v4.s_addr) >> 24) == 127;
-	return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
-}
-
-static int validate(struct sync_options *opt, struct err *err)
-{
-	const struct tcp_options *o = &opt->tcp;
-	char *text;
-
-	if (opt->host == NULL || o->module == NULL)
-		return err_set(err, ERR_CONFIG, "host and module are required");
-	if (strpbrk(opt->host, "/@ ") != NULL || opt->host[0] == '-')
-		return err_set(err, ERR_CONFIG, "host: \"%s\" is no host's name or address", opt->host);
-	if (o->key != NULL && o->certificate != NULL)
-		return err_set(err, ERR_CONFIG, "either key or certificate, not both");
-	if (o->key == NULL && o->certificate == NULL && !o->insecure && !is_loopback(opt->host))
-		return err_set(err, ERR_CONFIG,
-			       "key (a file made with `openssl rand -hex 32`) or certificate, privateKey and ca are "
-			       "required; or "
-			       "insecure = true, and everybody on the way can read and change what is sent");
-	/* Another port is another receiver. */
-	if ((o->port == DEFAULT_PORT ? asprintf(&text, "%s:%s", opt->host, o->module)
-				     : asprintf(&text, "%s:%lld:%s", opt->host, (long long)o->port, o->module)) < 0)
-		return err_set(err, ERR_NOMEM, "out of memory");
-	free(opt->target);
-	opt->target = text;
-	return mirror_validate(opt, 0, err);
-}
 
 /* ---- settling ---- */
 
@@ -625,6 +588,13 @@ static void on_drained(void *ctx)
 
 /* ---- connecting ---- */
 
+static void forget_addresses(struct tcp_target *t)
+{
+	resolver_free(t->resolver);
+	t->resolver = NULL;
+	t->n_addresses = t->address = 0;
+}
+
 static void disconnect(struct tcp_target *t)
 {
 	count_bytes(t);
@@ -634,9 +604,7 @@ static void disconnect(struct tcp_target *t)
 	t->stream = NULL;
 	t->ready = false;
 	t->bytes_told = 0;
-	if (t->addresses != NULL)
-		freeaddrinfo(t->addresses);
-	t->addresses = t->address = NULL;
+	forget_addresses(t);
 	t->last_seq = t->last_id = 0;
 }
 
@@ -645,7 +613,7 @@ static void on_ended(void *ctx, const struct err *why)
 	struct tcp_target *t = ctx;
 	struct err copy = *why;
 
-	if (t->addresses != NULL && t->address != NULL && why->class == ERR_NETWORK) {
+	if (t->address < t->n_addresses && why->class == ERR_NETWORK) {
 		tcp_stream_free(t->stream);
 		t->stream = NULL;
 		connect_next(t, &copy);
@@ -679,9 +647,7 @@ static void on_ready(void *ctx, const char *peer)
 	(void)peer;
 	if (t->env->host_id != NULL)
 		memcpy(h.host_id, t->env->host_id, sizeof(h.host_id));
-	if (t->addresses != NULL)
-		freeaddrinfo(t->addresses);
-	t->addresses = t->address = NULL;
+	forget_addresses(t);
 	t->env->counters->handshakes++;
 	buf_init(&options, TCP_FRAME_MAX / 2);
 	tcp_put_options(&options, opt);
@@ -696,16 +662,16 @@ static void on_ready(void *ctx, const char *peer)
 	buf_done(&options);
 }
 
-static int open_socket(const struct addrinfo *a, int64_t timeout_ns, struct err *err)
+static int open_socket(const struct resolve_address *a, int64_t timeout_ns, struct err *err)
 {
-	int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), on = 1;
+	int fd = socket(a->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), on = 1;
 	unsigned ms = (unsigned)(timeout_ns / NS_PER_MS);
 
 	if (fd < 0)
 		return err_errno(err, errno, "socket");
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
-	if (connect(fd, a->ai_addr, a->ai_addrlen) == 0 || errno == EINPROGRESS)
+	if (connect(fd, (const struct sockaddr *)&a->addr, a->len) == 0 || errno == EINPROGRESS)
 		return fd;
 	err_errno(err, errno, "cannot connect");
 	err->class = ERR_NETWORK;
@@ -729,10 +695,9 @@ static void connect_next(struct tcp_target *t, const struct err *why)
 					      .ctx = t };
 	struct err last = *why;
 
-	while (t->address != NULL) {
-		int fd = open_socket(t->address, o->timeout_ns, &last);
+	while (t->address < t->n_addresses) {
+		int fd = open_socket(&t->addresses[t->address++], o->timeout_ns, &last);
 
-		t->address = t->address->ai_next;
 		if (fd < 0)
 			continue;
 		t->stream = tcp_stream_new(t->env->loop, fd, t->tls, &limits, &h, &last);
@@ -747,25 +712,28 @@ static void connect_next(struct tcp_target *t, const struct err *why)
 	loop_timer_after(t->urgent, 0);
 }
 
+static void on_resolved(void *ctx, const struct resolve_address *v, size_t n, const struct err *why)
+{
+	struct tcp_target *t = ctx;
+
+	if (n > 0)
+		memcpy(t->addresses, v, n * sizeof(*v));
+	forget_addresses(t);
+	t->n_addresses = n;
+	connect_next(t, why);
+}
+
 static void start_connecting(struct tcp_target *t)
 {
-	struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG };
+	const struct sync_options *opt = t->env->opt;
 	struct err err = ERR_INIT;
-	char port[16];
-	int got;
 
-	(void)snprintf(port, sizeof(port), "%lld", (long long)t->env->opt->tcp.port);
-	got = getaddrinfo(t->env->opt->host, port, &hints, &t->addresses);
-	if (got != 0) {
-		t->addresses = NULL;
-		forget_work(t);
-		err_set(&t->down, ERR_NETWORK, "%s: the host's name is not known: %s", t->env->opt->target,
-			gai_strerror(got));
+	t->resolver = resolver_start(t->env->loop, opt->host, (uint16_t)opt->tcp.port, opt->tcp.timeout_ns, on_resolved,
+				     t, &err);
+	if (t->resolver != NULL)
 		return;
-	}
-	t->address = t->addresses;
-	err_set(&err, ERR_NETWORK, "the host has no address");
-	connect_next(t, &err);
+	forget_work(t);
+	err_set(&t->down, err.class, "%s: %s", opt->target, err.text);
 }
 
 /* ---- the transport ---- */
@@ -775,7 +743,7 @@ static void on_urgent(void *ctx)
 	struct tcp_target *t = ctx;
 	struct err down = t->down;
 
-	if (down.class == ERR_NONE && t->work != NULL && t->stream == NULL) {
+	if (down.class == ERR_NONE && t->work != NULL && t->stream == NULL && t->resolver == NULL) {
 		start_connecting(t);
 		down = t->down;
 	}
@@ -890,7 +858,7 @@ const struct transport transport_tcp = {
 	.caps = TRANSPORT_MODULE | TRANSPORT_LOOK | TRANSPORT_RENAME | TRANSPORT_NATIVE | TRANSPORT_KEEP |
 		TRANSPORT_MARKER,
 	.default_delay_ns = 0,
-	.validate = validate,
+	.validate = tcp_validate,
 	.open = open_target,
 	.apply = apply,
 	.reconcile = reconcile,

@@ -1,12 +1,13 @@
 /*
- * tcp_private.h - what the files of the sending side share (tcp.c, tcp_serve.c, tcp_answers.c, tcp_listings.c,
- * tcp_memory.c). Included by them alone.
+ * tcp_private.h - what the files of the sending side share (tcp.c, tcp_validate.c, tcp_serve.c, tcp_answers.c,
+ * tcp_listings.c, tcp_memory.c). Included by them alone.
  */
 #ifndef FANSYNCD_TRANSPORTS_TCP_PRIVATE_H
 #define FANSYNCD_TRANSPORTS_TCP_PRIVATE_H
 
 #include <time.h>
 
+#include "core/options.h"
 #include "transports/tcp_serve.h"
 
 /* The blocks of one version of a file. */
@@ -20,6 +21,9 @@ struct tcp_blocks {
 	uint64_t *hash; /* XXH3-64 of each */
 	size_t n, cap;
 };
+
+/* As struct transport's. */
+int tcp_validate(struct sync_options *opt, struct err *err);
 
 /* What a receiver is shown of an entry. Times of the last change of an inode are this host's alone, but for what is
  * being read. */

@@ -29,6 +29,8 @@ enum change_origin {
 	ORIGIN_INCOMING, /* our own receiver wrote it */
 };
 
+struct host_tree; /* origins.h */
+
 struct change {
 	enum change_kind kind;
 	bool is_dir; /* the kernel's word for the object when the event happened; for RECONCILE: unknown, false */
@@ -36,7 +38,8 @@ struct change {
 	 * are reconciled then, never renamed on the target. */
 	bool exact;
 	enum change_origin origin;
-	pid_t pid; /* 0: unknown */
+	pid_t pid;		      /* 0: unknown */
+	const struct host_tree *from; /* INCOMING: what it came from */
 	const char *path;
 	size_t path_len;
 	const char *old_path; /* RENAME only */

@@ -261,6 +261,27 @@ bool changeset_has(const struct changeset *cs, const char *path, size_t len)
 	return n != NULL && (n->pend | n->infl) != 0;
 }
 
+bool changeset_quiet(const struct changeset *cs, const char *path, size_t len)
+{
+	const struct mark_node *n = cs->m.root;
+	size_t at = 0;
+
+	if (cs->renames_pending + cs->renames_in_flight > 0)
+		return false;
+	while (at < len) {
+		const char *slash = memchr(path + at, '/', len - at);
+		size_t end = slash == NULL ? len : (size_t)(slash - path);
+
+		if (((n->pend | n->infl) & (MARK_NAME | MARK_RECURSIVE)) != 0)
+			return false;
+		n = marks_child(&cs->m, n, path + at, end - at);
+		if (n == NULL)
+			return true;
+		at = end + 1;
+	}
+	return (n->pend | n->infl) == 0 && n->child == NULL;
+}
+
 struct listing {
 	size_t left;
 	char *buf;

@@ -80,6 +80,9 @@ bool changeset_served(const struct changeset *cs, uint64_t generation);
 
 /* Whether `path` itself is marked as pending or in flight (for tests and the status). */
 bool changeset_has(const struct changeset *cs, const char *path, size_t len);
+/* Whether nothing is pending or in flight that has to do with `path`: it, what is below it, what is above it and is
+ * more than a look; and no renames. */
+bool changeset_quiet(const struct changeset *cs, const char *path, size_t len);
 /* Visit up to `max` pending paths, oldest first, for the status. */
 void changeset_list(const struct changeset *cs, size_t max,
 		    void (*fn)(void *ctx, const char *path, size_t len, unsigned flags), void *ctx);

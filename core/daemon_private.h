@@ -68,6 +68,7 @@ struct receiver_service {
 	char *why;		  /* it does not listen; NULL: no trouble is known */
 	struct loop_timer *timer; /* when it is started again */
 	uint64_t restarts;
+	struct origins origins; /* its sessions */
 };
 
 struct daemon {

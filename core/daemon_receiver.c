@@ -34,10 +34,25 @@ static void on_down(void *ctx, const struct err *why)
 	set_why(r, why->text);
 }
 
+/* Before the session may write; and after its end, when all that it did was read of. */
+static void on_origin(void *ctx, uint32_t pid, const struct host_tree *from)
+{
+	struct receiver_service *r = ctx;
+
+	if (from->ino == 0) {
+		r->daemon->env.drain(r->daemon->env.ctx);
+		origins_drop(&r->origins, pid);
+		return;
+	}
+	origins_put(&r->origins, pid, from);
+	(void)worker_link_known(r->link, pid);
+}
+
 static void on_ended(void *ctx, const char *how)
 {
 	struct receiver_service *r = ctx;
 
+	r->origins.n = 0;
 	if (r->ready || r->why == NULL)
 		log_error("receiver: its process ended: %s", how);
 	if (r->why == NULL)
@@ -49,7 +64,9 @@ static void on_ended(void *ctx, const char *how)
 static int launch(struct receiver_service *r, struct err *err)
 {
 	struct daemon *d = r->daemon;
-	const struct worker_events events = { .ready = on_ready, .down = on_down, .ended = on_ended, .ctx = r };
+	const struct worker_events events = {
+		.ready = on_ready, .down = on_down, .origin = on_origin, .ended = on_ended, .ctx = r
+	};
 	struct worker_spec spec = { .mode = "--receiver", .name = "receiver" };
 	struct buf text;
 	int result = 0;
@@ -127,6 +144,7 @@ void receiver_reload(struct daemon *d, bool changed)
 	}
 	worker_link_free(r->link);
 	r->link = NULL;
+	r->origins.n = 0;
 	r->ended = r->ready = false;
 	r->tries = 0;
 	set_why(r, NULL);

@@ -216,10 +216,14 @@ void sources_on_record(void *ctx, struct watched *w, const struct change *c)
 {
 	struct daemon *d = ctx;
 	const struct source *s = watched_owner(w);
+	struct change tagged = *c;
 
+	tagged.from = c->pid == 0 ? NULL : origins_find(&d->receiver.origins, (uint32_t)c->pid);
+	if (tagged.from != NULL)
+		tagged.origin = ORIGIN_INCOMING;
 	for (size_t i = 0; i < d->n_members; i++)
 		if (d->members[i]->source == s)
-			sync_record(d->members[i]->sync, c, d->generation);
+			sync_record(d->members[i]->sync, &tagged, d->generation);
 	d->poll_all = true;
 }
 

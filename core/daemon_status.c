@@ -51,7 +51,7 @@ struct counter_row {
 	const char *name;
 	uint64_t value;
 };
-#define COUNTER_ROWS 16u
+#define COUNTER_ROWS 17u
 
 static void counter_rows(const struct sync_snapshot *s, uint64_t events, struct counter_row rows[COUNTER_ROWS])
 {
@@ -73,6 +73,7 @@ static void counter_rows(const struct sync_snapshot *s, uint64_t events, struct 
 		{ "handshakes", c->handshakes },
 		{ "processes", c->processes },
 		{ "conflicts", c->conflicts },
+		{ "echoes", c->echoes },
 	};
 
 	memcpy(rows, all, sizeof(all));

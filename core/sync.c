@@ -91,6 +91,17 @@ void sync_add_to_changes(struct sync *s, const struct intake_record *r, uint64_t
 	log_warn("%s: out of memory for pending changes: everything will be compared", s->opt->name);
 }
 
+/* What the target itself sent here, and has: unless something of ours is on its way there, which it may have got
+ * meanwhile, so that each end would keep the other's. Both ways the archive is to learn of it. */
+static bool is_echo(const struct sync *s, const struct change *c)
+{
+	if (c->origin != ORIGIN_INCOMING || s->opt->bidirectional || !host_tree_same(c->from, &s->peer))
+		return false;
+	return (c->kind == CHANGE_TOUCH || c->kind == CHANGE_MODIFY || c->kind == CHANGE_CREATE ||
+		c->kind == CHANGE_DELETE) &&
+	       changeset_quiet(s->changes, c->path, c->path_len);
+}
+
 void sync_record(struct sync *s, const struct change *c, uint64_t generation)
 {
 	struct intake_record r[2];
@@ -106,6 +117,10 @@ void sync_record(struct sync *s, const struct change *c, uint64_t generation)
 		return;
 	}
 	for (size_t i = 0; i < n; i++) {
+		if (is_echo(s, &r[i].change)) {
+			s->counters.echoes++;
+			continue;
+		}
 		if (r[i].change.kind == CHANGE_RECONCILE)
 			sync_count_cause(s, r[i].change.cause == NULL ? "unknown" : r[i].change.cause);
 		sync_add_to_changes(s, &r[i], generation, now);

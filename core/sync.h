@@ -69,7 +69,7 @@ struct sync_cause {
 struct sync_counters {
 	uint64_t records, dropped, batches, files_sent, bytes, renames, deletions, reconciles, retries, rejected,
 		overflows;
-	uint64_t worker_restarts, handshakes, processes, conflicts;
+	uint64_t worker_restarts, handshakes, processes, conflicts, echoes;
 	struct sync_cause causes[SYNC_CAUSES_MAX]; /* of reconciles; unused ones have a NULL cause */
 };
 

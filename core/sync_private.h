@@ -34,6 +34,7 @@ struct sync {
 	bool worker_told;	    /* a `down` of its own explains its end */
 	char *runtime_dir;
 	uint32_t workers_started;
+	struct host_tree peer; /* what the target is; ino 0: not known */
 
 	struct batch *batch; /* in flight; NULL: none */
 	int64_t batch_started_ns;

@@ -276,6 +276,13 @@ static void on_guard(void *ctx, const char *text, size_t len)
 	s->env->guard_learned(s->env->ctx, s->opt, text, len);
 }
 
+static void on_peer(void *ctx, const struct host_tree *t)
+{
+	struct sync *s = ctx;
+
+	s->peer = *t;
+}
+
 static void on_linked(void *ctx, const struct wire_linked *f)
 {
 	struct sync *s = ctx;
@@ -375,6 +382,7 @@ int sync_start_worker(struct sync *s, struct err *err)
 		.counters = on_counters,
 		.guard = on_guard,
 		.linked = on_linked,
+		.peer = on_peer,
 		.ended = on_ended,
 	};
 	struct worker_events events = template;

@@ -29,6 +29,7 @@
 #include "core/keep.h"
 #include "core/loop.h"
 #include "core/options.h"
+#include "core/origins.h"
 
 /* Facts about a transport. */
 enum transport_cap {
@@ -101,6 +102,8 @@ struct transport_env {
 	/* A path of its own that the work stumbled over: inside a reconciled directory (RETRY or REJECT with reason),
 	 * or to be compared again (RECONCILE). */
 	void (*found)(void *ctx, const char *path, size_t len, enum verdict v, const struct err *why);
+	/* What the target is, if its host says so. May be NULL. */
+	void (*peer)(void *ctx, const struct host_tree *t);
 	/* The work is over. */
 	void (*finished)(void *ctx);
 	/* The target can't be reached, or the session is broken: everything unsettled goes back to pending. */

@@ -184,6 +184,31 @@ bool wire_put_linked(struct buf *out, const struct wire_linked *f)
 	return end(out, at);
 }
 
+static void put_tree(struct buf *out, const struct host_tree *t)
+{
+	buf_add(out, t->host, sizeof(t->host));
+	buf_add(out, t->address, sizeof(t->address));
+	buf_add_u64(out, t->dev);
+	buf_add_u64(out, t->ino);
+}
+
+bool wire_put_peer(struct buf *out, const struct host_tree *t)
+{
+	size_t at = begin(out, WIRE_PEER);
+
+	put_tree(out, t);
+	return end(out, at);
+}
+
+bool wire_put_origin(struct buf *out, uint32_t pid, const struct host_tree *from)
+{
+	size_t at = begin(out, WIRE_ORIGIN);
+
+	buf_add_u32(out, pid);
+	put_tree(out, from);
+	return end(out, at);
+}
+
 size_t wire_begin_verdicts(struct buf *out, uint64_t batch_id)
 {
 	size_t at = begin(out, WIRE_VERDICTS);
@@ -455,6 +480,38 @@ bool wire_get_linked(const char *p, size_t len, struct wire_linked *out)
 	out->ino = reader_u64(&r);
 	out->path = get_path(&r, &out->len);
 	return finished(&r) && out->len > 0;
+}
+
+static void get_tree(struct reader *r, struct host_tree *t)
+{
+	const void *host = reader_bytes(r, sizeof(t->host)), *address = reader_bytes(r, sizeof(t->address));
+
+	*t = (struct host_tree){ 0 };
+	if (host != NULL)
+		memcpy(t->host, host, sizeof(t->host));
+	if (address != NULL)
+		memcpy(t->address, address, sizeof(t->address));
+	t->dev = reader_u64(r);
+	t->ino = reader_u64(r);
+}
+
+bool wire_get_peer(const char *p, size_t len, struct host_tree *out)
+{
+	struct reader r;
+
+	reader_init(&r, p, len);
+	get_tree(&r, out);
+	return finished(&r);
+}
+
+bool wire_get_origin(const char *p, size_t len, uint32_t *pid, struct host_tree *out)
+{
+	struct reader r;
+
+	reader_init(&r, p, len);
+	*pid = reader_u32(&r);
+	get_tree(&r, out);
+	return finished(&r) && *pid != 0;
 }
 
 bool wire_get_verdicts(const char *p, size_t len, struct reader *r, uint64_t *batch_id)

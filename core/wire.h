@@ -16,6 +16,7 @@
 #include "core/buf.h"
 #include "core/err.h"
 #include "core/host_id.h"
+#include "core/origins.h"
 
 /* No frame is larger. A batch's limits (changeset_limits) keep well below it. */
 #define WIRE_FRAME_MAX (16u * 1024 * 1024)
@@ -38,7 +39,11 @@ enum wire_type {
 	WIRE_PROGRESS,	 /* struct wire_progress */
 	WIRE_LOG,	 /* u32 category, text */
 	WIRE_COUNTERS,	 /* struct wire_counters, sums since the worker's start */
-	WIRE_LINKED,	 /* struct wire_linked: a file of the source with a further name outside of it */
+	WIRE_PEER,	 /* struct host_tree: what the target is, as its receiver says */
+	/* From the receiver: u32 pid, struct host_tree: a session writes what comes from there. ino 0: it has ended.
+	 * From the daemon: u32 pid, that is known: the session may write. */
+	WIRE_ORIGIN,
+	WIRE_LINKED, /* struct wire_linked: a file of the source with a further name outside of it */
 	WIRE_TYPES
 };
 
@@ -100,6 +105,8 @@ bool wire_put_progress(struct buf *out, const struct wire_progress *p);
 bool wire_put_log(struct buf *out, uint32_t category, const char *text, size_t len);
 bool wire_put_counters(struct buf *out, const struct wire_counters *c);
 bool wire_put_linked(struct buf *out, const struct wire_linked *f);
+bool wire_put_peer(struct buf *out, const struct host_tree *t);
+bool wire_put_origin(struct buf *out, uint32_t pid, const struct host_tree *from);
 /* Verdicts are gathered: begin, add..., end. `at` is the frame's place in `out`. */
 size_t wire_begin_verdicts(struct buf *out, uint64_t batch_id);
 bool wire_add_verdict(struct buf *out, const struct wire_verdict *v);
@@ -116,6 +123,8 @@ bool wire_get_progress(const char *p, size_t len, struct wire_progress *out);
 bool wire_get_log(const char *p, size_t len, uint32_t *category, const char **text, size_t *text_len);
 bool wire_get_counters(const char *p, size_t len, struct wire_counters *out);
 bool wire_get_linked(const char *p, size_t len, struct wire_linked *out);
+bool wire_get_peer(const char *p, size_t len, struct host_tree *out);
+bool wire_get_origin(const char *p, size_t len, uint32_t *pid, struct host_tree *out);
 /* Start reading verdicts: the batch's id. Then wire_next_verdict until it returns 0 (end); -1: broken. */
 bool wire_get_verdicts(const char *p, size_t len, struct reader *r, uint64_t *batch_id);
 int wire_next_verdict(struct reader *r, struct wire_verdict *out);

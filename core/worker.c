@@ -219,6 +219,14 @@ static void tell_found(struct worker *w, const char *path, size_t len, enum verd
 	sent(w, wire_put_found(&w->out, &f));
 }
 
+static void on_peer(void *ctx, const struct host_tree *t)
+{
+	struct worker *w = ctx;
+
+	close_verdicts(w);
+	sent(w, wire_put_peer(&w->out, t));
+}
+
 /* When the daemon is behind with reading, those that are left out are found again by the next search. */
 static void tell_linked(void *ctx, const char *path, size_t len, uint64_t dev, uint64_t ino)
 {
@@ -485,6 +493,7 @@ static int take_config(struct worker *w, const char *payload, size_t len, struct
 		.finished = on_finished,
 		.down = on_down,
 		.progress = on_progress,
+		.peer = on_peer,
 	};
 	w->siblings = (struct siblings){ .links = links_new(LINK_NAMES_MAX),
 					 .source = w->opt->source,

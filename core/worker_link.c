@@ -105,7 +105,9 @@ static bool on_message(struct worker_link *l, uint8_t type, const char *p, size_
 	struct wire_progress progress;
 	struct wire_counters counters;
 	struct wire_linked linked;
+	struct host_tree tree;
 	struct err why;
+	uint32_t pid;
 	uint64_t id;
 
 	switch (type) {
@@ -143,6 +145,16 @@ static bool on_message(struct worker_link *l, uint8_t type, const char *p, size_
 		if (l->events.linked == NULL || !wire_get_linked(p, len, &linked))
 			return false;
 		l->events.linked(l->events.ctx, &linked);
+		return true;
+	case WIRE_PEER:
+		if (l->events.peer == NULL || !wire_get_peer(p, len, &tree))
+			return false;
+		l->events.peer(l->events.ctx, &tree);
+		return true;
+	case WIRE_ORIGIN:
+		if (l->events.origin == NULL || !wire_get_origin(p, len, &pid, &tree))
+			return false;
+		l->events.origin(l->events.ctx, pid, &tree);
 		return true;
 	default:
 		return false;
@@ -296,6 +308,14 @@ int worker_link_send(struct worker_link *l, const struct batch *b, unsigned flag
 int worker_link_set_log_mask(struct worker_link *l, uint32_t mask)
 {
 	if (!wire_put_u32(&l->out, WIRE_LOG_MASK, mask))
+		return -1;
+	want_write(l);
+	return 0;
+}
+
+int worker_link_known(struct worker_link *l, uint32_t pid)
+{
+	if (!wire_put_u32(&l->out, WIRE_ORIGIN, pid))
 		return -1;
 	want_write(l);
 	return 0;

@@ -31,7 +31,10 @@ struct worker_events {
 	void (*progress)(void *ctx, const struct wire_progress *p);
 	void (*counters)(void *ctx, const struct wire_counters *c);
 	void (*guard)(void *ctx, const char *text, size_t len);
-	void (*linked)(void *ctx, const struct wire_linked *f); /* NULL: nobody may send that */
+	/* NULL: nobody may send these. */
+	void (*linked)(void *ctx, const struct wire_linked *f);
+	void (*peer)(void *ctx, const struct host_tree *t);
+	void (*origin)(void *ctx, uint32_t pid, const struct host_tree *from);
 	/* The process is gone; `how` in words. */
 	void (*ended)(void *ctx, const char *how);
 	void *ctx;
@@ -50,6 +53,8 @@ struct worker_link *worker_link_start(struct loop *loop, const struct worker_spe
 /* Queue a batch (not kept). -1: too large for the queue, or out of memory. */
 int worker_link_send(struct worker_link *l, const struct batch *b, unsigned flags, struct err *err);
 int worker_link_set_log_mask(struct worker_link *l, uint32_t mask);
+/* WIRE_ORIGIN: that process is known. */
+int worker_link_known(struct worker_link *l, uint32_t pid);
 /* End it now; `ended` follows from the loop. */
 void worker_link_kill(struct worker_link *l);
 pid_t worker_link_pid(const struct worker_link *l);

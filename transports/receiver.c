@@ -24,6 +24,7 @@
 #include "core/privileges.h"
 #include "core/wire.h"
 #include "transports/receiver_child.h"
+#include "transports/tcp_stream.h"
 
 #define LISTENERS_MAX 64u
 #define KEYS_MAX 10000u
@@ -50,6 +51,7 @@ struct session {
 	struct session *next;
 	pid_t pid;
 	unsigned char address[16];
+	int go_fd;    /* a byte there: it may begin; -1: it has */
 	bool greeted; /* else it may be ended to make room */
 	bool ended;   /* it was */
 };
@@ -157,17 +159,6 @@ static void open_modules(struct receiver *r)
 
 /* ---- addresses ---- */
 
-static void address_bytes(const struct sockaddr_storage *a, unsigned char out[16])
-{
-	memset(out, 0, 16);
-	if (a->ss_family == AF_INET) {
-		out[10] = out[11] = 0xff;
-		memcpy(out + 12, &((const struct sockaddr_in *)(const void *)a)->sin_addr, 4);
-	} else if (a->ss_family == AF_INET6) {
-		memcpy(out, &((const struct sockaddr_in6 *)(const void *)a)->sin6_addr, 16);
-	}
-}
-
 static bool is_here(const unsigned char a[16])
 {
 	static const unsigned char v4[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff };
@@ -219,6 +210,9 @@ static void on_child(void *ctx, pid_t pid, int status)
 		if (s->pid != pid)
 			continue;
 		*at = s->next;
+		if (s->go_fd >= 0)
+			(void)close(s->go_fd);
+		(void)wire_put_origin(&r->out, (uint32_t)pid, &(struct host_tree){ 0 });
 		r->n_sessions--;
 		r->n_ending -= s->ended ? 1 : 0;
 		if (!s->ended)
@@ -251,16 +245,17 @@ static bool is_full(const struct receiver *r)
 	return r->n_sessions - r->n_ending >= (size_t)r->opt->max_connections;
 }
 
-static void become_session(struct receiver *r, int fd, const char *from, bool from_here)
+static void become_session(struct receiver *r, int fd, int go_fd, const unsigned char address[16], const char *from)
 {
 	const struct receiver_child c = { .fd = fd,
+					  .go_fd = go_fd,
 					  .log_fd = r->log_fds[1],
 					  .opt = r->opt,
 					  .module_fds = r->module_fds,
 					  .keys = r->keys,
 					  .n_keys = r->n_keys,
 					  .from = from,
-					  .from_here = from_here };
+					  .from_here = is_here(address) };
 	struct receiver_child own = c;
 	sigset_t none;
 
@@ -270,28 +265,40 @@ static void become_session(struct receiver *r, int fd, const char *from, bool fr
 	for (size_t i = 0; i < r->n_listeners; i++)
 		(void)close(r->listeners[i].fd);
 	(void)close(r->log_fds[0]);
+	for (const struct session *s = r->sessions; s != NULL; s = s->next)
+		if (s->go_fd >= 0)
+			(void)close(s->go_fd);
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	memcpy(own.host_id, r->host_id, sizeof(own.host_id));
+	memcpy(own.address, address, sizeof(own.address));
 	receiver_child_run(&own);
 }
 
 static void start_session(struct receiver *r, int fd, const unsigned char address[16], const char *from)
 {
 	struct session *s = calloc(1, sizeof(*s));
+	int go[2] = { -1, -1 };
 	struct err err = ERR_INIT;
 	pid_t pid;
 
-	pid = s == NULL ? -1 : fork();
-	if (pid == 0)
-		become_session(r, fd, from, is_here(address));
+	pid = s == NULL || pipe2(go, O_CLOEXEC | O_NONBLOCK) < 0 ? -1 : fork();
+	if (pid == 0) {
+		(void)close(go[1]);
+		become_session(r, fd, go[0], address, from);
+	}
 	(void)close(fd);
+	if (go[0] >= 0)
+		(void)close(go[0]);
 	if (pid < 0) {
 		log_error("%s: no session can be started: %s", from, strerror(errno));
+		if (go[1] >= 0)
+			(void)close(go[1]);
 		free(s);
 		return;
 	}
 	s->pid = pid;
+	s->go_fd = go[1];
 	memcpy(s->address, address, 16);
 	s->next = r->sessions;
 	r->sessions = s;
@@ -314,7 +321,7 @@ static void on_listener(void *ctx, int fd, unsigned events)
 	(void)events;
 	if (conn < 0)
 		return; /* it went away; or there are no descriptors: then the sessions are too many */
-	address_bytes(&a, address);
+	tcp_address_bytes(&a, address);
 	if (is_full(r) && !must_wait(r, address))
 		make_room(r);
 	if (is_full(r) || must_wait(r, address)) {
@@ -334,11 +341,37 @@ static void on_listener(void *ctx, int fd, unsigned events)
 	start_session(r, conn, address, from);
 }
 
-static void note_greeting(struct receiver *r, pid_t pid)
+static struct session *find_session(struct receiver *r, pid_t pid)
 {
-	for (struct session *s = r->sessions; s != NULL; s = s->next)
-		if (s->pid == pid)
-			s->greeted = true;
+	struct session *s = r->sessions;
+
+	while (s != NULL && s->pid != pid)
+		s = s->next;
+	return s;
+}
+
+/* Its peer is known to the daemon, or need not be. */
+static void let_go(struct session *s)
+{
+	ssize_t done;
+
+	if (s == NULL || s->go_fd < 0)
+		return;
+	done = write(s->go_fd, "g", 1);
+	(void)done;
+	(void)close(s->go_fd);
+	s->go_fd = -1;
+}
+
+static void note_greeting(struct receiver *r, pid_t pid, const struct host_tree *from)
+{
+	struct session *s = find_session(r, pid);
+
+	if (s == NULL || s->ended)
+		return;
+	s->greeted = true;
+	if (from->ino == 0 || !wire_put_origin(&r->out, (uint32_t)pid, from))
+		let_go(s);
 }
 
 /* Frames of log lines, from all sessions: they are looked at before they are passed on. */
@@ -346,6 +379,7 @@ static void on_log(void *ctx, int fd, unsigned events)
 {
 	struct receiver *r = ctx;
 	const char *payload, *text;
+	struct host_tree from;
 	uint32_t category, pid;
 	size_t len, text_len;
 	uint8_t type;
@@ -369,8 +403,8 @@ static void on_log(void *ctx, int fd, unsigned events)
 			return;
 		if (type == WIRE_LOG && wire_get_log(payload, len, &category, &text, &text_len))
 			(void)wire_put_log(&r->out, category, text, text_len);
-		else if (type == RECEIVER_GREETED && wire_get_u32(payload, len, &pid))
-			note_greeting(r, (pid_t)pid);
+		else if (type == WIRE_ORIGIN && wire_get_origin(payload, len, &pid, &from))
+			note_greeting(r, (pid_t)pid, &from);
 	}
 }
 
@@ -469,12 +503,14 @@ static void on_config(struct receiver *r, const char *payload, size_t len)
 
 static void on_frame(struct receiver *r, uint8_t type, const char *payload, size_t len)
 {
-	uint32_t mask;
+	uint32_t mask, pid;
 
 	if (type == WIRE_CONFIG)
 		on_config(r, payload, len);
 	else if (type == WIRE_LOG_MASK && wire_get_u32(payload, len, &mask))
 		log_set_mask(mask);
+	else if (type == WIRE_ORIGIN && wire_get_u32(payload, len, &pid))
+		let_go(find_session(r, (pid_t)pid));
 	else
 		loop_stop(r->loop, 1);
 }
@@ -538,6 +574,8 @@ static void tear_down(struct receiver *r)
 		r->sessions = s->next;
 		(void)kill(s->pid, SIGTERM);
 		loop_child_forget(r->loop, s->pid);
+		if (s->go_fd >= 0)
+			(void)close(s->go_fd);
 		free(s);
 	}
 	for (size_t i = 0; i < r->n_listeners; i++) {

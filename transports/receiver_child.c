@@ -23,6 +23,8 @@
 struct child {
 	const struct receiver_child *c;
 	struct loop *loop;
+	struct receiver_session *session;
+	struct loop_fd *go;
 	bool over;
 };
 
@@ -63,18 +65,35 @@ static void on_ended(void *ctx)
 	loop_stop(ch->loop, 0);
 }
 
-static void on_greeted(void *ctx)
+/* The daemon knows who writes here. */
+static void on_go(void *ctx, int fd, unsigned events)
 {
-	const struct child *ch = ctx;
+	struct child *ch = ctx;
+
+	(void)fd;
+	(void)events;
+	loop_fd_remove(ch->go);
+	ch->go = NULL;
+	receiver_session_welcome(ch->session);
+}
+
+static void on_greeted(void *ctx, const struct host_tree *from)
+{
+	struct child *ch = ctx;
+	struct host_tree whole = *from;
+	struct err err = ERR_INIT;
 	struct buf frame;
+	bool told;
 
-	buf_init(&frame, 64);
-	if (wire_put_u32(&frame, RECEIVER_GREETED, (uint32_t)getpid())) {
-		ssize_t done = write(ch->c->log_fd, frame.data, frame.len);
-
-		(void)done; /* at worst it gives way to another one */
-	}
+	memcpy(whole.address, ch->c->address, sizeof(whole.address));
+	buf_init(&frame, 128);
+	told = wire_put_origin(&frame, (uint32_t)getpid(), &whole) &&
+	       write(ch->c->log_fd, frame.data, frame.len) == (ssize_t)frame.len;
 	buf_done(&frame);
+	if (told)
+		ch->go = loop_fd_add(ch->loop, ch->c->go_fd, LOOP_READ, on_go, ch, &err);
+	if (ch->go == NULL) /* at worst it gives way to another one, and its changes are carried back */
+		receiver_session_welcome(ch->session);
 }
 
 static struct tls_context *make_tls(struct child *ch, struct err *err)
@@ -113,7 +132,6 @@ static int serve(struct child *ch, struct tls_context *tls, struct err *err)
 						.greeted = on_greeted,
 						.ended = on_ended,
 						.ctx = ch };
-	struct receiver_session *session;
 	bool proved;
 
 	setup.tls = wants_tls(c) ? tls : NULL;
@@ -123,13 +141,15 @@ static int serve(struct child *ch, struct tls_context *tls, struct err *err)
 	if (ch->loop == NULL)
 		return -1;
 	memcpy(setup.host_id, c->host_id, sizeof(setup.host_id));
-	session = receiver_session_new(&setup, err);
-	if (session == NULL)
+	ch->session = receiver_session_new(&setup, err);
+	if (ch->session == NULL)
 		return -1;
 	while (!ch->over && loop_run(ch->loop, err) >= 0)
 		;
-	proved = receiver_session_proved(session);
-	receiver_session_free(session);
+	proved = receiver_session_proved(ch->session);
+	receiver_session_free(ch->session);
+	if (ch->go != NULL)
+		loop_fd_remove(ch->go);
 	loop_free(ch->loop);
 	return ch->over && proved ? 0 : -1;
 }

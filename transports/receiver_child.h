@@ -11,7 +11,10 @@
 
 struct receiver_child {
 	int fd;	    /* the connection */
-	int log_fd; /* frames of log lines, each written at once; and that the peer has greeted (RECEIVER_GREETED) */
+	int log_fd; /* frames of log lines, each written at once; and, when the peer has greeted, WIRE_ORIGIN: until
+		     * then it may be ended to make room */
+	int go_fd;  /* that is answered here: a byte; it begins then */
+	unsigned char address[ADDRESS_BYTES]; /* the peer's */
 	const struct receiver_options *opt;
 	const int *module_fds;
 	const struct tls_key *keys;
@@ -20,9 +23,6 @@ struct receiver_child {
 	const char *from; /* the peer's address */
 	bool from_here;	  /* it is this host's: plaintext is allowed */
 };
-
-/* Frame to the listener: u32 pid. Until then a session may be ended to make room. */
-#define RECEIVER_GREETED WIRE_LOG_MASK
 
 /* Never returns. To be called in a process that was just forked: it uses no loop, timer or descriptor of the one it
  * came from but those that are named. */

@@ -68,6 +68,8 @@ struct receiver_session {
 	struct fileops target_ops;
 	uint32_t caps;
 	struct mirror *mirror;
+	struct tcp_welcome welcome;
+	bool welcomed;
 	struct work *first, *last; /* the first one is carried out */
 	size_t n_works;
 	enum tcp_kind kind;  /* of the last one that was begun; 0: none */
@@ -628,13 +630,34 @@ static int make_engine(struct receiver_session *s, const struct tcp_hello *h, st
 	return s->mirror == NULL ? -1 : 0;
 }
 
+void receiver_session_welcome(struct receiver_session *s)
+{
+	struct tcp_welcome *w = &s->welcome;
+	struct stat root;
+
+	if (local_tree_root(s->tree, &root) == 0) {
+		w->dev = root.st_dev;
+		w->ino = root.st_ino;
+	}
+	w->software = (struct tcp_bytes){ "fansyncd " FANSYNCD_VERSION, strlen("fansyncd " FANSYNCD_VERSION) };
+	w->credit = CREDIT;
+	w->max_changes = CHANGES_MAX;
+	w->caps = s->caps;
+	memcpy(w->host_id, s->up.host_id, sizeof(w->host_id));
+	buf_clear(&s->scratch);
+	tcp_put_welcome(&s->scratch, w);
+	(void)tcp_stream_send_buf(s->stream, TCP_WELCOME, &s->scratch);
+	tcp_stream_kick(s->stream);
+	loop_timer_stop(s->greeting);
+	s->welcomed = true;
+	log_normal("%s: %s mirrors %s to module %s", s->up.from, s->peer[0] == '\0' ? "a sender" : s->peer,
+		   s->opt->name, s->module->name);
+}
+
 static bool on_hello(struct receiver_session *s, const char *payload, size_t len, struct err *err)
 {
 	struct tcp_hello h;
-	struct tcp_welcome w = { .version = TCP_VERSION_MAX,
-				 .software = { "fansyncd " FANSYNCD_VERSION, strlen("fansyncd " FANSYNCD_VERSION) },
-				 .credit = CREDIT,
-				 .max_changes = CHANGES_MAX };
+	struct host_tree from = { 0 };
 	struct err why = ERR_INIT;
 
 	if (!tcp_get_hello(payload, len, &h))
@@ -645,18 +668,12 @@ static bool on_hello(struct receiver_session *s, const char *payload, size_t len
 		refuse(s, &why);
 		return true;
 	}
-	w.version = h.version_max < TCP_VERSION_MAX ? h.version_max : TCP_VERSION_MAX;
-	w.features = h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY | TCP_FEATURE_MOVED);
-	w.caps = s->caps;
-	memcpy(w.host_id, s->up.host_id, sizeof(w.host_id));
-	buf_clear(&s->scratch);
-	tcp_put_welcome(&s->scratch, &w);
-	(void)tcp_stream_send_buf(s->stream, TCP_WELCOME, &s->scratch);
-	tcp_stream_kick(s->stream);
-	loop_timer_stop(s->greeting);
-	s->up.greeted(s->up.ctx);
-	log_normal("%s: %s mirrors %s to module %s", s->up.from, s->peer[0] == '\0' ? "a sender" : s->peer,
-		   s->opt->name, s->module->name);
+	s->welcome.version = h.version_max < TCP_VERSION_MAX ? h.version_max : TCP_VERSION_MAX;
+	s->welcome.features =
+		h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY | TCP_FEATURE_MOVED);
+	memcpy(from.host, h.host_id, sizeof(from.host));
+	tcp_get_root(h.options.p, h.options.len, &from.dev, &from.ino);
+	s->up.greeted(s->up.ctx, &from);
 	return true;
 }
 
@@ -681,6 +698,8 @@ static bool on_frame(void *ctx, uint8_t type, const char *payload, size_t len, s
 
 	if (s->mirror == NULL)
 		return type == TCP_HELLO ? on_hello(s, payload, len, err) : broken(err, "a frame before its greeting");
+	if (!s->welcomed)
+		return broken(err, "a frame before the answer to its greeting");
 	switch (type) {
 	case TCP_WORK:
 		return on_work(s, payload, len, err);

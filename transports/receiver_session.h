@@ -12,6 +12,7 @@
 #include "core/err.h"
 #include "core/loop.h"
 #include "core/options.h"
+#include "core/origins.h"
 #include "transports/tcp_frames.h"
 #include "transports/tls.h"
 
@@ -25,14 +26,17 @@ struct receiver_session_setup {
 	const int *module_fds; /* one a module, O_DIRECTORY; -1: it is not there */
 	unsigned char host_id[TCP_HOST_ID];
 	const char *from; /* the peer's address, for the log */
-	/* The peer has proved who it is, and its greeting was accepted. */
-	void (*greeted)(void *ctx);
+	/* The peer has proved who it is, and its greeting was accepted: receiver_session_welcome is to follow. `from`:
+	 * the tree that it sends, all but the address. */
+	void (*greeted)(void *ctx, const struct host_tree *from);
 	/* The last call: the connection is over. */
 	void (*ended)(void *ctx);
 	void *ctx;
 };
 
 struct receiver_session *receiver_session_new(const struct receiver_session_setup *setup, struct err *err);
+/* Answer the greeting: the peer may send works from now on. */
+void receiver_session_welcome(struct receiver_session *s);
 /* Whether the peer proved who it is, where it has to: the handshake came to its end. */
 bool receiver_session_proved(const struct receiver_session *s);
 void receiver_session_free(struct receiver_session *s);

@@ -452,6 +452,17 @@ static void submit(struct tcp_target *t)
 
 /* ---- frames ---- */
 
+/* What its own receiver sends there is not to come back from here. */
+static void tell_peer(const struct tcp_target *t, const struct tcp_welcome *w)
+{
+	struct host_tree peer = { .dev = w->dev, .ino = w->ino };
+
+	memcpy(peer.host, w->host_id, sizeof(peer.host));
+	tcp_stream_peer(t->stream, peer.address);
+	if (t->env->peer != NULL)
+		t->env->peer(t->env->ctx, &peer);
+}
+
 static bool on_welcome(struct tcp_target *t, const char *payload, size_t len, struct err *err)
 {
 	struct tcp_serve_setup setup = { .stream = t->stream,
@@ -478,6 +489,7 @@ static bool on_welcome(struct tcp_target *t, const char *payload, size_t len, st
 	t->reserve = w.credit / 2;
 	t->max_changes = w.max_changes < DELTA_CHANGES_MAX ? w.max_changes : DELTA_CHANGES_MAX;
 	t->ready = true;
+	tell_peer(t, &w);
 	log_info("connected to %s, %.*s", t->env->opt->target, (int)w.software.len, w.software.p);
 	submit(t);
 	return true;
@@ -643,6 +655,7 @@ static void on_ready(void *ctx, const char *peer)
 			       .module = { opt->tcp.module, strlen(opt->tcp.module) },
 			       .sync = { opt->name, strlen(opt->name) } };
 	struct buf options;
+	struct stat root;
 
 	(void)peer;
 	if (t->env->host_id != NULL)
@@ -651,6 +664,8 @@ static void on_ready(void *ctx, const char *peer)
 	t->env->counters->handshakes++;
 	buf_init(&options, TCP_FRAME_MAX / 2);
 	tcp_put_options(&options, opt);
+	if (local_tree_root(t->tree, &root) == 0)
+		tcp_put_root(&options, root.st_dev, root.st_ino);
 	h.options = (struct tcp_bytes){ options.data, options.len };
 	buf_clear(&t->scratch);
 	tcp_put_hello(&t->scratch, &h);
@@ -660,23 +675,6 @@ static void on_ready(void *ctx, const char *peer)
 	}
 	tcp_stream_kick(t->stream);
 	buf_done(&options);
-}
-
-static int open_socket(const struct resolve_address *a, int64_t timeout_ns, struct err *err)
-{
-	int fd = socket(a->addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), on = 1;
-	unsigned ms = (unsigned)(timeout_ns / NS_PER_MS);
-
-	if (fd < 0)
-		return err_errno(err, errno, "socket");
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
-	if (connect(fd, (const struct sockaddr *)&a->addr, a->len) == 0 || errno == EINPROGRESS)
-		return fd;
-	err_errno(err, errno, "cannot connect");
-	err->class = ERR_NETWORK;
-	(void)close(fd);
-	return -1;
 }
 
 /* The next of the host's addresses; the last failure is the one that is told. */
@@ -696,7 +694,8 @@ static void connect_next(struct tcp_target *t, const struct err *why)
 	struct err last = *why;
 
 	while (t->address < t->n_addresses) {
-		int fd = open_socket(&t->addresses[t->address++], o->timeout_ns, &last);
+		const struct resolve_address *a = &t->addresses[t->address++];
+		int fd = tcp_socket_connect(&a->addr, a->len, o->timeout_ns, &last);
 
 		if (fd < 0)
 			continue;

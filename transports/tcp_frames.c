@@ -127,6 +127,8 @@ void tcp_put_welcome(struct buf *out, const struct tcp_welcome *w)
 	buf_add_u32(out, w->caps);
 	buf_add_u64(out, w->credit);
 	buf_add_u32(out, w->max_changes);
+	buf_add_u64(out, w->dev);
+	buf_add_u64(out, w->ino);
 }
 
 void tcp_put_work(struct buf *out, const struct tcp_work *w)
@@ -528,6 +530,8 @@ bool tcp_get_welcome(const char *p, size_t len, struct tcp_welcome *out)
 	out->caps = reader_u32(&r);
 	out->credit = reader_u64(&r);
 	out->max_changes = reader_u32(&r);
+	out->dev = reader_u64(&r);
+	out->ino = reader_u64(&r);
 	return finished(&r) && out->max_changes > 0;
 }
 

@@ -106,6 +106,7 @@ struct tcp_welcome {
 	uint32_t caps;
 	uint64_t credit;
 	uint32_t max_changes;
+	uint64_t dev, ino; /* of the module's directory */
 };
 
 enum tcp_kind { TCP_APPLY = 1, TCP_RECONCILE };

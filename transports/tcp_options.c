@@ -14,7 +14,8 @@ enum key {
 	KEY_MAX_DELETE,
 	KEY_DURABILITY,
 	KEY_MARKER,
-	KEY_FIRST_OPTIONAL = 128
+	KEY_FIRST_OPTIONAL = 128,
+	KEY_ROOT
 };
 
 #define RULE_MAX 65536u
@@ -197,4 +198,30 @@ void tcp_options_free(struct sync_options *opt)
 	free(opt->target);
 	free(opt->require_target_marker);
 	free(opt);
+}
+
+void tcp_put_root(struct buf *out, uint64_t dev, uint64_t ino)
+{
+	put_head(out, KEY_ROOT, 16);
+	buf_add_u64(out, dev);
+	buf_add_u64(out, ino);
+}
+
+void tcp_get_root(const char *p, size_t len, uint64_t *dev, uint64_t *ino)
+{
+	struct reader r;
+
+	*dev = *ino = 0;
+	reader_init(&r, p, len);
+	while (!r.failed && r.left > 0) {
+		unsigned key = reader_u8(&r);
+		size_t n = reader_u32(&r);
+
+		if (key == KEY_ROOT && n == 16 && r.left >= n) {
+			*dev = reader_u64(&r);
+			*ino = reader_u64(&r);
+		} else if (reader_bytes(&r, n) == NULL) {
+			return;
+		}
+	}
 }

@@ -12,6 +12,10 @@
 #include "core/options.h"
 
 void tcp_put_options(struct buf *out, const struct sync_options *opt);
+/* The directory that is sent: which one it is on its host. */
+void tcp_put_root(struct buf *out, uint64_t dev, uint64_t ino);
+/* Zeros when it is not told. */
+void tcp_get_root(const char *p, size_t len, uint64_t *dev, uint64_t *ino);
 /* NULL: `err` says which rule or option is not understood. Freed by tcp_options_free. */
 struct sync_options *tcp_get_options(const char *p, size_t len, struct err *err);
 void tcp_options_free(struct sync_options *opt);

@@ -1,6 +1,8 @@
 #include "transports/tcp_stream.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -621,4 +623,43 @@ struct tcp_stream *tcp_stream_new(struct loop *loop, int fd, struct tls_context 
 uint64_t tcp_stream_bytes_out(const struct tcp_stream *s)
 {
 	return s->bytes_out;
+}
+
+/* ---- sockets ---- */
+
+void tcp_address_bytes(const struct sockaddr_storage *a, unsigned char out[ADDRESS_BYTES])
+{
+	memset(out, 0, ADDRESS_BYTES);
+	if (a->ss_family == AF_INET) {
+		out[10] = out[11] = 0xff;
+		memcpy(out + 12, &((const struct sockaddr_in *)(const void *)a)->sin_addr, 4);
+	} else if (a->ss_family == AF_INET6) {
+		memcpy(out, &((const struct sockaddr_in6 *)(const void *)a)->sin6_addr, ADDRESS_BYTES);
+	}
+}
+
+void tcp_stream_peer(const struct tcp_stream *s, unsigned char out[ADDRESS_BYTES])
+{
+	struct sockaddr_storage a = { 0 };
+	socklen_t len = sizeof(a);
+
+	(void)getpeername(s->fd, (struct sockaddr *)&a, &len);
+	tcp_address_bytes(&a, out);
+}
+
+int tcp_socket_connect(const struct sockaddr_storage *a, unsigned len, int64_t timeout_ns, struct err *err)
+{
+	int fd = socket(a->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), on = 1;
+	unsigned ms = (unsigned)(timeout_ns / NS_PER_MS);
+
+	if (fd < 0)
+		return err_errno(err, errno, "socket");
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
+	if (connect(fd, (const struct sockaddr *)a, len) == 0 || errno == EINPROGRESS)
+		return fd;
+	err_errno(err, errno, "cannot connect");
+	err->class = ERR_NETWORK;
+	(void)close(fd);
+	return -1;
 }

@@ -16,6 +16,7 @@
 #include "core/buf.h"
 #include "core/err.h"
 #include "core/loop.h"
+#include "core/origins.h"
 #include "transports/tls.h"
 #include "transports/zstream.h"
 
@@ -23,6 +24,8 @@
 #define TCP_FRAME_MAX (128u * 1024)
 /* Type of the frame that the stream sends and swallows itself; the others are transports/tcp_frames.h's. */
 #define TCP_FRAME_PING 1u
+
+struct sockaddr_storage;
 
 struct tcp_stream_handler {
 	/* The handshake is over: `peer` is a key's or a certificate's name, "" without TLS. */
@@ -68,6 +71,11 @@ void tcp_stream_kick(struct tcp_stream *s);
 bool tcp_stream_writable(const struct tcp_stream *s);
 /* End in order once all is sent: the peer sees a clean close. `ended` follows. */
 void tcp_stream_finish(struct tcp_stream *s);
+/* The other end's address. */
+void tcp_stream_peer(const struct tcp_stream *s, unsigned char out[ADDRESS_BYTES]);
+void tcp_address_bytes(const struct sockaddr_storage *a, unsigned char out[ADDRESS_BYTES]);
+/* A socket that connects, without blocking; -1. */
+int tcp_socket_connect(const struct sockaddr_storage *a, unsigned len, int64_t timeout_ns, struct err *err);
 /* Bytes on the wire so far. */
 uint64_t tcp_stream_bytes_out(const struct tcp_stream *s);
 

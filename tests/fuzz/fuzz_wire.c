@@ -23,6 +23,7 @@ static void read_others(uint8_t type, const char *p, size_t len)
 	struct wire_progress progress;
 	struct wire_counters counters;
 	struct wire_linked linked;
+	struct host_tree tree;
 	struct err err;
 	const char *text;
 	size_t n;
@@ -39,6 +40,10 @@ static void read_others(uint8_t type, const char *p, size_t len)
 		(void)wire_get_counters(p, len, &counters);
 	else if (type == WIRE_LINKED)
 		(void)wire_get_linked(p, len, &linked);
+	else if (type == WIRE_PEER)
+		(void)wire_get_peer(p, len, &tree);
+	else if (type == WIRE_ORIGIN)
+		(void)wire_get_origin(p, len, &u32, &tree);
 	else if (type == WIRE_DOWN)
 		(void)wire_get_down(p, len, &err);
 	else if (type == WIRE_LOG)

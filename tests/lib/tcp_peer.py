@@ -331,7 +331,7 @@ class FakeReceiver:
             c.frame(REFUSE, error(9, refuse))
             return c
         c.frame(WELCOME, struct.pack("<HI", version, features) + b"r" * 16 + counted("a test")
-                + struct.pack("<IQI", 63, credit, changes))
+                + struct.pack("<IQIQQ", 63, credit, changes, 1, 2))
         return c
 
     def close(self):

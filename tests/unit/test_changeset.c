@@ -593,6 +593,43 @@ static void test_list(void **state)
 	changeset_free(cs);
 }
 
+static bool quiet(const struct changeset *cs, const char *path)
+{
+	return changeset_quiet(cs, path, strlen(path));
+}
+
+/* What has to do with a path: itself, what is below, and above it what is more than a look. */
+static void test_quiet(void **state)
+{
+	struct changeset *cs = fresh(&roomy);
+	struct batch *b;
+
+	(void)state;
+	assert_true(quiet(cs, "a/b") && quiet(cs, ""));
+	add(cs, CHANGE_TOUCH, "a");
+	assert_true(quiet(cs, "a/b") && quiet(cs, "ab"));
+	assert_false(quiet(cs, "a"));
+	add(cs, CHANGE_TOUCH, "c/d/e");
+	assert_false(quiet(cs, "c/d/e") || quiet(cs, "c/d") || quiet(cs, "c"));
+	assert_true(quiet(cs, "c/d/f"));
+	add(cs, CHANGE_CREATE, "new");
+	assert_false(quiet(cs, "new/below"));
+	add(cs, CHANGE_RECONCILE, "all");
+	assert_false(quiet(cs, "all/of/it"));
+	b = take(cs, 10);
+	assert_false(quiet(cs, "c/d/e") || quiet(cs, "all/of/it") || quiet(cs, "a"));
+	settle(cs, b, "a", VERDICT_DONE); /* until the batch is over */
+	assert_false(quiet(cs, "a"));
+	for (size_t i = 0; i < b->n_items; i++)
+		(void)changeset_settle(cs, b->id, i, VERDICT_DONE, 0, 20);
+	changeset_finish(cs, b->id, 20);
+	batch_free(b);
+	assert_true(quiet(cs, "c/d/e") && quiet(cs, "all/of/it") && quiet(cs, "a"));
+	renamed(cs, "x", "y", false, true);
+	assert_false(quiet(cs, "z"));
+	changeset_free(cs);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -612,6 +649,7 @@ int main(void)
 		cmocka_unit_test(test_verdict_reconcile),
 		cmocka_unit_test(test_collapse),
 		cmocka_unit_test(test_served),
+		cmocka_unit_test(test_quiet),
 		cmocka_unit_test(test_holds),
 		cmocka_unit_test(test_limits_of_a_batch),
 		cmocka_unit_test(test_list),

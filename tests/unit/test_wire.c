@@ -1,4 +1,4 @@
-/* LINK: core/wire.c core/buf.c core/batch.c core/path.c core/err.c core/frame.c */
+/* LINK: core/wire.c core/buf.c core/batch.c core/path.c core/err.c core/frame.c core/origins.c */
 /* The codec between daemon and worker: round trips, and that what breaks a rule is refused. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -170,6 +170,8 @@ static void others_round_trip(void **state)
 	struct buf out;
 	struct got g;
 	struct wire_linked l = { 7, UINT64_MAX, "a/b", 3 }, l2;
+	struct host_tree tree = { "a host's sixteen", "an address", 7, UINT64_MAX }, tree2;
+	uint32_t pid;
 	uint32_t cat;
 	const char *text;
 	size_t len;
@@ -207,6 +209,15 @@ static void others_round_trip(void **state)
 		assert_false(wire_get_linked(g.payload, n, &l2));
 	/* The root is no file. */
 	assert_false(wire_get_linked("\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20, &l2));
+	assert_true(wire_put_peer(&out, &tree) && wire_put_origin(&out, 77, &tree));
+	g = one_frame(&out);
+	assert_true(g.type == WIRE_PEER && wire_get_peer(g.payload, g.len, &tree2) && host_tree_same(&tree, &tree2));
+	for (size_t n = 0; n < g.len; n++)
+		assert_false(wire_get_peer(g.payload, n, &tree2));
+	g = one_frame(&out);
+	assert_true(wire_get_origin(g.payload, g.len, &pid, &tree2) && pid == 77 && host_tree_same(&tree, &tree2));
+	for (size_t n = 0; n < g.len; n++)
+		assert_false(wire_get_origin(g.payload, n, &pid, &tree2));
 	/* A reason is due with DOWN. */
 	assert_false(wire_get_down("\0", 1, &down2));
 	buf_done(&out);

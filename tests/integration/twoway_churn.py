@@ -102,14 +102,15 @@ def trouble(r, sides, sshd):
     return None
 
 
-def churn(place, watcher, rounds):
+def churn(place, watcher, rounds, kind=Side, sshd=None):
+    """`sshd`: what else has connections that can be killed (`sessions`)."""
     seed = int(os.environ.get("SEED", str(int(time.time()))))
     r = random.Random(seed)
-    sshd = Sshd(place + "/sshd").start()
-    sides = [Side(place, "a", "b", sshd, watcher), Side(place, "b", "a", sshd, watcher)]
+    sshd = sshd or Sshd(place + "/sshd").start()
+    sides = [kind(place, "a", "b", sshd, watcher), kind(place, "b", "a", sshd, watcher)]
     try:
         for s in sides:
-            s.daemon.start()
+            s.daemon.start(wait=False)
         for n in range(rounds):
             down = None
             for _ in range(r.randrange(5, 60)):

@@ -182,6 +182,8 @@ static const struct config_key table[] = {
 	    .help = "of zlib, with compress = true; auto: follows the load"),
 	TCP(TYPE_TIME, "timeout", tcp.timeout_ns, .def = "60", .min = 1, .max = CONFIG_TIME_MAX_S,
 	    .help = "a receiver that can't be reached, or keeps silent, for so long is down"),
+	GROUP(SECTION_SYNC, TYPE_INT, "connections", struct sync_options, connections, .only = "sftp", .def = "1", .min = 1, .max = 8,
+	      .help = "files travel over so many connections at once: for a server that is far away, over a fast line"),
 	IGNORED(SECTION_SYNC, "exitcodes", exit_codes),
 	IGNORED(SECTION_SYNC, "rsyncExitCodes", exit_codes),
 	IGNORED(SECTION_SYNC, "sshExitCodes", exit_codes),

@@ -106,6 +106,7 @@ struct sync_options {
 	bool conflict_copies;
 	int64_t large_file;	  /* bytes */
 	int64_t batch_size_limit; /* bytes; lsyncd's key */
+	int64_t connections;	  /* of sftp, for one sync */
 	int64_t retry_min_ns, retry_max_ns;
 	int64_t progress_timeout_ns;	      /* worker without progress for so long is replaced */
 	struct strlist exclude, filter_rules; /* as given, for --check and the round trip */

@@ -32,17 +32,26 @@
  * order. None is sent after a failed one was told of. */
 #define SFTP_UNSURE (SFTP_WINDOW_BYTES + SFTP_DATA_MAX)
 
+/* A connection beside the first one: it carries the content of files. */
+struct beside {
+	struct sftp_session *s;
+	struct sftp_client *client;
+	bool ready, broken;
+};
+
 struct sftp_session {
 	const struct transport_env *env;
 	struct mirror *mirror;
 	struct local_tree *source;
 	struct sftp_ops *ops;
+	struct beside more[SFTP_MORE_MAX];
 	struct sftp_client *client;
 	struct loop_timer *soon; /* closes a connection that broke: not from within its callback */
 	char *base;
 	uint32_t tag;
 	const struct transport_work *work; /* waits for the connection */
 	bool reconcile, usable, broken, made;
+	bool rooted; /* the target's directory is known; further connections are waited for */
 };
 
 static int validate(struct sync_options *opt, struct err *err)
@@ -72,10 +81,14 @@ static void drop_client(struct sftp_session *s)
 {
 	struct err ignored = ERR_INIT;
 
-	s->usable = false;
+	s->usable = s->rooted = false;
 	(void)sftp_ops_connect(s->ops, NULL, "", &ignored);
 	sftp_client_close(s->client);
 	s->client = NULL;
+	for (size_t i = 0; i < SFTP_MORE_MAX; i++) {
+		sftp_client_close(s->more[i].client);
+		s->more[i] = (struct beside){ 0 };
+	}
 }
 
 static void on_soon(void *ctx)
@@ -85,6 +98,11 @@ static void on_soon(void *ctx)
 	if (s->broken)
 		drop_client(s);
 	s->broken = false;
+	for (size_t i = 0; i < SFTP_MORE_MAX; i++)
+		if (s->more[i].broken && s->more[i].client != NULL) {
+			sftp_client_close(s->more[i].client);
+			s->more[i].client = NULL;
+		}
 }
 
 static void on_broken(void *ctx, const struct err *why)
@@ -147,12 +165,27 @@ static struct fileops_end target_end(struct sftp_session *s)
 	return (struct fileops_end){ .ops = &sftp_fileops, .ctx = s->ops, .tick_ns = NS_PER_S, .unsure = SFTP_UNSURE };
 }
 
+/* Further connections that are being made: the first files would all travel over the first one. */
+static bool more_to_come(const struct sftp_session *s)
+{
+	for (size_t i = 0; i < SFTP_MORE_MAX; i++)
+		if (s->more[i].client != NULL && !s->more[i].ready && !s->more[i].broken)
+			return true;
+	return false;
+}
+
 static void start_work(struct sftp_session *s)
 {
 	const struct transport_work *work = s->work;
 	struct fileops_end source = local_tree_end(s->source, false), target = target_end(s);
 	struct err err = ERR_INIT;
 
+	s->rooted = more_to_come(s);
+	if (s->rooted)
+		return;
+	for (size_t i = 0; i < SFTP_MORE_MAX; i++)
+		if (s->more[i].ready)
+			sftp_ops_add(s->ops, s->more[i].client);
 	s->work = NULL;
 	s->usable = true;
 	target.caps = sftp_ops_caps(s->ops);
@@ -279,17 +312,9 @@ static void on_root(void *ctx, struct sftp_packet *reply)
 	}
 }
 
-static void on_ready(void *ctx)
-{
-	struct sftp_session *s = ctx;
+/* ---- further connections ---- */
 
-	s->env->counters->handshakes++;
-	s->made = s->env->opt->rsync.dry_run; /* then nothing is made */
-	log_info("connected to %s", s->env->opt->host);
-	root_request(s, SFTP_STAT, on_root);
-}
-
-static int connect_client(struct sftp_session *s, struct err *err)
+static struct sftp_client *open_client(struct sftp_session *s, const struct sftp_client_events *events, struct err *err)
 {
 	const struct sftp_client_spec spec = {
 		.loop = s->env->loop,
@@ -297,6 +322,77 @@ static int connect_client(struct sftp_session *s, struct err *err)
 		.runtime_dir = s->env->runtime_dir,
 		.kind = s->env->opt->ssh.client == SSH_OPENSSH ? &sftp_stream_pipe : &sftp_stream_ssh,
 	};
+
+	if (s->env->opt->ssh.client == SSH_OPENSSH)
+		s->env->counters->processes++;
+	return sftp_client_open(&spec, events, err);
+}
+
+static void on_beside_ready(void *ctx)
+{
+	struct beside *b = ctx;
+
+	b->ready = true;
+	b->s->env->counters->handshakes++;
+	if (b->s->rooted && !b->s->broken)
+		start_work(b->s);
+}
+
+static void on_beside_room(void *ctx)
+{
+	on_room(((struct beside *)ctx)->s);
+}
+
+/* One that never came to be is done without: a server allows so many. */
+static void on_beside_broken(void *ctx, const struct err *why)
+{
+	struct beside *b = ctx;
+
+	if (b->ready) {
+		on_broken(b->s, why);
+		return;
+	}
+	log_warn("%s: fewer connections than asked for: %s", b->s->env->opt->host, why->text);
+	b->broken = true;
+	loop_timer_after(b->s->soon, 0);
+	if (b->s->rooted && !b->s->broken)
+		start_work(b->s);
+}
+
+/* The first one has logged in: the others will. */
+static void connect_beside(struct sftp_session *s)
+{
+	size_t n = (size_t)s->env->opt->connections;
+
+	for (size_t i = 0; i + 1 < n && i < SFTP_MORE_MAX && !s->broken; i++) {
+		struct beside *b = &s->more[i];
+		const struct sftp_client_events events = {
+			.ctx = b, .ready = on_beside_ready, .room = on_beside_room, .broken = on_beside_broken
+		};
+		struct err err = ERR_INIT;
+
+		if (b->client != NULL)
+			continue;
+		*b = (struct beside){ .s = s };
+		b->client = open_client(s, &events, &err);
+		if (b->client == NULL)
+			log_warn("%s: fewer connections than asked for: %s", s->env->opt->host, err.text);
+	}
+}
+
+static void on_ready(void *ctx)
+{
+	struct sftp_session *s = ctx;
+
+	s->env->counters->handshakes++;
+	s->made = s->env->opt->rsync.dry_run; /* then nothing is made */
+	log_info("connected to %s", s->env->opt->host);
+	connect_beside(s);
+	root_request(s, SFTP_STAT, on_root);
+}
+
+static int connect_client(struct sftp_session *s, struct err *err)
+{
 	const struct sftp_client_events events = { .ctx = s, .ready = on_ready, .room = on_room, .broken = on_broken };
 	struct buf base;
 
@@ -307,9 +403,7 @@ static int connect_client(struct sftp_session *s, struct err *err)
 	buf_done(&base);
 	if (s->base == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory");
-	if (s->env->opt->ssh.client == SSH_OPENSSH)
-		s->env->counters->processes++;
-	s->client = sftp_client_open(&spec, &events, err);
+	s->client = open_client(s, &events, err);
 	return s->client == NULL ? -1 : 0;
 }
 

@@ -94,7 +94,7 @@ static void on_blind(void *ctx, struct sftp_packet *reply)
 	t->outstanding--;
 	b->t = NULL;
 	if (reply->type == SFTP_ATTRS && !sftp_get_attrs(reply, &a)) {
-		sftp_client_malformed(t->o->client);
+		sftp_client_malformed(t->client);
 		return;
 	}
 	if (reply->type == SFTP_ATTRS)
@@ -123,11 +123,11 @@ static bool look_at(struct task *t, size_t index)
 	(void)task_path(t->o, t->path, t->len, &room);
 	(void)buf_add_byte(&room, '/');
 	(void)buf_add(&room, e->name, e->len);
-	out = sftp_client_begin(t->o->client, on_blind, b, &id);
+	out = sftp_client_begin(t->client, on_blind, b, &id);
 	ok = out != NULL;
 	if (ok) {
 		sftp_put_path(out, SFTP_LSTAT, id, (struct sftp_bytes){ room.data, room.len });
-		ok = sftp_client_end(t->o->client, id);
+		ok = sftp_client_end(t->client, id);
 	}
 	buf_done(&room);
 	if (ok) {
@@ -208,7 +208,7 @@ static void on_names(void *ctx, struct sftp_packet *reply)
 		else if (t->result == FILEOPS_OK)
 			t->result = r == FILEOPS_OK ? FILEOPS_FAILED : r;
 	} else if (!take_names(t, reply)) {
-		sftp_client_malformed(t->o->client);
+		sftp_client_malformed(t->client);
 		return;
 	} else if (l->ahead < AHEAD_MOST) {
 		l->ahead++;
@@ -354,7 +354,7 @@ static void on_data(void *ctx, struct sftp_packet *reply)
 			t->result = sftp_result(t->verb, &status, &t->op->err);
 		}
 	} else if (!sftp_get_data(reply, &data) || data.n == 0 || data.n > s->want - s->have) {
-		sftp_client_malformed(t->o->client);
+		sftp_client_malformed(t->client);
 		return;
 	} else {
 		memcpy(s->data + s->have, data.p, data.n);
@@ -373,11 +373,11 @@ static bool ask_slot(struct task *t, unsigned i)
 	s->t = t;
 	if (s->data == NULL)
 		s->data = malloc(SLOT_BYTES);
-	out = s->data == NULL ? NULL : sftp_client_begin(t->o->client, on_data, s, &id);
+	out = s->data == NULL ? NULL : sftp_client_begin(t->client, on_data, s, &id);
 	if (out != NULL)
 		sftp_put_read(out, id, (struct sftp_bytes){ d->handle, d->handle_len }, s->at + s->have,
 			      s->want - s->have);
-	if (out == NULL || !sftp_client_end(t->o->client, id)) {
+	if (out == NULL || !sftp_client_end(t->client, id)) {
 		fail(t, ERR_LIMIT, "too many requests, or out of memory");
 		return false;
 	}
@@ -439,7 +439,7 @@ static void on_size(void *ctx, struct sftp_packet *reply)
 
 	t->outstanding--;
 	if (reply->type == SFTP_ATTRS && !sftp_get_attrs(reply, &a)) {
-		sftp_client_malformed(t->o->client);
+		sftp_client_malformed(t->client);
 		return;
 	}
 	d->size = (a.flags & SFTP_ATTR_SIZE) != 0 ? a.size : UINT64_MAX;

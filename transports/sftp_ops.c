@@ -47,6 +47,7 @@ struct task *task_new_two(struct sftp_ops *o, struct fileop *op, const char *ver
 	if (t == NULL)
 		return NULL;
 	t->o = o;
+	t->client = o->client;
 	t->op = op;
 	t->verb = verb;
 	t->extra = t + 1;
@@ -168,12 +169,12 @@ struct sftp_bytes task_path(struct sftp_ops *o, const char *path, size_t len, st
 
 struct buf *task_request(struct task *t, sftp_reply_fn *fn, uint32_t *id)
 {
-	return sftp_client_begin(t->o->client, fn, t, id);
+	return sftp_client_begin(t->client, fn, t, id);
 }
 
 bool task_send(struct task *t, uint32_t id)
 {
-	if (!sftp_client_end(t->o->client, id))
+	if (!sftp_client_end(t->client, id))
 		return false;
 	t->outstanding++;
 	return true;
@@ -216,7 +217,7 @@ enum fileops_result task_status(struct task *t, struct sftp_packet *reply)
 
 	if (sftp_get_status(reply, &s))
 		return sftp_result(t->verb, &s, &t->op->err);
-	sftp_client_malformed(t->o->client);
+	sftp_client_malformed(t->client);
 	return FILEOPS_DOWN;
 }
 
@@ -237,7 +238,7 @@ bool task_take_handle(struct task *t, struct sftp_packet *reply, char *handle, s
 	struct sftp_bytes came;
 
 	if (!sftp_get_handle(reply, &came)) {
-		sftp_client_malformed(t->o->client);
+		sftp_client_malformed(t->client);
 		return false;
 	}
 	memcpy(handle, came.p, came.n);
@@ -323,8 +324,8 @@ void task_over_explained(struct task *t, enum fileops_result r)
 	struct sftp_bytes path;
 	uint32_t id;
 
-	if (r != FILEOPS_FAILED || t->op->err.code != SFTP_FAILURE || t->starting || !sftp_client_ready(t->o->client) ||
-	    (sftp_client_extensions(t->o->client) & SFTP_EXT_STATVFS) == 0) {
+	if (r != FILEOPS_FAILED || t->op->err.code != SFTP_FAILURE || t->starting || !sftp_client_ready(t->client) ||
+	    (sftp_client_extensions(t->client) & SFTP_EXT_STATVFS) == 0) {
 		task_over(t, r);
 		return;
 	}
@@ -383,7 +384,7 @@ static void on_look(void *ctx, struct sftp_packet *reply)
 		if (t->o->follows && t->len > 0 && task_try_path(t, SFTP_READLINK, on_followed))
 			return;
 	} else {
-		sftp_client_malformed(t->o->client);
+		sftp_client_malformed(t->client);
 		return;
 	}
 	task_go_on(t);
@@ -441,7 +442,7 @@ static void on_readlink(void *ctx, struct sftp_packet *reply)
 		if (r == FILEOPS_OK)
 			r = task_failed(t->op, ERR_PROTOCOL, t->verb, "no text came");
 	} else if (!sftp_get_names(reply, &n) || n != 1 || !sftp_get_name(reply, &name, &a)) {
-		sftp_client_malformed(t->o->client);
+		sftp_client_malformed(t->client);
 		return;
 	} else {
 		t->op->bytes = malloc(name.n + 1);
@@ -475,6 +476,15 @@ struct create {
 	bool resume;
 	struct sftp_file *file;
 };
+
+/* Files take turns on the connections. A directory is known by a reply before anything is opened in it, and what is
+ * done with a name waits for the file's replies: so no order is needed between two connections. */
+static struct sftp_client *next_client(struct sftp_ops *o)
+{
+	unsigned n = o->turn++ % (o->n_more + 1);
+
+	return n < o->n_more && sftp_client_ready(o->more[n]) ? o->more[n] : o->client;
+}
 
 /* The handle goes with the file, if there is one. */
 static void create_done(struct task *t)
@@ -540,7 +550,7 @@ static void on_created(void *ctx, struct sftp_packet *reply)
 
 	t->outstanding--;
 	if (reply->type == SFTP_ATTRS && !sftp_get_attrs(reply, &a)) {
-		sftp_client_malformed(t->o->client);
+		sftp_client_malformed(t->client);
 		return;
 	}
 	if (reply->type == SFTP_ATTRS) {
@@ -579,7 +589,7 @@ static void on_resume(void *ctx, struct sftp_packet *reply)
 
 	t->outstanding--;
 	if (reply->type == SFTP_ATTRS && !sftp_get_attrs(reply, &a)) {
-		sftp_client_malformed(t->o->client);
+		sftp_client_malformed(t->client);
 		return;
 	}
 	if (reply->type == SFTP_ATTRS && (a.flags & SFTP_ATTR_PERMISSIONS) != 0 && !S_ISREG(a.mode))
@@ -594,6 +604,7 @@ static void run_create(struct task *t)
 
 	if (!handle_take(t))
 		return;
+	t->client = c->file->client = next_client(t->o);
 	if (c->resume)
 		task_send_path(t, SFTP_LSTAT, on_resume);
 	else
@@ -643,10 +654,10 @@ static void op_drop(void *end, struct fileops_file *file)
 	uint32_t id;
 
 	if (f != NULL && f->handle_len > 0 && !down(o)) {
-		out = sftp_client_begin(o->client, ignore, NULL, &id);
+		out = sftp_client_begin(f->client, ignore, NULL, &id);
 		if (out != NULL) {
 			sftp_put_handle(out, SFTP_CLOSE, id, (struct sftp_bytes){ f->handle, f->handle_len });
-			(void)sftp_client_end(o->client, id);
+			(void)sftp_client_end(f->client, id);
 		}
 	}
 	if (f != NULL)
@@ -802,6 +813,8 @@ static void op_flush(void *end)
 
 	if (o->client != NULL)
 		sftp_client_flush(o->client);
+	for (unsigned i = 0; i < o->n_more; i++)
+		sftp_client_flush(o->more[i]);
 }
 
 static void op_idle(void *end)
@@ -873,12 +886,19 @@ int sftp_ops_connect(struct sftp_ops *o, struct sftp_client *client, const char 
 	free(o->base);
 	o->base = NULL;
 	o->client = client;
+	o->n_more = 0;
 	o->self = o->gives = (struct sftp_self){ 0 };
 	o->follows = false;
 	if (client == NULL)
 		return 0;
 	o->base = strdup(base);
 	return o->base == NULL ? err_set(err, ERR_NOMEM, "out of memory") : 0;
+}
+
+void sftp_ops_add(struct sftp_ops *o, struct sftp_client *client)
+{
+	if (o->n_more < SFTP_MORE_MAX)
+		o->more[o->n_more++] = client;
 }
 
 void sftp_ops_follows(struct sftp_ops *o)

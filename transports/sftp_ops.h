@@ -26,11 +26,15 @@ struct sftp_ops *sftp_ops_new(struct loop *loop, uint32_t tag, struct err *err);
 /* The connection that operations use from now on, and the target's directory there; NULL: there is none, what is
  * pending is forgotten without callbacks. The client is borrowed. */
 int sftp_ops_connect(struct sftp_ops *o, struct sftp_client *client, const char *base, struct err *err);
+/* Connections beside it, for files. */
+#define SFTP_MORE_MAX 7u
+/* One of them is ready; borrowed until sftp_ops_connect. */
+void sftp_ops_add(struct sftp_ops *o, struct sftp_client *client);
 /* The server's LSTAT follows symlinks, which it must not: they can't be mirrored, and are looked for by READLINK. */
 void sftp_ops_follows(struct sftp_ops *o);
 /* enum fileops_cap of the connection. */
 unsigned sftp_ops_caps(const struct sftp_ops *o);
-/* To be called when the client has room again. */
+/* To be called when a client has room again. */
 void sftp_ops_room(struct sftp_ops *o);
 void sftp_ops_free(struct sftp_ops *o);
 

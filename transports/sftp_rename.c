@@ -135,7 +135,7 @@ static void on_plain(void *ctx, struct sftp_packet *reply)
 
 static void send_rename(struct task *t)
 {
-	bool atomic = (sftp_client_extensions(t->o->client) & SFTP_EXT_POSIX_RENAME) != 0;
+	bool atomic = (sftp_client_extensions(t->client) & SFTP_EXT_POSIX_RENAME) != 0;
 
 	if (atomic && !t->keep)
 		task_send_both(t, SFTP_EXT_POSIX_RENAME, task_on_status);
@@ -207,7 +207,7 @@ static void on_text(void *ctx, struct sftp_packet *reply)
 	if (task_refused(t, reply))
 		return;
 	if (!sftp_get_names(reply, &n) || n != 1 || !sftp_get_name(reply, &name, &a)) {
-		sftp_client_malformed(t->o->client);
+		sftp_client_malformed(t->client);
 		return;
 	}
 	s->away = malloc(name.n + 1);
@@ -251,7 +251,7 @@ static bool take_look(struct task *t, struct sftp_packet *reply, bool *there, bo
 	if (t->o->follows)
 		return true;
 	if (*there && !sftp_get_attrs(reply, &a)) {
-		sftp_client_malformed(t->o->client);
+		sftp_client_malformed(t->client);
 		return false;
 	}
 	*link = *there && (a.flags & SFTP_ATTR_PERMISSIONS) != 0 && S_ISLNK(a.mode);
@@ -302,7 +302,7 @@ static void run_rename(struct task *t)
 {
 	dirs_forget(t->o, t->path, t->len);
 	dirs_forget(t->o, t->to, t->to_len);
-	if ((sftp_client_extensions(t->o->client) & SFTP_EXT_LSETSTAT) != 0)
+	if ((sftp_client_extensions(t->client) & SFTP_EXT_LSETSTAT) != 0)
 		send_rename(t);
 	else
 		careful_rename(t);

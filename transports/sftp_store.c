@@ -54,7 +54,7 @@ static void send_attrs(struct task *t, const struct sftp_attrs *a, sftp_reply_fn
 		struct sftp_bytes path = task_path(t->o, t->path, t->len, &room);
 
 		/* OpenSSH sets no mode by lsetstat in a chroot without /proc; who asks for one has seen no symlink. */
-		if ((sftp_client_extensions(t->o->client) & SFTP_EXT_LSETSTAT) != 0 &&
+		if ((sftp_client_extensions(t->client) & SFTP_EXT_LSETSTAT) != 0 &&
 		    (a->flags & SFTP_ATTR_PERMISSIONS) == 0)
 			sftp_put_ext_attrs(out, id, sftp_extension_name(SFTP_EXT_LSETSTAT), path, a);
 		else
@@ -236,7 +236,7 @@ static void on_other(void *ctx, struct sftp_packet *reply)
 		return;
 	}
 	if (!sftp_get_attrs(reply, &a)) {
-		sftp_client_malformed(t->o->client);
+		sftp_client_malformed(t->client);
 		return;
 	}
 	if ((a.flags & SFTP_ATTR_UIDGID) != 0) {
@@ -290,7 +290,7 @@ static void run_attrs(struct task *t)
 
 	t->result = FILEOPS_OK;
 	/* Without lsetstat a request would change what the symlink points to. */
-	if (S_ISLNK(s->attrs->type) && (sftp_client_extensions(t->o->client) & SFTP_EXT_LSETSTAT) == 0)
+	if (S_ISLNK(s->attrs->type) && (sftp_client_extensions(t->client) & SFTP_EXT_LSETSTAT) == 0)
 		t->op->unmet |= s->attrs->mask & ~(unsigned)FILEOPS_MODE;
 	else
 		send_settings(t);
@@ -424,7 +424,7 @@ static ssize_t read_source(struct task *t, size_t n)
 static size_t piece(const struct task *t)
 {
 	const struct store *s = t->extra;
-	uint64_t most = sftp_client_limits(t->o->client)->write, left;
+	uint64_t most = sftp_client_limits(t->client)->write, left;
 
 	left = (s->what->sparse && s->data_end < s->end ? s->data_end : s->end) - s->at;
 	return (size_t)(left < most ? left : most);
@@ -485,7 +485,7 @@ static bool push(struct task *t)
 	struct store *s = store_of(t);
 
 	while (s->at < s->end && t->result == FILEOPS_OK) {
-		if (has_to_pause(t) || !sftp_client_room(t->o->client))
+		if (has_to_pause(t) || !sftp_client_room(t->client))
 			return false;
 		if (!send_piece(t))
 			break;
@@ -517,10 +517,20 @@ static void progress(struct task *t)
 		task_over_explained(t, t->result);
 }
 
+static bool has_room(const struct sftp_ops *o)
+{
+	for (unsigned i = 0; i < o->n_more; i++)
+		if (sftp_client_room(o->more[i]))
+			return true;
+	return sftp_client_room(o->client);
+}
+
+/* The next one's turn. false: it had nothing of it. */
 static bool pump_one(struct sftp_ops *o)
 {
 	struct task *t = queue_take(&o->stores);
 	struct store *s = store_of(t);
+	uint64_t at = s->at;
 
 	if (push(t)) {
 		if (s->sent && t->outstanding == 0)
@@ -528,19 +538,32 @@ static bool pump_one(struct sftp_ops *o)
 		return true;
 	}
 	queue_put(&o->stores, t);
-	return sftp_client_room(o->client) && !has_to_pause(t);
+	return s->at != at;
+}
+
+static unsigned waiting(const struct sftp_ops *o)
+{
+	unsigned n = 0;
+
+	for (const struct task *t = o->stores.head; t != NULL; t = t->next)
+		n++;
+	return n;
 }
 
 void sftp_stores_pump(struct sftp_ops *o)
 {
+	/* One whose connection has no room is passed over; with one connection that is all of them. */
+	unsigned idle = 0, all = o->n_more == 0 ? 1 : waiting(o);
+
 	if (o->pumping)
 		return;
 	o->pumping = true;
-	while (o->stores.head != NULL && sftp_client_ready(o->client) && pump_one(o))
-		;
+	while (o->stores.head != NULL && sftp_client_ready(o->client) && idle < all && has_room(o) &&
+	       !has_to_pause(o->stores.head))
+		idle = pump_one(o) ? 0 : idle + 1;
 	o->pumping = false;
 	if (sftp_client_ready(o->client))
-		sftp_client_flush(o->client);
+		sftp_fileops.flush(o);
 }
 
 /* ---- going on with what an earlier connection left ---- */
@@ -567,7 +590,7 @@ static void on_before(void *ctx, struct sftp_packet *reply)
 	if (reply->type == SFTP_STATUS && task_status(t, reply) == FILEOPS_DOWN)
 		return;
 	if (reply->type != SFTP_STATUS && (!sftp_get_data(reply, &data) || data.n > CHECKED_BYTES)) {
-		sftp_client_malformed(t->o->client);
+		sftp_client_malformed(t->client);
 		return;
 	}
 	if (equals_source(t, from, &data)) {
@@ -641,6 +664,7 @@ enum fileops_result sftp_op_store(void *end, struct fileop *op, struct fileops_f
 	s->end = what->size;
 	s->set.attrs = what->attrs;
 	s->set.file = file->impl;
+	t->client = s->set.file->client;
 	*file = (struct fileops_file){ .fd = -1 };
 	t->done = store_done;
 	t->run = run_store;

@@ -26,6 +26,7 @@ struct task_queue {
 
 struct task {
 	struct sftp_ops *o;
+	struct sftp_client *client; /* that its requests leave by */
 	struct fileop *op;
 	const char *verb; /* for messages: "open" */
 	void (*run)(struct task *t);
@@ -51,6 +52,7 @@ struct task {
 
 /* An open file. */
 struct sftp_file {
+	struct sftp_client *client; /* whose the handle is */
 	char handle[SFTP_HANDLE_MAX];
 	size_t handle_len;
 	uint32_t uid, gid;
@@ -66,6 +68,8 @@ struct sftp_self {
 struct sftp_ops {
 	struct loop *loop;
 	struct sftp_client *client;
+	struct sftp_client *more[SFTP_MORE_MAX]; /* for the content of files, in turns */
+	unsigned n_more, turn;
 	uint32_t tag;
 	char *base; /* no slash behind it; "" is the root directory */
 	struct task *tasks;

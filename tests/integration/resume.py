@@ -94,6 +94,10 @@ def sftp_libssh2(place):
     goes_on(place, "libssh2")
 
 
+def sftp_connections(place):
+    goes_on(place, "libssh2", "connections = 3;")
+
+
 def sftp_openssh(place):
     goes_on(place, "openssh")
 
@@ -191,5 +195,5 @@ def tcp_killed(place):
     killed(place, "tcp")
 
 
-main([sftp_libssh2, sftp_openssh, tcp, tcp_compressed, tcp_difference, sftp_changed, tcp_changed, sftp_damaged, tcp_damaged,
+main([sftp_libssh2, sftp_connections, sftp_openssh, tcp, tcp_compressed, tcp_difference, sftp_changed, tcp_changed, sftp_damaged, tcp_damaged,
       sftp_killed, tcp_killed])

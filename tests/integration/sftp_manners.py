@@ -27,10 +27,10 @@ def prepare(place, files=30):
     return source, target
 
 
-def sync(place, modes, timeout=8, more="", limit=60):
+def sync(place, modes, timeout=8, more="", limit=60, first=""):
     ssh = os.path.join(place, "ssh")
     with open(ssh, "w") as f:
-        f.write('#!/bin/sh\nexec "%s" "%s/sftp_server.py" "%s"\n' % (sys.executable, LIB, modes))
+        f.write('#!/bin/sh\n%sexec "%s" "%s/sftp_server.py" "%s"\n' % (first, sys.executable, LIB, modes))
     os.chmod(ssh, 0o755)
     config = os.path.join(place, "fansyncd.conf")
     with open(config, "w") as f:
@@ -98,6 +98,18 @@ def few_handles(place):
     """As many files are open at once as the server allows, directories included."""
     for handles in (1, 3):
         equal(place, "handles=%d" % handles)
+
+
+def connections(place):
+    """Several of them; a server that takes one is served by that."""
+    equal(place, "able", more="connections = 3;")
+    source, target = prepare(place, 100)
+    code, said, _ = sync(place, "able", more="connections = 4;", first='echo >>"%s/tries"; mkdir "%s/taken" || exit 1; ' % (place, place))
+    with open(place + "/tries") as f:
+        tries = len(f.readlines())
+    if code != 0 or tries < 2:
+        raise Failure("exit %d, %d connections tried: %s" % (code, tries, said))
+    same(source, target, "over one connection")
 
 
 def says_no(place):
@@ -172,4 +184,4 @@ def endless(place):
         raise Failure("%d KiB of memory" % most)
 
 
-main([able, plain, without_attributes, any_order, few_handles, says_no, disk_full, broken, silence, endless])
+main([able, plain, without_attributes, any_order, few_handles, connections, says_no, disk_full, broken, silence, endless])

@@ -1,8 +1,8 @@
 #include "transports/tcp_stream.h"
 
 #include <errno.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -54,6 +54,7 @@ struct tcp_stream {
 	int64_t level_ns;	  /* when this period began */
 	int64_t blocked_ns;	  /* time in it that the socket was full */
 	int64_t blocked_since_ns; /* 0: it takes bytes */
+	int64_t peer_blocked_us;  /* as the kernel counts since the beginning */
 	int64_t pack_ns;	  /* time in it that went into compression */
 	size_t put;		  /* bytes in it that were to be sent */
 };
@@ -134,12 +135,26 @@ static void note_blocked(struct tcp_stream *s, bool blocked, int64_t now)
 	}
 }
 
+/* Time since the last call that the socket was full because the peer did not take what had arrived: that is no matter
+ * of the wire. 0 where the kernel does not say. */
+static int64_t peer_blocked(struct tcp_stream *s)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+	int64_t before = s->peer_blocked_us;
+
+	if (getsockopt(s->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+		return 0;
+	s->peer_blocked_us = (int64_t)info.tcpi_rwnd_limited;
+	return (s->peer_blocked_us - before) * 1000;
+}
+
 /* While the socket was full most of the time the wire is what limits: compress harder. While it took everything and
- * compressing was a good part of the work, the processor is: compress less, or not at all. Without load it is as at
- * the beginning: nothing waits for either. */
+ * compressing was a good part of the work, the processor is, or the peer: compress less, or not at all. Without load it
+ * is as at the beginning: nothing waits for either. */
 static void follow_load(struct tcp_stream *s, int64_t now)
 {
-	int64_t period = now - s->level_ns;
+	int64_t period = now - s->level_ns, peer, wire;
 
 	if (!adaptive(s) || period < LEVEL_PERIOD_NS)
 		return;
@@ -147,12 +162,14 @@ static void follow_load(struct tcp_stream *s, int64_t now)
 		s->blocked_ns += now - s->blocked_since_ns;
 		s->blocked_since_ns = now;
 	}
-	if (s->blocked_ns * 2 > period) {
+	peer = peer_blocked(s);
+	wire = s->blocked_ns > peer ? s->blocked_ns - peer : 0;
+	if (wire * 2 > period) {
 		if (s->level_at + 1 < LEVELS)
 			s->level_at++;
 	} else if (s->put < LEVEL_BYTES) {
 		s->level_at = s->level_at < LEVEL_BEGIN ? LEVEL_BEGIN : s->level_at;
-	} else if (s->blocked_ns * 10 < period && s->pack_ns * 8 > period && s->level_at > 0) {
+	} else if (wire * 10 < period && (s->pack_ns * 8 > period || peer * 2 > period) && s->level_at > 0) {
 		s->level_at--;
 	}
 	zstream_set_level(s->pack, levels[s->level_at]);

@@ -46,7 +46,7 @@ static void feed(struct delta_maker *m, const uint8_t *p, size_t n)
 	const struct delta_sink sink = { .content = on_content, .copy = on_copy, .ctx = &t };
 	uint64_t fed = 0;
 
-	n = n < 64 ? n : 64;
+	n = n < 32 ? n : 32;
 
 	for (size_t i = 0; i < n; i++) {
 		size_t part = p[i] % 8 == 7 ? p[i] : DELTA_BLOCK_MIN;
@@ -89,7 +89,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	len = (size_t)data[1] | (size_t)data[2] << 8;
 	len = len < size - 4 ? len : size - 4;
 	if (data[0] % 4 == 0) {
-		sign(&s, data + 4, len < 90 ? len : 90);
+		sign(&s, data + 4, len < 30 ? len : 30);
 	} else {
 		if (data[0] % 4 == 1)
 			buf_add(&s, head, sizeof(head));

@@ -40,10 +40,20 @@ struct dir *dir_new(struct mirror *m, struct dir *parent, const char *path, size
 	return d;
 }
 
+struct dir_ops {
+	struct fileop op[2]; /* source, target */
+	struct fileops_attrs attrs;
+};
+
 static void dir_free(struct dir *d)
 {
 	struct mirror *m = d->m;
 
+	if (d->ops != NULL && d->state == DIR_LISTING) {
+		/* One end had answered, the other one never will. */
+		listing_free(&d->ops->op[0].list);
+		listing_free(&d->ops->op[1].list);
+	}
 	listing_free(&d->from);
 	listing_free(&d->to);
 	free(d->ops);
@@ -484,11 +494,6 @@ static void merge(struct dir *d)
 }
 
 /* ---- listing ---- */
-
-struct dir_ops {
-	struct fileop op[2]; /* source, target */
-	struct fileops_attrs attrs;
-};
 
 bool dir_keeps(const void *ctx, const char *path, size_t len, size_t base, bool is_dir)
 {

@@ -7,6 +7,7 @@
 
 #include "core/clock.h"
 
+#define SECONDS_MAX INT64_C(9200000000)
 /* Kernels stamp files with the time of their last timer interrupt: two writes within one bear the same mtime. */
 #define STAMP_NS (20 * NS_PER_MS)
 /* A file system that keeps whole seconds, or two. */
@@ -87,8 +88,17 @@ bool mirror_parse_size(const char *text, int64_t *out)
 	return size >= 0;
 }
 
+/* Later or earlier than nanoseconds reach, with room for a little arithmetic: the year 2261. File systems keep such
+ * times, and peers may name any. */
+static bool is_far(struct timespec t)
+{
+	return t.tv_sec > SECONDS_MAX || t.tv_sec < -SECONDS_MAX;
+}
+
 static int64_t ns_of(struct timespec t)
 {
+	if (is_far(t))
+		return t.tv_sec > 0 ? SECONDS_MAX * NS_PER_S : -SECONDS_MAX * NS_PER_S;
 	return (int64_t)t.tv_sec * NS_PER_S + t.tv_nsec;
 }
 
@@ -106,6 +116,8 @@ static int64_t floor_to(int64_t v, int64_t tick)
 
 bool mirror_same_time(const struct mirror_rules *r, const struct stat *src, const struct stat *dst)
 {
+	if (is_far(src->st_mtim) || is_far(dst->st_mtim))
+		return src->st_mtim.tv_sec == dst->st_mtim.tv_sec;
 	return floor_to(mirror_mtime_ns(src), r->tick_ns) == floor_to(mirror_mtime_ns(dst), r->tick_ns);
 }
 

@@ -8,6 +8,7 @@ import re
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -55,8 +56,10 @@ class Receiver:
     """`fansyncd --receive` with a module m0, m1, ... for each directory."""
 
     def __init__(self, keep, directories):
+        self.port = free_port()
+        keep += "-%d" % self.port
         os.makedirs(keep + "/keys", exist_ok=True)
-        self.port, self.key = free_port(), keep + "/keys/bench.key"
+        self.key = keep + "/keys/bench.key"
         with open(self.key, "w", opener=lambda p, f: os.open(p, f, 0o600)) as f:
             f.write(secrets.token_hex(32) + "\n")
         with open(keep + "/conf", "w") as f:
@@ -68,8 +71,14 @@ class Receiver:
         with open(keep + "/output", "wb") as out:
             self.process = subprocess.Popen([BINARY, "--receive", keep + "/conf"], stdin=subprocess.DEVNULL, stdout=out,
                                             stderr=out)
-        await_fact(lambda: b"listen" in open(keep + "/log", "rb").read() if os.path.exists(keep + "/log") else False, 20,
-                   "the receiver listens")
+        await_fact(self._listens, 60, "the receiver at port %d" % self.port)
+
+    def _listens(self):
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 2).close()
+            return True
+        except OSError:
+            return False
 
     def sessions(self):
         return descendants(self.process.pid)[1:]
@@ -87,6 +96,7 @@ class Tcp(Fansyncd):
         super().__init__("fansyncd tcp")
         self.name, self.split, self.more = name, split, more
         self.whole_seconds = False
+        self.markers = 0
 
     def start(self, place, pairs):
         if not self.others:
@@ -157,6 +167,7 @@ class Syncthing(Live):
 
     remote = True
     name = "syncthing"
+    markers = 1  # entries that both ends have from the beginning
 
     def start(self, place, pairs):
         if len(pairs) != 1:
@@ -269,6 +280,7 @@ def write_text(root, files, dirs, seed, least=1024, most=8192):
 def written_and_equal(place, c, pair, write, limit):
     """-> seconds from the end of writing until equal, megabytes, the meter."""
     arrival, wire = Arrival(place.target(""), [pair[1]]), Wire()
+    arrival.before -= c.markers
     with Meter(c.pids()) as meter:
         write(pair[0] + "/new")
         written = time.perf_counter()
@@ -285,6 +297,7 @@ def noted(c, mb):
 
 def live_burst(place, c, write, report):
     place.clear()
+    c.markers = getattr(c, "markers", 0)
     pair = rows.pairs_of(place, 1)[0]
     try:
         c.start(place, [pair])

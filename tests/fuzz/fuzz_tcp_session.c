@@ -1,0 +1,277 @@
+/* LINK: transports/receiver_session.c transports/receiver_source.c transports/receiver_old.c
+ * transports/receiver_store.c transports/tcp_stream.c transports/tcp_frames.c transports/tcp_options.c
+ * transports/zstream.c transports/tls.c transports/delta.c transports/mirror.c transports/mirror_apply.c
+ * transports/mirror_dir.c transports/mirror_entry.c transports/mirror_hot.c transports/mirror_links.c
+ * transports/mirror_moves.c transports/mirror_parts.c transports/mirror_rules.c transports/mirror_send.c
+ * transports/mirror_options.c transports/mirror_twoway.c transports/twoway_state.c transports/temp_name.c
+ * transports/listing.c transports/throttle.c transports/local_files.c transports/local_dirs.c transports/local_copy.c
+ * transports/local_list.c transports/local_xattrs.c core/archive.c core/twoway.c core/look.c core/buf.c core/err.c
+ * core/loop.c core/clock.c core/log.c core/utf8.c core/path.c core/filter.c core/filter_args.c core/batch.c
+ * core/fsutil.c core/keep.c core/frame.c */
+/* LIBS: -lz -lssl -lcrypto -lrsync -lsqlite3 */
+/*
+ * A receiver's session, in this process, with a peer that follows a script: the input. Its first bytes choose the
+ * options of a greeting, then each frame is a type, a length of two bytes and a payload; it is given to the session,
+ * which then runs until it has nothing more to do. What lies beside the module must stay as it is, and the session must
+ * end.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "transports/receiver_session.h"
+
+#define ROUNDS_MAX 400
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+struct peer {
+	struct loop *loop;
+	int fd;
+	bool over;
+};
+
+static void no_log(void *ctx, enum log_category cat, const char *text, size_t len)
+{
+	(void)ctx;
+	(void)cat;
+	(void)text;
+	(void)len;
+}
+
+static void on_greeted(void *ctx)
+{
+	(void)ctx;
+}
+
+static void on_ended(void *ctx)
+{
+	((struct peer *)ctx)->over = true;
+}
+
+/* ---- the module, and what lies beside it ---- */
+
+static char top[] = "/tmp/fansyncd-fuzz.XXXXXX";
+
+static void die(const char *what)
+{
+	perror(what);
+	abort();
+}
+
+static void put(int dir, const char *name, const char *text)
+{
+	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+		die(name);
+	(void)close(fd);
+}
+
+static void empty(int dir)
+{
+	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	const struct dirent *e;
+
+	while (d != NULL && (e = readdir(d)) != NULL) {
+		int below;
+
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0 || unlinkat(dir, e->d_name, 0) == 0)
+			continue;
+		below = openat(dir, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (below >= 0) {
+			(void)fchmod(below, 0700);
+			empty(below);
+			(void)close(below);
+		}
+		if (unlinkat(dir, e->d_name, AT_REMOVEDIR) < 0)
+			die(e->d_name);
+	}
+	if (d != NULL)
+		(void)closedir(d);
+}
+
+static void clean_up(void)
+{
+	int fd = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		empty(fd);
+		(void)close(fd);
+	}
+	(void)rmdir(top);
+}
+
+/* The directory of everything: outside/f and a module with a little in it. */
+static int prepare(void)
+{
+	static int dir = -1;
+	int m;
+
+	if (dir < 0) {
+		log_set_sink(no_log, NULL);
+		if (mkdtemp(top) == NULL || (dir = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 ||
+		    mkdirat(dir, "outside", 0700) < 0 || mkdirat(dir, "module", 0700) < 0)
+			die(top);
+		put(dir, "outside/f", "as it was");
+		(void)atexit(clean_up);
+	}
+	m = openat(dir, "module", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (m < 0)
+		die("module");
+	(void)fchmod(m, 0700);
+	empty(m);
+	if (mkdirat(m, "d", 0700) < 0 || symlinkat("../outside", m, "way") < 0)
+		die("d");
+	put(m, "f", "old content");
+	put(m, "d/g", "more of it");
+	return m;
+}
+
+static void check_outside(void)
+{
+	char path[64], text[16];
+	int fd, n = 0;
+	ssize_t got;
+	DIR *d;
+
+	(void)snprintf(path, sizeof(path), "%s/outside", top);
+	d = opendir(path);
+	while (d != NULL && readdir(d) != NULL)
+		n++;
+	if (d == NULL || n != 3)
+		abort();
+	(void)closedir(d);
+	(void)snprintf(path, sizeof(path), "%s/outside/f", top);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	got = fd < 0 ? -1 : read(fd, text, sizeof(text));
+	if (got != 9 || memcmp(text, "as it was", 9) != 0)
+		abort();
+	(void)close(fd);
+}
+
+/* ---- the script ---- */
+
+static void run(struct peer *p)
+{
+	char drain[65536];
+	struct err err = ERR_INIT;
+	int quiet = 0;
+
+	for (int i = 0; i < ROUNDS_MAX && quiet < 4 && !p->over; i++) {
+		ssize_t got;
+
+		if (loop_once(p->loop, 0, &err) < 0)
+			abort();
+		got = recv(p->fd, drain, sizeof(drain), MSG_DONTWAIT);
+		quiet = got > 0 ? 0 : quiet + 1;
+	}
+}
+
+/* As one stored record. */
+static void send_frame(struct peer *p, uint8_t type, const void *payload, size_t len)
+{
+	unsigned char head[9];
+	uint32_t record = (uint32_t)len + 5, n = (uint32_t)len;
+
+	for (size_t i = 0; i < 4; i++) {
+		head[i] = (unsigned char)(record >> (8 * i));
+		head[4 + i] = (unsigned char)(n >> (8 * i));
+	}
+	head[8] = type;
+	if (send(p->fd, head, sizeof(head), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ||
+	    (len > 0 && send(p->fd, payload, len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0))
+		p->over = true;
+}
+
+static void greet(struct peer *p, const uint8_t *choice)
+{
+	unsigned char flags[8] = { choice[0], choice[1], choice[2] };
+	struct tcp_hello h = { .version_min = 1,
+			       .version_max = 1,
+			       .features = choice[3],
+			       .software = { "fuzz", 4 },
+			       .module = { "web", 3 },
+			       .sync = { "s", 1 } };
+	struct buf options, out;
+
+	flags[2] &= 0x3f; /* bit 22, a run that writes nothing, would find nothing */
+	buf_init(&options, 1024);
+	buf_init(&out, 4096);
+	buf_add_byte(&options, 1);
+	tcp_put_bytes(&options, flags, sizeof(flags));
+	h.options = (struct tcp_bytes){ options.data, options.len };
+	tcp_put_hello(&out, &h);
+	send_frame(p, TCP_HELLO, out.data, out.len);
+	buf_done(&out);
+	buf_done(&options);
+	run(p);
+}
+
+static void play(struct peer *p, const uint8_t *data, size_t size)
+{
+	greet(p, data);
+	data += 4;
+	size -= 4;
+	while (size >= 3 && !p->over) {
+		size_t len = (size_t)data[1] | (size_t)data[2] << 8;
+
+		len = len < size - 3 ? len : size - 3;
+		send_frame(p, data[0], data + 3, len);
+		run(p);
+		data += 3 + len;
+		size -= 3 + len;
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct receiver_module module = { .name = (char *)"web", .path = top, .max_delete = -1, .uid = -1, .gid = -1 };
+	struct receiver_options opt = { .modules = &module,
+					.n_modules = 1,
+					.insecure = true,
+					.handshake_ns = 60 * NS_PER_S,
+					.timeout_ns = 60 * NS_PER_S };
+	struct peer p = { 0 };
+	struct receiver_session_setup setup = {
+		.opt = &opt, .from = "fuzz", .greeted = on_greeted, .ended = on_ended, .ctx = &p
+	};
+	struct receiver_session *s;
+	struct err err = ERR_INIT;
+	int fds[2], dir;
+
+	if (size < 4)
+		return 0;
+	dir = prepare();
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
+		die("socketpair");
+	setup.module_fds = &dir;
+	setup.fd = fds[0];
+	p.fd = fds[1];
+	p.loop = setup.loop = loop_new(&err);
+	if (p.loop == NULL)
+		die("loop");
+	s = receiver_session_new(&setup, &err);
+	if (s == NULL)
+		die("session");
+	play(&p, data, size);
+	(void)shutdown(p.fd, SHUT_WR);
+	run(&p);
+	if (!p.over)
+		abort(); /* the peer is gone */
+	receiver_session_free(s);
+	loop_free(p.loop);
+	(void)close(p.fd);
+	(void)close(dir);
+	check_outside();
+	return 0;
+}

@@ -1,5 +1,6 @@
 /* LINK: transports/delta.c core/buf.c */
 /* LIBS: -lrsync */
+/* ROUNDS: 4000 */
 /* A signature as a peer sends it, then a new file: whatever the signature says, the pieces make up that file's length
  * and lie inside what the signature covers. A flag puts the head there that is asked for, so that its blocks are read.
  */

@@ -8,6 +8,7 @@
  * transports/local_list.c transports/local_xattrs.c core/archive.c core/twoway.c core/look.c core/buf.c core/err.c
  * core/loop.c core/clock.c core/log.c core/utf8.c core/path.c core/filter.c core/filter_args.c core/batch.c
  * core/fsutil.c core/keep.c core/frame.c */
+/* ROUNDS: 200 */
 /* LIBS: -lz -lssl -lcrypto -lrsync -lsqlite3 */
 /*
  * A receiver's session, in this process, with a peer that follows a script: the input. Its first bytes choose the

@@ -63,9 +63,9 @@ class Receiver:
         with open(self.key, "w", opener=lambda p, f: os.open(p, f, 0o600)) as f:
             f.write(secrets.token_hex(32) + "\n")
         with open(keep + "/conf", "w") as f:
-            f.write('settings = { nodaemon = true; stateDir = "%s/state"; logfile = "%s/log"; };\n'
+            f.write('settings = { nodaemon = true; stateDir = "%s/state"; logfile = "%s/log"; controlSocket = "%s/ctl"; };\n'
                     'receiver = { listen = [ "127.0.0.1:%d" ]; keys = "%s/keys"; maxConnections = 64; modules = ( %s ); };\n' % (
-                        keep, keep, self.port, keep,
+                        keep, keep, keep, self.port, keep,
                         ", ".join('{ name = "m%d"; path = "%s"; allow = [ "bench" ]; }' % (i, d)
                                   for i, d in enumerate(directories))))
         with open(keep + "/output", "wb") as out:

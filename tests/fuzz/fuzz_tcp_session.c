@@ -48,9 +48,10 @@ static void no_log(void *ctx, enum log_category cat, const char *text, size_t le
 	(void)len;
 }
 
-static void on_greeted(void *ctx)
+static void on_greeted(void *ctx, const struct host_tree *whose)
 {
 	(void)ctx;
+	(void)whose;
 }
 
 static void on_ended(void *ctx)

@@ -62,6 +62,13 @@ class Place:
     def counters(self):
         return self.daemon.sync("s")["counters"]
 
+    def between_batches(self):
+        """What a batch took is told at its end."""
+        def over():
+            s = self.daemon.sync("s")
+            return s if s["state"] != "sending" else None
+        return await_fact(over, 60, "no batch under way")
+
     def stuck(self, what, paths, reason):
         """The wait ends with 1, exactly these paths are named with that reason, and later batches don't mind."""
         done = self.daemon.wait(60, check=False)
@@ -73,11 +80,11 @@ class Place:
         if not any("\\" in p or b"\\" in os.fsencode(p) for p in paths) and set(found) != {os.fsencode(p) for p in paths}:
             raise Failure("%s: failures of %s, not %s" % (what, sorted(found), sorted(paths)))
         for i in range(8):  # until one comes between two attempts at what failed, whose pauses double
-            before = self.daemon.sync("s")
+            before = self.between_batches()
             name = "later %s %d" % (what, i)
             self.put(name)
             self.daemon.wait(60, check=False)
-            after = self.daemon.sync("s")
+            after = self.between_batches()
             if not os.path.exists(os.path.join(self.target, name)):
                 raise Failure("%s: a later file did not arrive" % what)
             if len(after["failures"]) != len(paths):

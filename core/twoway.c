@@ -68,11 +68,21 @@ bool twoway_asks(enum twoway_action a, unsigned looks, const struct twoway_state
 	return true;
 }
 
+bool twoway_waits(enum twoway_action a, unsigned looks, const struct twoway_state *source,
+		  const struct twoway_state *archive)
+{
+	return a == TWOWAY_SEND && looks < TWOWAY_ASK_LOOKS && has_time(source) && has_time(archive) &&
+	       source->mtime_ns < archive->mtime_ns;
+}
+
 bool twoway_insists(enum twoway_action a, unsigned looks, const struct twoway_state *source,
 		    const struct twoway_state *target, bool named)
 {
-	return a == TWOWAY_THEIRS && looks >= TWOWAY_ASK_LOOKS && named && source->look != LOOK_ABSENT &&
-	       target->look == LOOK_ABSENT;
+	if (a != TWOWAY_THEIRS || looks < TWOWAY_ASK_LOOKS)
+		return false;
+	if (source->look == LOOK_DIR && target->look == LOOK_DIR)
+		return twoway_beats(source, target, TWOWAY_NANOSECONDS);
+	return named && source->look != LOOK_ABSENT && target->look == LOOK_ABSENT;
 }
 
 const char *twoway_action_name(enum twoway_action a)

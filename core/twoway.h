@@ -63,8 +63,15 @@ enum twoway_action twoway_decide(const struct twoway_state *source, const struct
 bool twoway_asks(enum twoway_action a, unsigned looks, const struct twoway_state *target, enum twoway_times times,
 		 int64_t *mtime_ns);
 
-/* Whether a host that has yielded so often to an absence should send after all: its own name was seen to come, go or be
- * taken anew (`named`) since the last batch, so that it is no mere left-over of what the other one has deleted. */
+/* Whether to look once more before an older file is sent (TWOWAY_SEND) over the newer one that both had: rsync may have
+ * put an older one over an edit that came in between, and puts the edit back as soon as it sees that. What a user has
+ * restored is sent after TWOWAY_ASK_LOOKS looks. */
+bool twoway_waits(enum twoway_action a, unsigned looks, const struct twoway_state *source,
+		  const struct twoway_state *archive);
+
+/* Whether a host that has yielded so often should send after all. To an absence, when its own name was seen to come, go
+ * or be taken anew (`named`) since the last batch, so that it is no mere left-over of what the other one has deleted.
+ * To a directory with other attributes, which has no time to ask by, when its own beats it. */
 bool twoway_insists(enum twoway_action a, unsigned looks, const struct twoway_state *source,
 		    const struct twoway_state *target, bool named);
 

@@ -21,6 +21,7 @@ struct mirror_twoway {
 	bool fresh;
 	struct twoway_what what;
 	struct twoway_names names;
+	struct twoway_told told;
 	enum twoway_times times;
 };
 
@@ -169,6 +170,8 @@ static void tell_conflict(struct entry *e, bool ours_wins)
 	const struct mirror_twoway *t = e->m->twoway;
 	char words[TWOWAY_CONFLICT_WORDS];
 
+	if (!twoway_is_news(&e->m->twoway->told, e->path, e->len, &e->here, &e->there))
+		return;
 	e->m->env->counters->conflicts++;
 	if (t->archive == NULL)
 		t->agreed.conflict(t->agreed.ctx, e->path, e->len, &e->here, &e->there, ours_wins);
@@ -234,27 +237,44 @@ static enum fileops_result ask(struct entry *e, int64_t mtime_ns)
 	return m->target.ops->attrs(m->target.ctx, &e->op, e->path, e->len, &e->attrs);
 }
 
+static bool is_item(const struct entry *e)
+{
+	return e->item != SIZE_MAX && !e->m->reconcile;
+}
+
+static unsigned tries_of(const struct entry *e)
+{
+	return is_item(e) ? e->m->work->items[e->item].tries : 0;
+}
+
+static enum fileops_result again(struct entry *e, const struct err *why)
+{
+	if (is_item(e))
+		return entry_finish(e, VERDICT_RETRY, why);
+	mirror_found(e->m, e->path, e->len, VERDICT_RETRY, why);
+	return stay(e);
+}
+
 /* The other host's to send. */
 static enum fileops_result yield(struct entry *e, enum twoway_action action)
 {
 	struct mirror *m = e->m;
-	bool item = e->item != SIZE_MAX && !m->reconcile;
-	unsigned tries = item ? m->work->items[e->item].tries : 0, looks = tries + 1;
+	bool item = is_item(e);
+	unsigned looks = tries_of(e) + 1;
 	bool named = item && (m->work->items[e->item].flags & MARK_NAME) != 0;
 	struct err why = ERR_INIT;
 	int64_t mtime_ns;
 
-	if (action == TWOWAY_LOSE && tries == 0)
+	if (action == TWOWAY_LOSE)
 		tell_conflict(e, false);
 	if (item && twoway_asks(action, looks, &e->there, m->twoway->times, &mtime_ns))
 		return ask(e, mtime_ns);
 	if (item && twoway_insists(action, looks, &e->here, &e->there, named))
 		return proceed(e);
 	err_set(&why, ERR_AGAIN, "the target has another state, which its host should send: waiting for that");
-	if (item)
-		return entry_finish(e, looks >= TWOWAY_ASK_LOOKS ? VERDICT_DONE : VERDICT_RETRY, &why);
-	mirror_found(m, e->path, e->len, VERDICT_RETRY, &why);
-	return stay(e);
+	if (item && looks >= TWOWAY_ASK_LOOKS)
+		return entry_finish(e, VERDICT_DONE, NULL);
+	return again(e, &why);
 }
 
 static enum fileops_result put_aside(struct entry *e)
@@ -312,6 +332,7 @@ static enum fileops_result decide(struct entry *e)
 {
 	struct mirror *m = e->m;
 	enum twoway_action action;
+	struct err why = ERR_INIT;
 
 	e->decided = true;
 	e->here = e->absent ? absent : both_state(m, &e->src, e->text, e->text_len);
@@ -319,6 +340,10 @@ static enum fileops_result decide(struct entry *e)
 	action = twoway_decide(&e->here, &e->there, &e->agreed, m->twoway->times);
 	log_debug(LOG_CAT_RECORD, "%.*s: %s", (int)(e->len < 1000 ? e->len : 1000), e->path,
 		  twoway_action_name(action));
+	if (twoway_waits(action, tries_of(e) + 1, &e->here, &e->agreed)) {
+		twoway_older(&why);
+		return again(e, &why);
+	}
 	switch (action) {
 	case TWOWAY_EQUAL:
 		return equal(e);

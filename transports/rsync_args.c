@@ -271,6 +271,8 @@ static void add_job(struct arglist *a, const struct rsync_job *job, const struct
 	}
 	if (job->temp_dir != NULL)
 		(void)arglist_printf(a, "--temp-dir=%s", job->temp_dir);
+	if (job->copy_dir != NULL)
+		(void)arglist_printf(a, "--copy-dest=%s", job->copy_dir);
 	if (job->fine_times)
 		(void)arglist_add(a, "--modify-window=-1");
 	if (job->max_delete >= 0 && job->max_delete <= INT_MAX)

@@ -47,6 +47,7 @@ struct rsync_job {
 	enum rsync_missing missing;	   /* what a path that is missing here means; without recurse */
 	int64_t max_delete;		   /* -1: no limit */
 	const char *backup_dir, *temp_dir; /* relative to dest; NULL: none of ours */
+	const char *copy_dir;		   /* the same: where dest has nothing, what is there is a basis */
 	const char *filter_file;	   /* rules in a file instead of arguments; NULL: as arguments */
 	const struct strlist *first_rules; /* before the sync's own; may be NULL */
 	const struct keep_list *keep;	   /* recurse and del: what is not deleted; may be NULL */

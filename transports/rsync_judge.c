@@ -224,7 +224,7 @@ static void blocked(struct rsync_session *s, const struct pass *p, size_t item, 
 	if (s->work->items[item].look == LOOK_DIR) {
 		/* It was a directory when it was looked at, and is none now: what became of it is on its way. */
 		session_settle(s, item, VERDICT_GONE, NULL);
-	} else if (s->to.backup_dir != NULL) {
+	} else if (session_each_decided(s)) {
 		session_settle(s, item, VERDICT_RETRY, &note->err); /* it was none when it was looked at */
 	} else if (!s->work->may_delete) {
 		err_set(&why, ERR_CONFIG, "a directory of that name at the target holds files, and `delete` is off");

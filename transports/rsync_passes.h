@@ -91,6 +91,8 @@ bool session_push(struct rsync_session *s, const size_t *items, size_t n, const 
 void session_next(struct rsync_session *s);
 void session_finish(struct rsync_session *s, const struct err *why);
 bool session_fine_times(const struct rsync_session *s);
+/* Both ways: each path was looked at at the target and decided on. */
+bool session_each_decided(const struct rsync_session *s);
 void pass_free(struct pass *p);
 bool pass_add_rule(struct pass *p, const char *prefix, const char *path, size_t len);
 

@@ -125,6 +125,11 @@ void rsync_session_endpoint(struct rsync_session *s, const struct rsync_endpoint
 	s->names = (struct rsync_names){ .roots = { s->env->opt->source, to->dir } };
 }
 
+bool session_each_decided(const struct rsync_session *s)
+{
+	return s->to.backup_dir != NULL || s->to.copy_dir != NULL;
+}
+
 bool session_fine_times(const struct rsync_session *s)
 {
 	if (s->local_version < VERSION_FINE || s->bare)
@@ -523,11 +528,10 @@ static bool shield_root(struct rsync_session *s, struct pass *p)
 	return s->reconcile || p->n != 1 || !has_root(s, p) || p->rules.n > 0 || add_rule_text(p, strdup("-s /*"));
 }
 
-/* What a directory that stands for its entries would show beyond them must be kept out by rules that rsync has. Where
- * what is replaced is kept, each name was decided on by itself. */
+/* What a directory that stands for its entries would show beyond them must be kept out by rules that rsync has. */
 static bool may_name_whole(const struct rsync_session *s, const struct pass *p)
 {
-	return !s->reconcile && s->to.backup_dir == NULL && (p->flags & (PASS_FORCE | PASS_CHECKSUM)) == 0 &&
+	return !s->reconcile && !session_each_decided(s) && (p->flags & (PASS_FORCE | PASS_CHECKSUM)) == 0 &&
 	       p->rules.n == 0 && rsync_filter_bytes(s->env->opt) <= RSYNC_FILTER_ARGS;
 }
 
@@ -585,6 +589,7 @@ static void run_pass(struct rsync_session *s, struct pass *p)
 				 .sums = sums,
 				 .backup_dir = s->to.backup_dir,
 				 .temp_dir = s->to.temp_dir,
+				 .copy_dir = s->to.copy_dir,
 				 .first_rules = &p->rules,
 				 .keep = s->work->keep,
 				 .max_delete = deletions_left(s, p) };

@@ -24,6 +24,7 @@ struct rsync_endpoint {
 	bool own_connection;	/* each run makes a connection of its own: counted as a handshake */
 	const char *backup_dir; /* keeps there what is replaced, or removed to make way; NULL: nothing is kept */
 	const char *temp_dir;	/* files arrive there; NULL: where they belong */
+	const char *copy_dir;	/* dest is empty, and what is to be there like in this directory; NULL: it is not */
 };
 
 struct rsync_owner {

@@ -65,9 +65,9 @@ struct ssh_target {
 	struct twoway *two;
 	struct loop_timer *timer;
 	bool two_reconcile;
-	char *shell_text;	     /* the prelude */
-	char *backup_dir, *temp_dir; /* the latter when it is in use */
-	bool use_temp;
+	char *shell_text; /* the prelude */
+	enum twoway_lane lane;
+	char *backup_dir, *temp_dir, *stage_dest, *stage_full; /* the last one once it is known */
 };
 
 /* ---- validate ---- */
@@ -186,14 +186,17 @@ static struct rsync_endpoint endpoint(const struct ssh_target *t)
 {
 	const char *rsh = t->env->opt->rsync.rsh;
 
+	bool staged = t->lane == TWOWAY_STAGED;
+
 	return (struct rsync_endpoint){ .kind = RSYNC_SHELL,
-					.dest = t->dest,
-					.dir = t->full,
+					.dest = staged ? t->stage_dest : t->dest,
+					.dir = staged ? t->stage_full : t->full,
 					.rsh = rsh != NULL ? rsh : t->rsh,
 					.rsync_path = t->rsync_path,
 					.own_connection = t->way == WAY_OWN,
-					.backup_dir = t->backup_dir,
-					.temp_dir = t->use_temp ? t->temp_dir : NULL };
+					.backup_dir = staged ? NULL : t->backup_dir,
+					.temp_dir = t->lane == TWOWAY_DIRECT ? t->temp_dir : NULL,
+					.copy_dir = staged ? "../.." : NULL };
 }
 
 static void use_endpoint(struct ssh_target *t)
@@ -422,11 +425,14 @@ static bool two_room(void *ctx)
 	return remote_shell_queued(t->shell) < AHEAD_BYTES;
 }
 
-static int two_send(void *ctx, const struct transport_work *work, const char *private_dir, struct err *err)
+static int two_send(void *ctx, const struct transport_work *work, enum twoway_lane lane, struct err *err)
 {
 	struct ssh_target *t = ctx;
 
-	t->use_temp = private_dir != NULL;
+	t->lane = lane;
+	if (lane == TWOWAY_STAGED && t->stage_full == NULL && t->full != NULL &&
+	    asprintf(&t->stage_full, "%s/%s/s", t->full, twoway_private(t->two)) < 0)
+		t->stage_full = NULL;
 	use_endpoint(t);
 	return rsync_session_start(t->session, work, false, err);
 }
@@ -624,6 +630,8 @@ static void close_target(void *session)
 	free(t->shell_text);
 	free(t->backup_dir);
 	free(t->temp_dir);
+	free(t->stage_dest);
+	free(t->stage_full);
 	free(t);
 }
 
@@ -675,8 +683,11 @@ static int fill_in_two(struct ssh_target *t, struct err *err)
 		t->backup_dir = NULL;
 	if (asprintf(&t->temp_dir, "%s/t", twoway_private(t->two)) < 0)
 		t->temp_dir = NULL;
-	return t->backup_dir == NULL || t->temp_dir == NULL ? err_set(err, ERR_NOMEM, "out of memory for a session")
-							    : 0;
+	if (asprintf(&t->stage_dest, "%s%s/s/", t->dest, twoway_private(t->two)) < 0)
+		t->stage_dest = NULL;
+	if (t->backup_dir == NULL || t->temp_dir == NULL || t->stage_dest == NULL)
+		return err_set(err, ERR_NOMEM, "out of memory for a session");
+	return 0;
 }
 
 static void *open_target(const struct transport_env *env, struct err *err)

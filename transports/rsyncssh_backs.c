@@ -37,6 +37,7 @@ void backs_answer(struct twoway *t, size_t n, int status, const char *said, size
 	(void)said;
 	(void)len;
 	remote_entries_done(&t->backs);
+	remote_entries_done(&t->present); /* of those before */
 	if (data->failed)
 		err_set(&err, ERR_LIMIT, "the list of what was replaced is too long");
 	else if (remote_entries_read(&t->backs, &t->what, data->data, data->len, trouble, sizeof(trouble), &err) == 0 &&
@@ -54,33 +55,26 @@ static size_t cut(const struct twoway *t)
 
 static struct change *change_of(const struct twoway *t, const struct remote_entry *x)
 {
-	const char *path = x->path + cut(t);
-	size_t len = x->len - cut(t), lo = 0, hi = t->sends.n;
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-		struct change *c = t->sends.v[mid];
-		int order = path_compare(c->path, c->len, path, len);
-
-		if (order == 0)
-			return c;
-		if (order < 0)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return NULL;
+	return twoway_find(&t->sends, t->sends.n, x->path + cut(t), x->len - cut(t));
 }
 
-/* What it was is known, and has been overwritten as it should. */
+static const struct remote_entry *present_of(const struct twoway *t, const struct remote_entry *x)
+{
+	return remote_entries_find(&t->present, x->path + cut(t), x->len - cut(t));
+}
+
+/* What it was is known, and has been overwritten as it should. It may be what was to be sent, which others have brought
+ * before; but rsync reads its source later than we do, and then stands there what that has become. */
 static bool expected(struct twoway *t, const struct remote_entry *x)
 {
 	const struct change *c = change_of(t, x);
+	const struct remote_entry *now = present_of(t, x);
 	struct twoway_state agreed;
 	struct err err = ERR_INIT;
 
 	if (c != NULL)
-		return strcmp(x->head, c->head) == 0 || twoway_same(&x->state, &c->source, t->times);
+		return strcmp(x->head, c->head) == 0 || (now != NULL && twoway_same(&x->state, &c->source, t->times) &&
+							 twoway_same(&now->state, &c->source, t->times));
 	return archive_get(t->archive, x->path + cut(t), x->len - cut(t), &agreed, &err) == 0 &&
 	       twoway_same(&x->state, &agreed, t->times);
 }
@@ -225,11 +219,6 @@ static bool send_back(struct twoway *t, const struct remote_entry *x, const stru
 	(void)remote_quote(&command, copy, twoway_conflict_name(path, len, &x->state, copy));
 	free(copy);
 	return twoway_call(t, &command);
-}
-
-static const struct remote_entry *present_of(const struct twoway *t, const struct remote_entry *x)
-{
-	return remote_entries_find(&t->present, x->path + cut(t), x->len - cut(t));
 }
 
 bool backs_act_issue(struct twoway *t)

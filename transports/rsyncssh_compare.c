@@ -200,6 +200,7 @@ static int list_source(struct twoway *t, const struct pair_dir *d, struct locals
 
 /* One name on both sides. */
 struct both {
+	bool reachable; /* what is above it is a directory at the target, too */
 	const char *path;
 	size_t len;
 	enum look look; /* of the source */
@@ -239,6 +240,7 @@ static struct change *add_change(struct twoway *t, const struct both *b, enum tw
 	c->target = b->target;
 	c->action = action;
 	c->apart = b->dev != t->top_dev;
+	c->reachable = b->reachable;
 	return c;
 }
 
@@ -304,6 +306,11 @@ static bool decide(struct twoway *t, struct both *b)
 	if (action != TWOWAY_EQUAL)
 		log_debug(LOG_CAT_RECORD, "%.*s: %s", (int)(b->len < 1000 ? b->len : 1000), b->path,
 			  twoway_action_name(action));
+	if (twoway_waits(action, 0, &b->source, &agreed)) {
+		twoway_older(&err);
+		t->env->found(t->env->ctx, b->path, b->len, VERDICT_RETRY, &err);
+		return true;
+	}
 	return act_on(t, b, action) && descend(t, b, action);
 }
 
@@ -394,6 +401,7 @@ static bool merge(struct twoway *t, const struct pair_dir *d, const struct local
 		struct both b = { .look = LOOK_ABSENT,
 				  .target = { .look = LOOK_ABSENT },
 				  .head = "",
+				  .reachable = !d->no_target,
 				  .dev = d->dev,
 				  .dev_below = d->dev };
 		int order;
@@ -472,6 +480,7 @@ static bool start_at(struct twoway *t, size_t i)
 		twoway_settle(t, i, VERDICT_RETRY, &err);
 		return true;
 	}
+	b.reachable = twoway_reachable(t, item->path, item->len);
 	x = remote_entries_find(&t->seen, item->path, item->len);
 	b.dev_below = x == NULL ? b.dev : x->dev;
 	return decide(t, &b);

@@ -30,7 +30,7 @@ static bool yield(struct twoway *t, struct change *c)
 	unsigned looks = c->tries + 1;
 	struct err why = ERR_INIT;
 
-	if (c->action == TWOWAY_LOSE && c->tries == 0)
+	if (c->action == TWOWAY_LOSE)
 		twoway_conflict(t, c->path, c->len, &c->source, &c->target, "the target's wins");
 	/* The directory stays, but what both had below it was deleted here. */
 	if (c->action == TWOWAY_LOSE && c->source.look == LOOK_ABSENT && c->target.look == LOOK_DIR &&
@@ -98,6 +98,7 @@ static bool decide_item(struct twoway *t, size_t i)
 	c->st = item->st;
 	c->target = target;
 	c->apart = dev != t->top_dev;
+	c->reachable = twoway_reachable(t, c->path, c->len);
 	if (twoway_state_of(&t->what, &t->owners, &t->looker, c->path, c->len, c->look, &c->st, &c->source, &err) < 0) {
 		twoway_verdict(t, c, VERDICT_RETRY, &err);
 		return true;
@@ -109,6 +110,11 @@ static bool decide_item(struct twoway *t, size_t i)
 	c->action = twoway_decide(&c->source, &c->target, &agreed, t->times);
 	log_debug(LOG_CAT_RECORD, "%.*s: %s", (int)(c->len < 1000 ? c->len : 1000), c->path,
 		  twoway_action_name(c->action));
+	if (twoway_waits(c->action, c->tries + 1, &c->source, &agreed)) {
+		twoway_older(&err);
+		twoway_verdict(t, c, VERDICT_RETRY, &err);
+		return true;
+	}
 	return act_on(t, c);
 }
 
@@ -188,25 +194,6 @@ static bool decide_below(struct twoway *t, const struct remote_entry *x)
 	return twoway_push(&t->deletes, c);
 }
 
-static bool is_deleted_item(const struct twoway *t, const char *path, size_t len, size_t n)
-{
-	size_t lo = 0, hi = n;
-
-	while (lo < hi) {
-		size_t mid = lo + (hi - lo) / 2;
-		const struct change *c = t->deletes.v[mid];
-		int order = path_compare(c->path, c->len, path, len);
-
-		if (order == 0)
-			return true;
-		if (order < 0)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return false;
-}
-
 /* In the order of a walk, so each tree is one run of entries. */
 static bool expand_trees(struct twoway *t)
 {
@@ -221,7 +208,7 @@ static bool expand_trees(struct twoway *t)
 		       path_compare(t->names.v[at].path, t->names.v[at].len, x->path, x->len) < 0)
 			at++;
 		if (at < t->names.n && path_below(x->path, x->len, t->names.v[at].path, t->names.v[at].len) &&
-		    !is_deleted_item(t, x->path, x->len, n))
+		    twoway_find(&t->deletes, n, x->path, x->len) == NULL)
 			ok = decide_below(t, x);
 	}
 	if (ok)

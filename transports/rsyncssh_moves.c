@@ -41,14 +41,15 @@ static bool is_echo(struct twoway *t, const struct batch_rename *r, const struct
 		    const struct twoway_state *agreed)
 {
 	struct twoway_state here, there, now;
+	struct stat st;
 	const char *head;
 	uint64_t dev;
 
 	if (old_target->look != LOOK_ABSENT || agreed->look == LOOK_ABSENT ||
 	    twoway_target(t, r->to, r->to_len, &there, &head, &dev) < 0)
 		return false;
-	return twoway_source(t, r->from, r->from_len, &now) == 0 && now.look == LOOK_ABSENT &&
-	       twoway_source(t, r->to, r->to_len, &here) == 0 && here.look != LOOK_ABSENT &&
+	return twoway_source(t, r->from, r->from_len, &now, &st) == 0 && now.look == LOOK_ABSENT &&
+	       twoway_source(t, r->to, r->to_len, &here, &st) == 0 && here.look != LOOK_ABSENT &&
 	       twoway_same(&here, &there, t->times);
 }
 

@@ -222,6 +222,33 @@ int twoway_target(const struct twoway *t, const char *path, size_t len, struct t
 	return 0;
 }
 
+bool twoway_reachable(const struct twoway *t, const char *path, size_t len)
+{
+	size_t up = path_parent_len(path, len);
+	const struct remote_entry *x = up == 0 ? NULL : remote_entries_find(&t->seen, path, up);
+
+	return up == 0 ? t->set_up : x != NULL && x->state.look == LOOK_DIR;
+}
+
+struct change *twoway_find(const struct changes *list, size_t n, const char *path, size_t len)
+{
+	size_t lo = 0, hi = n;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		struct change *c = list->v[mid];
+		int order = path_compare(c->path, c->len, path, len);
+
+		if (order == 0)
+			return c;
+		if (order < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return NULL;
+}
+
 void twoway_clear_looks(struct twoway *t)
 {
 	remote_entries_done(&t->seen);
@@ -243,13 +270,12 @@ void twoway_self_answer(struct twoway *t, size_t n, int status, const char *said
 	twoway_answer_names(t, n, data, &t->seen);
 }
 
-int twoway_source(struct twoway *t, const char *path, size_t len, struct twoway_state *out)
+int twoway_source(struct twoway *t, const char *path, size_t len, struct twoway_state *out, struct stat *st)
 {
 	struct err err = ERR_INIT;
 	enum look look;
-	struct stat st;
 
-	if (looker_look(&t->looker, path, len, &look, &st, &err) < 0)
+	if (looker_look(&t->looker, path, len, &look, st, &err) < 0)
 		return -1;
-	return twoway_state_of(&t->what, &t->owners, &t->looker, path, len, look, &st, out, &err);
+	return twoway_state_of(&t->what, &t->owners, &t->looker, path, len, look, st, out, &err);
 }

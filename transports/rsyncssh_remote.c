@@ -156,11 +156,33 @@ const char remote_twoway_prelude[] =
 	"	[ \"$fs_now\" = \"$2\" ] || return 8\n"
 	"	mv -f $fs_t -- \"$fs_dir/$fs_own/b/$1\" \"$fs_dir/$1\"\n"
 	"}\n"
+	/* What rsync has left takes the place of what has this head, or of nothing. What it replaces is kept by a
+	 * second name, so that nothing is missing for a moment, and looked at afterwards. */
+	"fs_put() {\n"
+	"	fs_new=$fs_dir/$fs_own/s/$1\n"
+	"	if [ -z \"$2\" ]; then\n"
+	"		fs_parents \"$1\" || return 8\n"
+	"		if [ -e \"$fs_dir/$1\" ] || [ -L \"$fs_dir/$1\" ]; then return 9; fi\n"
+	"		mv -n $fs_t -- \"$fs_new\" \"$fs_dir/$1\" || return 1\n"
+	"		if [ -e \"$fs_new\" ] || [ -L \"$fs_new\" ]; then return 9; fi\n"
+	"		return 0\n"
+	"	fi\n"
+	"	fs_aside \"$1\" || return 5\n"
+	"	fs_is \"$1\" \"$2\" || return\n"
+	"	ln -- \"$fs_dir/$1\" \"$fs_dir/$fs_own/b/$1\" 2>/dev/null ||\n"
+	"		cp -P -p -- \"$fs_dir/$1\" \"$fs_dir/$fs_own/b/$1\" || return 5\n"
+	"	mv -f $fs_t -- \"$fs_new\" \"$fs_dir/$1\"\n"
+	"}\n"
 	"fs_keep() { fs_parents \"$2\" >/dev/null || return 8; fs_place \"$fs_dir/$fs_own/b/$1\" \"$fs_dir/$2\"; }\n"
-	"fs_begin() { fs_private && mkdir -p -- \"$fs_dir/$fs_own/t\"; }\n"
+	"fs_begin() { fs_private && mkdir -p -- \"$fs_dir/$fs_own/t\" \"$fs_dir/$fs_own/s\"; }\n"
 	"fs_backs() { if [ -d \"$fs_dir/$fs_own/b\" ]; then fs_find tree \"./$fs_own/b\"; else printf '!\\0\\0'; fi; "
 	"}\n"
-	"fs_clean() { if [ -n \"$fs_own\" ]; then rm -rf -- \"$fs_dir/$fs_own\"; fi; }\n";
+	/* rsync gives copies of the directories above what it sends the permissions of theirs. */
+	"fs_clean() {\n"
+	"	if [ -z \"$fs_own\" ]; then return; fi\n"
+	"	rm -rf -- \"$fs_dir/$fs_own\" 2>/dev/null && return\n"
+	"	chmod -R u+rwx -- \"$fs_dir/$fs_own\"; rm -rf -- \"$fs_dir/$fs_own\"\n"
+	"}\n";
 
 /* ---- commands ---- */
 

@@ -38,10 +38,12 @@ void twoway_forget(struct twoway *t)
 	free(t->settled);
 	free(t->lane_items);
 	free(t->lane_change);
+	free(t->puts);
 	t->move_heads = NULL;
 	t->settled = NULL;
 	t->lane_items = NULL;
 	t->lane_change = NULL;
+	t->puts = NULL;
 	compare_forget(t);
 	backs_forget(t);
 	looker_done(&t->looker);
@@ -131,6 +133,8 @@ void twoway_conflict(struct twoway *t, const char *path, size_t len, const struc
 {
 	char a[TWOWAY_WORDS], b[TWOWAY_WORDS];
 
+	if (!twoway_is_news(&t->told, path, len, here, there))
+		return;
 	t->env->counters->conflicts++;
 	log_warn("conflict: %.*s: here a %s, at the target a %s: %s", (int)(len < 1000 ? len : 1000), path,
 		 twoway_words(here, a), twoway_words(there, b), end);
@@ -201,7 +205,43 @@ static void setup_answer(struct twoway *t, size_t n, int status, const char *sai
 
 /* ---- sending ---- */
 
-/* rsync's list: what is left to be sent, one file system after the other. */
+/* Each file that is put costs a few processes at the target. */
+#define STAGED_MAX 200u
+
+/* So often a file may change while it is sent; then it is never still for so long, and goes as it is. */
+#define STAGED_TRIES 3u
+
+/* Where something else than a directory is above it, rsync makes way. */
+static bool may_stage(const struct change *c)
+{
+	return c->look != LOOK_DIR && c->reachable && !c->apart && c->tries < STAGED_TRIES;
+}
+
+/* Without permissions rsync takes them from what it replaces: then it must see that. */
+static void choose_stages(struct twoway *t)
+{
+	size_t files = 0;
+
+	for (size_t i = 0; i < t->sends.n; i++) {
+		struct change *c = t->sends.v[i], *above;
+
+		if (!c->reachable) { /* directories go first */
+			above = twoway_find(&t->sends, t->sends.n, c->path, path_parent_len(c->path, c->len));
+			c->reachable = above != NULL && above->look == LOOK_DIR && above->fate == FATE_OPEN;
+		}
+		files += may_stage(c) ? 1 : 0;
+	}
+	t->stages = files <= STAGED_MAX && t->what.perms;
+}
+
+static unsigned lane_of(const struct twoway *t, const struct change *c)
+{
+	if (c->apart)
+		return TWOWAY_APART;
+	return t->stages && may_stage(c) ? TWOWAY_STAGED : TWOWAY_DIRECT;
+}
+
+/* rsync's list: what is left to be sent on this lane. */
 static bool fill_lane(struct twoway *t, unsigned lane)
 {
 	size_t n = 0;
@@ -209,7 +249,7 @@ static bool fill_lane(struct twoway *t, unsigned lane)
 	for (size_t i = 0; i < t->sends.n; i++) {
 		const struct change *c = t->sends.v[i];
 
-		if (c->fate != FATE_OPEN || c->stuck || (c->apart ? 1u : 0u) != lane)
+		if (c->fate != FATE_OPEN || c->stuck || lane_of(t, c) != lane)
 			continue;
 		t->lane_change[n] = i;
 		t->lane_items[n++] = (struct transport_item){ .path = c->path,
@@ -225,6 +265,15 @@ static bool fill_lane(struct twoway *t, unsigned lane)
 	}; /* the marker was there */
 
 	return n > 0;
+}
+
+/* The next lane that has something, from this one on. */
+static bool fill_from(struct twoway *t, unsigned lane)
+{
+	while (lane < TWOWAY_LANES)
+		if (fill_lane(t, lane++))
+			return true;
+	return false;
 }
 
 static bool clean_issue(struct twoway *t)
@@ -249,16 +298,18 @@ static enum phase_id act_over(struct twoway *t)
 	twoway_sort(&t->sends);
 	t->lane_items = calloc(t->sends.n + 1, sizeof(*t->lane_items));
 	t->lane_change = calloc(t->sends.n + 1, sizeof(*t->lane_change));
-	if (t->lane_items == NULL || t->lane_change == NULL) {
+	t->puts = calloc(t->sends.n + 1, sizeof(*t->puts));
+	if (t->lane_items == NULL || t->lane_change == NULL || t->puts == NULL) {
 		twoway_no_memory(t);
 		return PHASE_NONE;
 	}
+	choose_stages(t);
 	return PHASE_SEND;
 }
 
 static bool send_issue(struct twoway *t)
 {
-	return t->asked == 0 && (fill_lane(t, 0) || fill_lane(t, 1)) && call_word(t, "fs_begin");
+	return t->asked == 0 && fill_from(t, 0) && call_word(t, "fs_begin");
 }
 
 static void finish(struct twoway *t);
@@ -269,7 +320,7 @@ static enum phase_id start_lane(struct twoway *t)
 {
 	struct err err = ERR_INIT;
 
-	if (t->link.send(t->link.ctx, &t->lane_work, t->lane == 0 ? t->own : NULL, &err) < 0)
+	if (t->link.send(t->link.ctx, &t->lane_work, (enum twoway_lane)t->lane, &err) < 0)
 		twoway_down(t, &err);
 	return PHASE_NONE;
 }
@@ -325,10 +376,10 @@ static void inner_finished(void *ctx)
 	err_set(&why, ERR_AGAIN, "rsync ended without a word on it");
 	for (size_t i = 0; i < t->lane_work.n_items; i++)
 		inner_settle(t, i, VERDICT_RETRY, &why);
-	if (t->lane == 0 && fill_lane(t, 1))
+	if (fill_from(t, t->lane + 1))
 		(void)start_lane(t);
 	else
-		enter(t, PHASE_BACKS);
+		enter(t, PHASE_PUTS);
 	pump(t);
 }
 
@@ -349,14 +400,18 @@ static void inner_progress(void *ctx, const struct transport_progress *p)
 
 /* ---- the end ---- */
 
-static bool unchanged(struct twoway *t, const struct change *c)
+/* Equal is not enough: it may have been another one when rsync read it, and be put back since. */
+bool twoway_unchanged(struct twoway *t, const struct change *c)
 {
 	struct twoway_state now;
+	struct stat st;
 
-	return twoway_source(t, c->path, c->len, &now) == 0 && twoway_same(&now, &c->source, TWOWAY_NANOSECONDS);
+	return twoway_source(t, c->path, c->len, &now, &st) == 0 && twoway_same(&now, &c->source, TWOWAY_NANOSECONDS) &&
+	       (now.look == LOOK_DIR || (st.st_ino == c->st.st_ino && st.st_ctim.tv_sec == c->st.st_ctim.tv_sec &&
+					 st.st_ctim.tv_nsec == c->st.st_ctim.tv_nsec));
 }
 
-/* Noted is what was compared or sent, unless it is another one by now, of which an event tells. */
+/* Noted is what was compared or sent, unless it may have been another one when it was sent, of which an event tells. */
 static void settle_sends(struct twoway *t)
 {
 	struct err why = ERR_INIT;
@@ -365,7 +420,7 @@ static void settle_sends(struct twoway *t)
 		struct change *c = t->sends.v[i];
 
 		if (c->fate == FATE_SENT) {
-			if (unchanged(t, c))
+			if (c->staged || twoway_unchanged(t, c))
 				twoway_note(t, c->path, c->len, &c->source);
 			twoway_verdict(t, c, VERDICT_DONE, NULL);
 		} else if (c->fate == FATE_RESTORED) {
@@ -455,6 +510,7 @@ static const struct phase twoway_phases[PHASES] = {
 	[PHASE_TREES] = { trees_enter, trees_issue, twoway_self_answer, trees_over },
 	[PHASE_ACT] = { act_enter, act_issue, act_answer, act_over },
 	[PHASE_SEND] = { NULL, send_issue, any_answer, send_over },
+	[PHASE_PUTS] = { puts_enter, puts_issue, puts_answer, puts_over },
 	[PHASE_BACKS] = { NULL, backs_issue, backs_answer, backs_over },
 	[PHASE_BACKS_LOOK] = { backs_look_enter, backs_look_issue, backs_look_answer, backs_look_over },
 	[PHASE_BACKS_ACT] = { backs_act_enter, backs_act_issue, backs_act_answer, backs_act_over },

@@ -3,8 +3,9 @@
  * and send just what is ours, and note what both ends agree on (core/archive.h).
  *
  * Everything but the content travels over the shell of the shared connection; content is rsync's, with a list of
- * names, under a private directory for its temp files and for what it replaces, which is looked at afterwards: an edit
- * that slipped in between look and replacement is put back if it is the newer one.
+ * names. It arrives in a private directory, and takes its place when neither end has moved since the look. Of many
+ * files at a time, and where permissions are not mirrored, rsync does that itself; what it replaces is looked at
+ * afterwards: an edit that slipped in between look and replacement is put back if it is the newer one.
  */
 #ifndef FANSYNCD_TRANSPORTS_RSYNCSSH_TWOWAY_H
 #define FANSYNCD_TRANSPORTS_RSYNCSSH_TWOWAY_H
@@ -17,6 +18,14 @@
 
 struct twoway;
 
+/* The runs of rsync that a work may need, in this order. */
+enum twoway_lane {
+	TWOWAY_DIRECT = 0, /* to where it belongs, temp files and what is replaced in the private directory */
+	TWOWAY_APART,	   /* the same on other file systems than the target's top, where files can't be moved to it */
+	TWOWAY_STAGED,	   /* into the private directory, to be put where it belongs */
+	TWOWAY_LANES
+};
+
 /* What it needs of the connection. Calls are answered in their order by twoway_reply. */
 struct twoway_link {
 	void *ctx;
@@ -24,9 +33,8 @@ struct twoway_link {
 	bool (*call)(void *ctx, const char *command, size_t len);
 	/* Whether more calls may be sent ahead now. */
 	bool (*room)(void *ctx);
-	/* Start rsync's session on this work; its events come to twoway_env(). `private_dir`: NULL where the target is
-	 * another file system than its top, so that files can't be moved there. */
-	int (*send)(void *ctx, const struct transport_work *work, const char *private_dir, struct err *err);
+	/* Start rsync's session on this work; its events come to twoway_env(). */
+	int (*send)(void *ctx, const struct transport_work *work, enum twoway_lane lane, struct err *err);
 	/* The work can't go on: everything unsettled goes back to pending. */
 	void (*down)(void *ctx, const struct err *why);
 };

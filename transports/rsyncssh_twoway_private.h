@@ -1,6 +1,6 @@
 /*
  * rsyncssh_twoway_private.h - what is inside of a bidirectional work. Shared by rsyncssh_twoway.c (the order of
- * things), rsyncssh_names.c, _moves.c, _items.c, _compare.c and _backs.c (its phases), included by them alone.
+ * things), rsyncssh_names.c, _moves.c, _items.c, _compare.c, _puts.c and _backs.c (its phases), included by them alone.
  *
  * A work is a row of phases. A phase sends its calls ahead, takes the answers in the same order, and when all are in
  * names the next phase.
@@ -39,6 +39,8 @@ struct change {
 	int64_t ask_ns;	      /* ask for the target's state by this mtime; 0: not */
 	struct change *above; /* a directory of another type, or absent here, that this one lies below */
 	bool stuck;	      /* it could not be removed */
+	bool reachable;	      /* what is above it is a directory at the target, too, or will be before it is sent */
+	bool staged;	      /* it lies in the private directory, as it was when it was looked at */
 	size_t len;
 	char path[];
 };
@@ -89,6 +91,7 @@ enum phase_id {
 	PHASE_TREES,
 	PHASE_ACT,
 	PHASE_SEND,
+	PHASE_PUTS,
 	PHASE_BACKS,
 	PHASE_BACKS_LOOK,
 	PHASE_BACKS_ACT,
@@ -110,6 +113,7 @@ struct twoway {
 	struct twoway_link link;
 	struct twoway_what what;
 	struct twoway_names owners;
+	struct twoway_told told;
 	struct archive *archive;
 	bool fresh; /* the archive knows nothing: all is to be compared */
 	char own[NAME_BYTES_MAX + 1];
@@ -135,10 +139,12 @@ struct twoway {
 	struct changes changes;			    /* owns */
 	struct changes deletes, trees, asks, sends; /* borrow */
 	size_t act;				    /* the next of deletes, then of asks */
-	unsigned lane;				    /* 0: under the private directory, 1: on other file systems */
+	bool stages;				    /* files go through TWOWAY_STAGED */
+	unsigned lane;				    /* enum twoway_lane */
 	struct transport_work lane_work;
 	struct transport_item *lane_items;
 	size_t *lane_change; /* index of sends, one an item */
+	size_t put, *puts;   /* the next of sends; of which each call was */
 	/* Renames. */
 	size_t move;
 	char **move_heads; /* what each name is expected to be; NULL: not carried */
@@ -163,6 +169,8 @@ void twoway_verdict(struct twoway *t, struct change *c, enum verdict v, const st
 /* Releases the command. */
 bool twoway_call(struct twoway *t, struct buf *command);
 void twoway_no_memory(struct twoway *t);
+/* Whether the source still is what was decided on. */
+bool twoway_unchanged(struct twoway *t, const struct change *c);
 void twoway_note(struct twoway *t, const char *path, size_t len, const struct twoway_state *state);
 void twoway_conflict(struct twoway *t, const char *path, size_t len, const struct twoway_state *here,
 		     const struct twoway_state *there, const char *end);
@@ -176,8 +184,12 @@ struct change *twoway_add(struct twoway *t, const char *path, size_t len, const 
 bool twoway_push(struct changes *list, struct change *c);
 /* In the order of a walk, each path once. */
 void twoway_sort(struct changes *list);
+/* Among the first n of a sorted list; NULL: it is not there. */
+struct change *twoway_find(const struct changes *list, size_t n, const char *path, size_t len);
 /* Names to look at; spans sorts them, and cuts them into calls. */
 void twoway_clear_looks(struct twoway *t);
+/* Whether the directory above it, which was looked at, is one at the target. */
+bool twoway_reachable(const struct twoway *t, const char *path, size_t len);
 bool twoway_want(struct twoway *t, const char *path, size_t len);
 bool twoway_want_parents(struct twoway *t, const char *path, size_t len);
 bool twoway_spans(struct twoway *t);
@@ -186,7 +198,7 @@ void twoway_answer_names(struct twoway *t, size_t n, const struct buf *data, str
 bool twoway_self_issue(struct twoway *t);
 void twoway_self_answer(struct twoway *t, size_t n, int status, const char *said, size_t len, const struct buf *data);
 /* The source's state of a path, now; -1: it can't be known. */
-int twoway_source(struct twoway *t, const char *path, size_t len, struct twoway_state *out);
+int twoway_source(struct twoway *t, const char *path, size_t len, struct twoway_state *out, struct stat *st);
 /* The target's state of a path whose parents were looked at; -1: it can't be known. */
 int twoway_target(const struct twoway *t, const char *path, size_t len, struct twoway_state *out, const char **head,
 		  uint64_t *dev);
@@ -217,6 +229,13 @@ void compare_forget(struct twoway *t);
 bool compare_issue(struct twoway *t);
 void compare_answer(struct twoway *t, size_t n, int status, const char *said, size_t len, const struct buf *data);
 enum phase_id compare_over(struct twoway *t);
+
+/* ---- rsyncssh_puts.c: PHASE_PUTS ---- */
+
+void puts_enter(struct twoway *t);
+bool puts_issue(struct twoway *t);
+void puts_answer(struct twoway *t, size_t n, int status, const char *said, size_t len, const struct buf *data);
+enum phase_id puts_over(struct twoway *t);
 
 /* ---- rsyncssh_backs.c: what was replaced, now or by a run before ---- */
 

@@ -203,6 +203,33 @@ const char *twoway_pair(const struct sync_options *opt, char out[TWOWAY_PAIR])
 	return out;
 }
 
+static uint64_t add_state(uint64_t hash, const struct twoway_state *s)
+{
+	hash = add(hash, &s->look, sizeof(s->look));
+	hash = add(hash, &s->size, sizeof(s->size));
+	hash = add(hash, &s->mtime_ns, sizeof(s->mtime_ns));
+	return add(hash, &s->attr, sizeof(s->attr));
+}
+
+bool twoway_is_news(struct twoway_told *t, const char *path, size_t len, const struct twoway_state *here,
+		    const struct twoway_state *there)
+{
+	uint64_t hash = add_state(add_state(add(UINT64_C(14695981039346656037), path, len), here), there);
+
+	for (size_t i = 0; i < TWOWAY_TOLD; i++)
+		if (t->v[i] == hash)
+			return false;
+	t->v[t->next++ % TWOWAY_TOLD] = hash;
+	return true;
+}
+
+void twoway_older(struct err *why)
+{
+	err_set(why, ERR_AGAIN,
+		"it is older than what both ends had: sent when it has stayed so for a few seconds, in which a newer "
+		"edit that was overtaken would be put back");
+}
+
 size_t twoway_conflict_name(const char *path, size_t len, const struct twoway_state *loser, char *out)
 {
 	size_t base = path_base(path, len), n = len - base, tail_len;

@@ -62,6 +62,19 @@ const char *twoway_words(const struct twoway_state *s, char out[TWOWAY_WORDS]);
 const char *twoway_conflict_words(const char *path, size_t len, const struct twoway_state *source,
 				  const struct twoway_state *target, bool source_wins, char out[TWOWAY_CONFLICT_WORDS]);
 
+/* Conflicts that were told, so that looking at one again does not tell it again. All zero at first. */
+#define TWOWAY_TOLD 256
+struct twoway_told {
+	uint64_t v[TWOWAY_TOLD];
+	unsigned next;
+};
+/* Whether this one was not told yet; it is from now on. */
+bool twoway_is_news(struct twoway_told *t, const char *path, size_t len, const struct twoway_state *here,
+		    const struct twoway_state *there);
+
+/* Why twoway_waits holds a path back, with the class ERR_AGAIN. */
+void twoway_older(struct err *why);
+
 /* The name that the loser of a conflict is kept under: NAME.conflict-YYYYMMDD-HHMMSS-XXXXXXXX, by its mtime (UTC) and a
  * hash of its state; the path's last component is shortened if it must be. `out` has room for len + NAME_BYTES_MAX.
  * Returns the length. */

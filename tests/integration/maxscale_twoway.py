@@ -230,7 +230,4 @@ def without_delay_fanotify(place):
 
 
 if __name__ == "__main__":
-    # Edits of several hosts within milliseconds and no delay: they may stay unequal (README, Limits). Not yet mended, so
-    # these two are no part of the suite; tests/soak/twoway.sh, or their names on the command line, run them.
-    known = [without_delay_inotify, without_delay_fanotify] if os.environ.get("SOAK") or sys.argv[1:] else []
-    main([with_inotify, with_fanotify] + known)
+    main([with_inotify, with_fanotify, without_delay_inotify, without_delay_fanotify])

@@ -234,6 +234,59 @@ def an_older_edit_slips_in(place):
         expect(p.own(), [], "left behind")
 
 
+def the_source_slips_away(place):
+    """rsync reads a file later than it lists it. What has been replaced in between, by an older edit even, never appears at the
+    target with the time of the one and the content of the other."""
+    now = time.time_ns()
+    with Pair(place, init=filled, rsync='archive = true; bwlimit = 1000;') as p:
+        os.mkdir(place + "/n")
+        with open(place + "/n/a", "wb") as f:  # holds rsync up between its list and the next file
+            f.write(os.urandom(1500000))
+        put(place + "/n/f", b"the newer", now)
+        os.rename(place + "/n", p.a + "/n")
+        await_fact(lambda: glob.glob(p.b.replace("'", "[']") + "/.fansyncd-*/s/n/.a.*"), 20, "the first file on its way")
+        put(p.a + "/n/f", b"the older", now - 100 * S)
+        seen = set()
+
+        def arrived():
+            try:
+                with open(p.b + "/n/f", "rb") as f:
+                    seen.add((f.read(), os.fstat(f.fileno()).st_mtime_ns))
+            except FileNotFoundError:
+                pass
+            return (b"the older", now - 100 * S) in seen
+        await_fact(arrived, 30, "what the source has now")
+        p.settled()
+        equal(p, "afterwards")
+        expect(seen - {(b"the newer", now)}, {(b"the older", now - 100 * S)}, "seen at the target")
+
+
+def never_still(place):
+    """What changes all the time arrives all the same."""
+    with Pair(place, init=filled, rsync='archive = true; bwlimit = 500;') as p:
+        with open(p.a + "/f", "wb") as f:
+            f.write(os.urandom(200000))
+
+        def written():
+            with open(p.a + "/f", "ab") as f:
+                f.write(b"more")
+            return os.path.getsize(p.b + "/f") >= 200000
+        await_fact(written, 60, "some state of a file that is being written")
+        p.settled()
+        equal(p, "when it is still")
+
+
+def an_older_one_is_restored(place):
+    """It waits for a newer one that might be put back, and then is sent."""
+    with Pair(place, init=filled) as p:
+        before = p.counter("retries")
+        put(p.a + "/f", b"from a backup", 1000 * S)
+        p.settled()
+        equal(p, "restored")
+        if p.counter("retries") == before:
+            raise Failure("sent at once")
+
+
 def what_a_killed_run_left(place):
     with Pair(place, init=filled) as p:
         put(p.a + "/f", b"first f again")
@@ -489,5 +542,5 @@ def refused_options(place):
 
 if __name__ == "__main__":
     main([sends_and_is_silent, theirs_is_left_alone, a_deletion_is_of_what_was_seen, the_newer_wins, a_newer_edit_slips_in,
-          an_older_edit_slips_in, what_a_killed_run_left, odd_names, renames, types_change, archives, down_and_up,
+          an_older_edit_slips_in, the_source_slips_away, never_still, an_older_one_is_restored, what_a_killed_run_left, odd_names, renames, types_change, archives, down_and_up,
           too_many_deletions, a_mount_below_is_gone, filtered, busybox, refused_options])

@@ -34,12 +34,18 @@
 struct file {
 	struct twoway_state s;
 	uint64_t id; /* whose edit it is; 0: absent */
+	uint64_t n;  /* as a ctime: another one whenever the name is given something */
 };
 
 struct mark {
 	bool set, went;
 	unsigned tries;
 };
+
+/* rsync reads the source some time after the look, replaces the target's file some time after that, and what it
+ * replaced is looked at still later. Or what it has read waits beside, and both ends are looked at once more. What it
+ * reads while the file is replaced is of two edits: see rsyncssh_puts.c; here it is one of them. */
+enum stage { LOOKED = 0, READ, REPLACED };
 
 /* One look that has been taken, and what follows from it, on its way to the target. */
 struct flight {
@@ -48,10 +54,15 @@ struct flight {
 	struct file source, target; /* as looked at */
 	enum twoway_action action;
 	struct mark mark;
+	enum stage stage;
+	bool staged;		/* it waits beside until it is put where it belongs */
+	struct file sent, back; /* what rsync read; what it replaced */
 };
 
 /* What one host's daemon knows of the way to one peer. */
 struct way {
+	bool left[PATHS]; /* a run that was cut short has left what it replaced */
+	struct file backs[PATHS];
 	struct twoway_state archive[PATHS], noted[PATHS]; /* on disk; with what is not committed */
 	struct mark marks[PATHS];
 	struct flight flights[FLIGHTS];
@@ -67,7 +78,7 @@ struct world {
 	uint64_t rng;
 	int hosts;
 	int64_t clock;
-	uint64_t ids, looks[PATHS];
+	uint64_t ids, changes, looks[PATHS];
 	struct host host[HOSTS];
 	/* What the rules say of each path. */
 	uint64_t last_id[PATHS]; /* the last edit; 0: a deletion that all were to follow */
@@ -107,6 +118,7 @@ static void say(const struct world *w, const char *what, int a, int b, int path)
 /* The kernel tells of it, if somebody listens. */
 static void event(struct world *w, int h, int path, bool went)
 {
+	w->host[h].files[path].n = ++w->changes;
 	if (!w->host[h].up)
 		return;
 	for (int p = 0; p < w->hosts; p++) {
@@ -216,12 +228,24 @@ static void reconcile(struct world *w, int h)
 			w->host[h].ways[p].marks[path] = (struct mark){ .set = true };
 }
 
+/* Who wins is not promised then: an older state may stand there until the next connection. */
+static void leave_behind(struct world *w, struct way *way, const struct flight *f)
+{
+	if (!f->used || f->stage != REPLACED)
+		return;
+	way->left[f->path] = true;
+	way->backs[f->path] = f->back;
+	w->known[f->path] = false;
+}
+
 static void die(struct world *w, int h)
 {
 	struct host *host = &w->host[h];
 
 	host->up = false;
 	for (int p = 0; p < w->hosts; p++) {
+		for (int i = 0; i < FLIGHTS; i++)
+			leave_behind(w, &host->ways[p], &host->ways[p].flights[i]);
 		memset(host->ways[p].marks, 0, sizeof(host->ways[p].marks));
 		memset(host->ways[p].flights, 0, sizeof(host->ways[p].flights));
 		memcpy(host->ways[p].noted, host->ways[p].archive, sizeof(host->ways[p].noted));
@@ -264,6 +288,50 @@ static void note(struct way *way, int path, const struct twoway_state *s)
 	way->noted[path] = *s;
 }
 
+static bool same(const struct file *a, const struct file *b)
+{
+	return twoway_same(&a->s, &b->s, TWOWAY_NANOSECONDS);
+}
+
+/* What stands there now may be older than what rsync has replaced: then that is put back. */
+static bool put_back(struct world *w, int p, int path, const struct file *back)
+{
+	const struct file *now = &w->host[p].files[path];
+
+	if (back->id == 0 || (now->id != 0 && !twoway_beats(&back->s, &now->s, TWOWAY_NANOSECONDS)))
+		return false;
+	set_file(w, p, path, *back);
+	say(w, "put back", p, p, path);
+	return true;
+}
+
+/* With a new connection, before anything else. */
+static void sweep(struct world *w, int h, int p)
+{
+	struct way *way = &w->host[h].ways[p];
+
+	for (int path = 0; path < PATHS; path++) {
+		if (way->left[path] && (w->host[p].files[path].id == 0 ||
+					!twoway_same(&way->backs[path].s, &way->noted[path], TWOWAY_NANOSECONDS)))
+			(void)put_back(w, p, path, &way->backs[path]);
+		way->left[path] = false;
+	}
+}
+
+/* Between rsync's rename and the look at what it replaced lies less time than between two looks at one path, unless the
+ * sender dies there. */
+static bool is_unchecked(const struct world *w, int p, int path)
+{
+	for (int h = 0; h < w->hosts; h++)
+		for (int i = 0; i < FLIGHTS; i++) {
+			const struct flight *f = &w->host[h].ways[p].flights[i];
+
+			if (f->used && f->path == path && f->stage == REPLACED)
+				return true;
+		}
+	return false;
+}
+
 /* A batch of one. */
 static void look(struct world *w, int h, int p, int path)
 {
@@ -276,47 +344,60 @@ static void look(struct world *w, int h, int p, int path)
 		if (!way->flights[i].used)
 			f = &way->flights[i];
 	}
-	if (f == NULL || !way->marks[path].set)
+	if (f == NULL || !way->marks[path].set || (way->marks[path].tries > 0 && is_unchecked(w, h, path)))
 		return;
+	sweep(w, h, p);
 	w->looks[path]++;
 	*f = (struct flight){ .used = true,
 			      .path = path,
 			      .source = w->host[h].files[path],
 			      .target = w->host[p].files[path],
-			      .mark = way->marks[path] };
+			      .mark = way->marks[path],
+			      .staged = !one_in(w, 4) };
 	way->marks[path] = (struct mark){ .set = false };
 	f->action = twoway_decide(&f->source.s, &f->target.s, &way->noted[path], TWOWAY_NANOSECONDS);
 	say(w, twoway_action_name(f->action), h, p, path);
 }
 
-/* The target's file goes only if it is the one that was looked at. */
-static bool as_seen(const struct file *now, const struct file *seen)
-{
-	return twoway_same(&now->s, &seen->s, TWOWAY_NANOSECONDS);
-}
-
-/* rsync sends what is there by now; what it replaces is looked at afterwards. */
-static void send(struct world *w, int h, int p, struct flight *f)
+/* rsync has read, then replaced, then what it replaced is looked at. true: there is a next stage. */
+static bool send(struct world *w, int h, int p, struct flight *f)
 {
 	struct way *way = &w->host[h].ways[p];
-	struct file now = w->host[h].files[f->path], there = w->host[p].files[f->path];
+	struct file *here = &w->host[h].files[f->path], *there = &w->host[p].files[f->path];
 
-	if (now.id == 0)
-		return; /* vanished: of that an event tells */
-	if (!as_seen(&there, &f->target) && !twoway_same(&there.s, &now.s, TWOWAY_NANOSECONDS)) {
-		if (there.id != 0 && twoway_beats(&there.s, &now.s, TWOWAY_NANOSECONDS)) {
-			set_file(w, p, f->path, now); /* for a moment */
-			set_file(w, p, f->path, there);
+	switch (f->stage) {
+	case LOOKED:
+		f->sent = *here;
+		f->stage = READ;
+		return f->sent.id != 0; /* vanished: of that an event tells */
+	case READ:
+		if (f->staged && here->n != f->source.n) {
 			give_back(way, f, false);
-			return;
+			return false;
 		}
+		if (f->staged && !same(there, &f->target) && !one_in(w, 8)) { /* the look just before the rename */
+			give_back(way, f, false);
+			return false;
+		}
+		f->back = same(there, &f->sent) ? f->sent : *there;
+		if (!same(there, &f->sent))
+			set_file(w, p, f->path, f->sent);
+		f->stage = REPLACED;
+		return true;
+	default:
+		break;
 	}
-	set_file(w, p, f->path, now);
-	if (twoway_same(&now.s, &f->source.s, TWOWAY_NANOSECONDS))
+	if (f->back.id != 0 && !same(&f->back, &f->target) &&
+	    !(same(&f->back, &f->source) && same(there, &f->source)) && put_back(w, p, f->path, &f->back)) {
+		give_back(way, f, false);
+		return false;
+	}
+	if (f->staged || here->n == f->source.n)
 		note(way, f->path, &f->source.s);
+	return false;
 }
 
-static void yield(struct world *w, int h, int p, struct flight *f)
+static bool yield(struct world *w, int h, int p, struct flight *f)
 {
 	struct way *way = &w->host[h].ways[p];
 	struct file *there = &w->host[p].files[f->path];
@@ -324,17 +405,19 @@ static void yield(struct world *w, int h, int p, struct flight *f)
 	struct file asked = *there;
 
 	if (twoway_asks(f->action, looks, &f->target.s, TWOWAY_NANOSECONDS, &asked.s.mtime_ns)) {
-		if (as_seen(there, &f->target)) {
+		if (same(there, &f->target)) {
 			*there = asked;
 			event(w, p, f->path, false);
 		} else {
 			give_back(way, f, true);
 		}
 	} else if (twoway_insists(f->action, looks, &f->source.s, &f->target.s, f->mark.went)) {
-		send(w, h, p, f);
+		f->action = TWOWAY_SEND;
+		return true;
 	} else if (looks < TWOWAY_ASK_LOOKS) {
 		give_back(way, f, true);
 	}
+	return false;
 }
 
 static void deliver(struct world *w, int h, int p, int i)
@@ -344,20 +427,24 @@ static void deliver(struct world *w, int h, int p, int i)
 
 	if (!f.used)
 		return;
-	way->flights[i].used = false;
+	f.used = way->flights[i].used = false;
 	say(w, "deliver", h, p, f.path);
+	if (twoway_waits(f.action, f.mark.tries + 1, &f.source.s, &way->noted[f.path])) {
+		give_back(way, &f, true);
+		return;
+	}
 	switch (f.action) {
 	case TWOWAY_EQUAL:
 		note(way, f.path, &f.source.s);
 		break;
 	case TWOWAY_SEND:
 	case TWOWAY_WIN:
-		send(w, h, p, &f);
+		f.used = send(w, h, p, &f);
 		break;
 	case TWOWAY_DELETE:
 		if (w->host[p].files[f.path].id == 0) {
 			note(way, f.path, &nothing);
-		} else if (as_seen(&w->host[p].files[f.path], &f.target)) {
+		} else if (same(&w->host[p].files[f.path], &f.target)) {
 			set_file(w, p, f.path, (struct file){ .s = nothing });
 			note(way, f.path, &nothing);
 		} else {
@@ -365,9 +452,10 @@ static void deliver(struct world *w, int h, int p, int i)
 		}
 		break;
 	default:
-		yield(w, h, p, &f);
+		f.used = yield(w, h, p, &f);
 		break;
 	}
+	way->flights[i] = f;
 }
 
 /* The connection broke: before it took effect, or after, and nobody here knows. */
@@ -381,6 +469,7 @@ static void lose(struct world *w, int h, int p, int i)
 		return;
 	if (one_in(w, 2))
 		deliver(w, h, p, i);
+	leave_behind(w, way, &way->flights[i]);
 	way->flights[i].used = false;
 	note(way, f.path, &noted);
 	give_back(way, &f, false);
@@ -433,6 +522,24 @@ static bool work_left(const struct world *w)
 				    (i < FLIGHTS && w->host[h].ways[p].flights[i].used))
 					return true;
 	return false;
+}
+
+static void settle(struct world *w, uint64_t seed)
+{
+	for (uint64_t n = 0; work_left(w); n++) {
+		if (n > 200000)
+			fail_msg("seed %" PRIu64 ", %d hosts: no end", seed, w->hosts);
+		step_of_daemons(w, false);
+	}
+}
+
+static bool equal(const struct world *w)
+{
+	for (int path = 0; path < PATHS; path++)
+		for (int h = 1; h < w->hosts; h++)
+			if (!same(&w->host[0].files[path], &w->host[h].files[path]))
+				return false;
+	return true;
 }
 
 static void check(const struct world *w, uint64_t seed)
@@ -489,10 +596,14 @@ static void run(uint64_t seed, int hosts, unsigned troubles, bool trace)
 		for (int h = 0; h < w->hosts; h++)
 			reconcile(w, h);
 	memset(w->looks, 0, sizeof(w->looks));
-	for (uint64_t n = 0; work_left(w); n++) {
-		if (n > 200000)
-			fail_msg("seed %" PRIu64 ", %d hosts, troubles %u: no end", seed, hosts, troubles);
-		step_of_daemons(w, false);
+	settle(w, seed);
+	/* A state that was agreed on once, restored on a host that was down, is taken there for what the other one has
+	 * deleted; who has deleted it does not look. The next comparison does. */
+	if ((troubles & STRANGE) != 0 && !equal(w)) {
+		memset(w->looks, 0, sizeof(w->looks));
+		for (int h = 0; h < w->hosts; h++)
+			reconcile(w, h);
+		settle(w, seed);
 	}
 	check(w, seed);
 	/* Silence: a comparison finds nothing to do. */

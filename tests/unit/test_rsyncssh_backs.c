@@ -89,6 +89,14 @@ bool twoway_want(struct twoway *t, const char *path, size_t len)
 	return true;
 }
 
+struct change *twoway_find(const struct changes *list, size_t n, const char *path, size_t len)
+{
+	for (size_t i = 0; i < n; i++)
+		if (list->v[i]->len == len && memcmp(list->v[i]->path, path, len) == 0)
+			return list->v[i];
+	return NULL;
+}
+
 bool twoway_spans(struct twoway *t)
 {
 	(void)t;

@@ -226,6 +226,22 @@ static void insisting(void **state)
 	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, by('-'), by('a'), true));
 	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, by('a'), by('b'), true));
 	assert_false(twoway_insists(TWOWAY_LOSE, TWOWAY_ASK_LOOKS, by('a'), by('-'), true));
+	/* of two directories one gives way */
+	assert_true(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, by('D'), by('d'), false));
+	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, by('d'), by('D'), false));
+	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS - 1, by('D'), by('d'), false));
+}
+
+static void waiting(void **state)
+{
+	(void)state;
+	assert_true(twoway_waits(TWOWAY_SEND, TWOWAY_ASK_LOOKS - 1, by('a'), by('b')));
+	assert_false(twoway_waits(TWOWAY_SEND, TWOWAY_ASK_LOOKS, by('a'), by('b')));
+	assert_false(twoway_waits(TWOWAY_SEND, 1, by('b'), by('a')));
+	assert_false(twoway_waits(TWOWAY_SEND, 1, by('p'), by('a')));
+	assert_false(twoway_waits(TWOWAY_SEND, 1, by('d'), by('b')));
+	assert_false(twoway_waits(TWOWAY_SEND, 1, by('a'), by('-')));
+	assert_false(twoway_waits(TWOWAY_WIN, 1, by('a'), by('b')));
 }
 
 static void words(void **state)
@@ -247,6 +263,7 @@ int main(void)
 		cmocka_unit_test(directories_have_no_times),
 		cmocka_unit_test(asking),
 		cmocka_unit_test(insisting),
+		cmocka_unit_test(waiting),
 		cmocka_unit_test(words),
 	};
 

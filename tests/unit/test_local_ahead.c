@@ -13,7 +13,7 @@
 #include "transports/listing.h"
 #include "transports/local_ahead.h"
 
-#define DIRS 300
+#define DIRS 80
 #define AT_ONCE 12
 
 struct fixture {
@@ -203,7 +203,7 @@ static void what_is_never_taken(void **state)
 		for (int i = 0; i < round; i++)
 			(void)want(f, i);
 		if (round % 2 == 0)
-			take_and_check(f, want(f, 200), 200);
+			take_and_check(f, want(f, 70), 70);
 		f->calls.forget(f->calls.ctx);
 	}
 	for (int i = 0; i < 40; i++)

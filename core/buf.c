@@ -102,6 +102,14 @@ bool buf_vprintf(struct buf *b, const char *fmt, va_list ap)
 	return true;
 }
 
+bool buf_add_be32(struct buf *b, uint32_t v)
+{
+	const unsigned char bytes[4] = { (unsigned char)(v >> 24), (unsigned char)(v >> 16), (unsigned char)(v >> 8),
+					 (unsigned char)v };
+
+	return buf_add(b, bytes, sizeof(bytes));
+}
+
 bool buf_printf(struct buf *b, const char *fmt, ...)
 {
 	va_list ap;
@@ -180,4 +188,11 @@ uint32_t reader_u32(struct reader *r)
 uint64_t reader_u64(struct reader *r)
 {
 	return reader_le(r, 8);
+}
+
+uint32_t reader_be32(struct reader *r)
+{
+	const unsigned char *p = reader_bytes(r, 4);
+
+	return p == NULL ? 0 : (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }

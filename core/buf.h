@@ -34,6 +34,7 @@ bool buf_add_str(struct buf *b, const char *s);
 bool buf_add_byte(struct buf *b, unsigned char c);
 bool buf_add_u32(struct buf *b, uint32_t v); /* little endian */
 bool buf_add_u64(struct buf *b, uint64_t v);
+bool buf_add_be32(struct buf *b, uint32_t v); /* big endian, as SSH has it */
 bool buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 bool buf_vprintf(struct buf *b, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
 /* Drop the first n bytes (n <= len). */
@@ -52,6 +53,7 @@ void reader_init(struct reader *r, const void *data, size_t len);
 uint8_t reader_u8(struct reader *r);
 uint32_t reader_u32(struct reader *r);
 uint64_t reader_u64(struct reader *r);
+uint32_t reader_be32(struct reader *r);
 /* n borrowed bytes, or NULL. */
 const void *reader_bytes(struct reader *r, size_t n);
 

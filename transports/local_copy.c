@@ -113,26 +113,25 @@ static ssize_t copy_piece(struct local_job *j, size_t n)
 	return copy_by_hand(j, n);
 }
 
-/* Skip a hole at pos. -1 with errno. */
-static int find_data(struct local_job *j)
+/* Skip a hole at pos. */
+static void find_data(struct local_job *j)
 {
 	off_t data, hole;
 
 	if (!j->sparse || j->pos < j->data_end)
-		return 0;
+		return;
 	data = lseek(j->in, (off_t)j->pos, SEEK_DATA);
 	if (data < 0 && errno == ENXIO) {
 		j->pos = j->size; /* nothing but a hole up to the end */
-		return 0;
+		return;
 	}
 	hole = data < 0 ? -1 : lseek(j->in, data, SEEK_HOLE);
 	if (hole < 0) {
 		j->sparse = false; /* no such thing there */
-		return 0;
+		return;
 	}
 	j->pos = (uint64_t)data < j->size ? (uint64_t)data : j->size;
 	j->data_end = (uint64_t)hole;
-	return 0;
 }
 
 /* ---- a store ---- */
@@ -170,8 +169,7 @@ static enum fileops_result copy_round(struct local_job *j)
 	while (j->pos < j->size && budget > 0) {
 		ssize_t n;
 
-		if (find_data(j) < 0)
-			return local_failed(j->op, errno, "seek in the source");
+		find_data(j);
 		if (j->pos >= j->size)
 			break;
 		n = copy_piece(j, left_of_piece(j, budget));

@@ -49,7 +49,7 @@ static void dir_free(struct dir *d)
 {
 	struct mirror *m = d->m;
 
-	if (d->ops != NULL && d->state == DIR_LISTING) {
+	if (d->ops != NULL) {
 		/* One end had answered, the other one never will. */
 		listing_free(&d->ops->op[0].list);
 		listing_free(&d->ops->op[1].list);
@@ -186,7 +186,7 @@ void dir_finished(struct dir *d)
 
 void dir_child_done(struct dir *d)
 {
-	if (--d->open == 0 && d->state == DIR_WAITING)
+	if (--d->open == 0)
 		push(&d->m->over, d);
 }
 
@@ -226,7 +226,6 @@ static void finish_by(struct dir *d, entry_step *how)
 		over(d);
 		return;
 	}
-	d->state = DIR_FINISHING;
 	e->finishes = d;
 	e->src = d->src;
 	e->dst = d->dst;
@@ -464,7 +463,6 @@ static void merged(struct dir *d)
 {
 	listing_free(&d->from);
 	listing_free(&d->to);
-	d->state = DIR_WAITING;
 	dir_child_done(d); /* our own hold */
 }
 
@@ -550,6 +548,8 @@ static void give_ops_back(struct dir *d)
 {
 	struct mirror *m = d->m;
 
+	listing_init(&d->ops->op[0].list); /* they were taken */
+	listing_init(&d->ops->op[1].list);
 	if (m->spare_ops == NULL)
 		m->spare_ops = d->ops;
 	else
@@ -631,7 +631,6 @@ static void list_both(struct dir *d)
 
 	prepare(d, &ops->op[0], on_listed);
 	prepare(d, &ops->op[1], on_listed);
-	d->state = DIR_LISTING;
 	if (was_read_ahead(d)) {
 		listed(d);
 		return;

@@ -505,7 +505,6 @@ static enum fileops_result dir_is_there(struct entry *e, bool fresh)
 	d->dst = e->dst;
 	d->fresh = fresh;
 	d->keep_attrs = e->keep_attrs;
-	d->dst_there = !fresh;
 	e->item = SIZE_MAX;
 	dir_push(d);
 	return entry_finish(e, VERDICT_DONE, NULL);

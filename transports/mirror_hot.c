@@ -8,10 +8,6 @@
 #include "core/clock.h"
 
 #define SLOTS 16384u
-/* As in mirror_rules.c: the kernel's stamp, and how long something not remembered is in doubt. */
-#define STAMP_NS (20 * NS_PER_MS)
-#define COARSE_NS (2100 * NS_PER_MS)
-#define RECENT_NS (600 * NS_PER_S)
 
 struct version {
 	uint64_t path; /* its hash; 0: empty */
@@ -52,14 +48,14 @@ enum mirror_same mirror_hot_judge(const struct mirror_hot *h, const char *path, 
 {
 	uint64_t hash = hash_of(path, len);
 	const struct version *v = &h->slots[hash % SLOTS];
-	int64_t m = mirror_mtime_ns(l->src), stamp = l->src->st_mtim.tv_nsec == 0 ? COARSE_NS : STAMP_NS;
+	int64_t m = mirror_mtime_ns(l->src), stamp = l->src->st_mtim.tv_nsec == 0 ? MIRROR_COARSE_NS : MIRROR_STAMP_NS;
 
 	if (v->path != hash)
-		return l->harder || m > l->now_ns - RECENT_NS ? MIRROR_DOUBT : MIRROR_SAME;
+		return l->harder || m > l->now_ns - MIRROR_RECENT_NS ? MIRROR_DOUBT : MIRROR_SAME;
 	if (v->size != l->src->st_size || v->mtime_ns != m)
 		return MIRROR_DIFFERS;
 	/* It was opened when nothing more could be written under this stamp. */
 	if (v->opened_ns > m + stamp)
 		return MIRROR_SAME;
-	return l->named || l->harder || m > l->now_ns - RECENT_NS ? MIRROR_DIFFERS : MIRROR_SAME;
+	return l->named || l->harder || m > l->now_ns - MIRROR_RECENT_NS ? MIRROR_DIFFERS : MIRROR_SAME;
 }

@@ -85,8 +85,6 @@ struct entry {
 	struct err why;
 };
 
-enum dir_state { DIR_NEW = 0, DIR_LISTING, DIR_MERGING, DIR_WAITING, DIR_FINISHING };
-
 struct dir {
 	struct mirror *m;
 	struct dir *next; /* of the stack */
@@ -98,7 +96,6 @@ struct dir {
 	size_t len, top; /* top: length of the topmost path that is on the target only (wipe) */
 	struct stat src, dst;
 	bool fresh; /* just made: nothing can be in it */
-	bool dst_there;
 	bool wipe;
 	bool sweep;	    /* second look at what was not deleted before the limit was known */
 	bool changed;	    /* its entries were: its mtime is due */
@@ -106,8 +103,7 @@ struct dir {
 	bool deferred;	    /* deletions were put off */
 	bool unlocked;
 	bool keep_attrs;
-	bool failed; /* could not be listed */
-	enum dir_state state;
+	bool failed;	     /* could not be listed */
 	unsigned open;	     /* entries and dirs below that are under way */
 	unsigned pending;    /* listings */
 	struct dir_ops *ops; /* while it is listed */

@@ -8,12 +8,6 @@
 #include "core/clock.h"
 
 #define SECONDS_MAX INT64_C(9200000000)
-/* Kernels stamp files with the time of their last timer interrupt: two writes within one bear the same mtime. */
-#define STAMP_NS (20 * NS_PER_MS)
-/* A file system that keeps whole seconds, or two. */
-#define COARSE_NS (2100 * NS_PER_MS)
-/* What was written longer ago, and neither failed nor is in doubt for another reason, had its event long since. */
-#define RECENT_NS (600 * NS_PER_S)
 
 void mirror_rules_init(struct mirror_rules *r, const struct sync_options *opt)
 {
@@ -129,7 +123,7 @@ bool mirror_same_time(const struct mirror_rules *r, const struct stat *src, cons
 static bool in_doubt(const struct mirror_rules *r, const struct mirror_look *l)
 {
 	int64_t m = mirror_mtime_ns(l->src);
-	int64_t stamp = l->src->st_mtim.tv_nsec == 0 ? COARSE_NS : STAMP_NS;
+	int64_t stamp = l->src->st_mtim.tv_nsec == 0 ? MIRROR_COARSE_NS : MIRROR_STAMP_NS;
 
 	if ((r->caps & FILEOPS_CTIME) == 0)
 		return l->harder;
@@ -137,7 +131,7 @@ static bool in_doubt(const struct mirror_rules *r, const struct mirror_look *l)
 	stamp += NS_PER_S;
 	if (ns_of(l->src->st_ctim) < m - stamp || ns_of(l->dst->st_ctim) >= m + stamp)
 		return false;
-	return l->harder || m > l->now_ns - RECENT_NS;
+	return l->harder || m > l->now_ns - MIRROR_RECENT_NS;
 }
 
 enum mirror_same mirror_compare(const struct mirror_rules *r, const struct mirror_look *l)

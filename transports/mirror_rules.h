@@ -9,8 +9,16 @@
 #include <stdint.h>
 #include <sys/stat.h>
 
+#include "core/clock.h"
 #include "core/options.h"
 #include "transports/fileops.h"
+
+/* Kernels stamp files with the time of their last timer interrupt: two writes within one bear the same mtime. */
+#define MIRROR_STAMP_NS (20 * NS_PER_MS)
+/* A file system that keeps whole seconds, or two. */
+#define MIRROR_COARSE_NS (2100 * NS_PER_MS)
+/* What was written longer ago, and neither failed nor is in doubt for another reason, had its event long since. */
+#define MIRROR_RECENT_NS (600 * NS_PER_S)
 
 struct mirror_rules {
 	bool links, times, dir_times, link_times, perms, owner, group, devices, specials;

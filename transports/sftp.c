@@ -319,7 +319,6 @@ static struct sftp_client *open_client(struct sftp_session *s, const struct sftp
 	const struct sftp_client_spec spec = {
 		.loop = s->env->loop,
 		.opt = s->env->opt,
-		.runtime_dir = s->env->runtime_dir,
 		.kind = s->env->opt->ssh.client == SSH_OPENSSH ? &sftp_stream_pipe : &sftp_stream_ssh,
 	};
 

@@ -14,24 +14,9 @@
 enum { REQUEST_IDENTITIES = 11, IDENTITIES_ANSWER = 12, SIGN_REQUEST = 13, SIGN_RESPONSE = 14 };
 enum { RSA_SHA2_256 = 2, RSA_SHA2_512 = 4 };
 
-static void put_u32(struct buf *out, size_t v)
-{
-	const unsigned char b[4] = { (unsigned char)(v >> 24), (unsigned char)(v >> 16), (unsigned char)(v >> 8),
-				     (unsigned char)v };
-
-	(void)buf_add(out, b, sizeof(b));
-}
-
-static uint32_t get_u32(struct reader *r)
-{
-	const unsigned char *p = reader_bytes(r, 4);
-
-	return p == NULL ? 0 : (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 static const char *get_string(struct reader *r, size_t *n)
 {
-	*n = get_u32(r);
+	*n = reader_be32(r);
 	return reader_bytes(r, *n);
 }
 
@@ -90,14 +75,14 @@ static bool ask(struct sftp_agent *a, const struct buf *body, int want, struct b
 	bool ok;
 
 	buf_init(&message, REPLY_MAX);
-	put_u32(&message, body->len);
+	(void)buf_add_be32(&message, (uint32_t)body->len);
 	ok = !body->failed && buf_add(&message, body->data, body->len) && send_all(a->fd, &message);
 	buf_done(&message);
 	buf_clear(reply);
 	if (!ok || !receive(a->fd, reply, 4))
 		return false;
 	reader_init(&r, reply->data, reply->len);
-	len = get_u32(&r);
+	len = reader_be32(&r);
 	if (len < 1 || len > REPLY_MAX - 16)
 		return false;
 	buf_clear(reply);
@@ -118,7 +103,7 @@ static bool list_keys(struct sftp_agent *a)
 	(void)buf_add_byte(&body, REQUEST_IDENTITIES);
 	ok = ask(a, &body, IDENTITIES_ANSWER, &a->list, &r);
 	buf_done(&body);
-	count = ok ? get_u32(&r) : 0;
+	count = ok ? reader_be32(&r) : 0;
 	for (uint32_t i = 0; i < count && a->n < SFTP_AGENT_KEYS_MAX; i++) {
 		size_t len, comment;
 		const char *blob = get_string(&r, &len);
@@ -166,13 +151,13 @@ bool sftp_agent_sign(struct sftp_agent *a, const char *blob, size_t blob_len, co
 	buf_init(&body, REPLY_MAX);
 	buf_init(&reply, REPLY_MAX);
 	(void)buf_add_byte(&body, SIGN_REQUEST);
-	put_u32(&body, blob_len);
+	(void)buf_add_be32(&body, (uint32_t)blob_len);
 	(void)buf_add(&body, blob, blob_len);
-	put_u32(&body, n);
+	(void)buf_add_be32(&body, (uint32_t)n);
 	(void)buf_add(&body, data, n);
-	put_u32(&body, strcmp(algorithm, "rsa-sha2-256") == 0	? RSA_SHA2_256
-		       : strcmp(algorithm, "rsa-sha2-512") == 0 ? RSA_SHA2_512
-								: 0);
+	(void)buf_add_be32(&body, (uint32_t)(strcmp(algorithm, "rsa-sha2-256") == 0   ? RSA_SHA2_256
+					     : strcmp(algorithm, "rsa-sha2-512") == 0 ? RSA_SHA2_512
+										      : 0));
 	ok = a->fd >= 0 && ask(a, &body, SIGN_RESPONSE, &reply, &r);
 	p = ok ? get_string(&r, &len) : NULL;
 	if (p != NULL) {

@@ -178,10 +178,9 @@ struct span {
 
 static struct span next_string(struct reader *r)
 {
-	const unsigned char *p = reader_bytes(r, 4);
-	size_t n = p == NULL ? 0 : (size_t)p[0] << 24 | (size_t)p[1] << 16 | (size_t)p[2] << 8 | p[3];
+	size_t n = reader_be32(r);
+	const unsigned char *p = reader_bytes(r, n);
 
-	p = reader_bytes(r, n);
 	return (struct span){ p, p == NULL ? 0 : n };
 }
 

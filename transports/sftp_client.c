@@ -44,7 +44,6 @@ struct sftp_client {
 	int64_t asked_ns, quickest_ns;
 	unsigned extensions;
 	struct sftp_limits limits;
-	struct sftp_client_stats stats;
 	struct err why; /* it is broken */
 	bool greeted, ready, broken, full, reading, asking;
 };
@@ -94,18 +93,12 @@ const struct sftp_limits *sftp_client_limits(const struct sftp_client *c)
 	return &c->limits;
 }
 
-const struct sftp_client_stats *sftp_client_stats(const struct sftp_client *c)
-{
-	return &c->stats;
-}
-
 static void write_out(struct sftp_client *c)
 {
 	while (!c->broken && c->out_at < c->out.len) {
 		size_t n = c->kind->write(c->stream, c->out.data + c->out_at, c->out.len - c->out_at);
 
 		c->out_at += n;
-		c->stats.bytes_out += n;
 		if (n == 0)
 			break;
 	}
@@ -151,7 +144,6 @@ bool sftp_client_end(struct sftp_client *c, uint32_t id)
 	}
 	s->bytes = (uint32_t)(c->out.len - c->request_at);
 	c->pending_bytes += s->bytes;
-	c->stats.requests++;
 	if (c->pending++ == 0) {
 		c->answered_ns = c->heard_ns = c->asked_ns = clock_mono_ns();
 		c->asked = id;
@@ -336,7 +328,6 @@ static void on_came(void *ctx, const char *data, size_t n)
 	if (c->broken)
 		return;
 	c->heard_ns = c->answered_ns = clock_mono_ns();
-	c->stats.bytes_in += n;
 	while (n > 0 && !c->broken) {
 		size_t part = n < SFTP_PACKET_MAX ? n : SFTP_PACKET_MAX;
 
@@ -439,7 +430,7 @@ struct sftp_client *sftp_client_open(const struct sftp_client_spec *spec, const 
 	}
 	c->timer = loop_timer_add(spec->loop, on_timer, c, err);
 	c->soon = c->timer == NULL ? NULL : loop_timer_add(spec->loop, on_soon, c, err);
-	c->stream = c->soon == NULL ? NULL : spec->kind->open(spec->loop, spec->opt, spec->runtime_dir, &from, err);
+	c->stream = c->soon == NULL ? NULL : spec->kind->open(spec->loop, spec->opt, &from, err);
 	if (c->stream == NULL) {
 		sftp_client_close(c);
 		return NULL;

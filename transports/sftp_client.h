@@ -36,7 +36,6 @@ typedef void sftp_reply_fn(void *ctx, struct sftp_packet *reply);
 struct sftp_client_spec {
 	struct loop *loop;
 	const struct sync_options *opt;
-	const char *runtime_dir;
 	const struct sftp_stream_kind *kind;
 };
 
@@ -72,11 +71,5 @@ bool sftp_client_end(struct sftp_client *c, uint32_t id);
 void sftp_client_flush(struct sftp_client *c);
 /* From a reply's callback: the body makes no sense. The connection breaks. */
 void sftp_client_malformed(struct sftp_client *c);
-
-/* Since the connection was opened. */
-struct sftp_client_stats {
-	uint64_t requests, bytes_out, bytes_in;
-};
-const struct sftp_client_stats *sftp_client_stats(const struct sftp_client *c);
 
 #endif

@@ -4,18 +4,10 @@
 
 /* ---- writing ---- */
 
-static void put_u32(struct buf *out, uint32_t v)
-{
-	const unsigned char b[4] = { (unsigned char)(v >> 24), (unsigned char)(v >> 16), (unsigned char)(v >> 8),
-				     (unsigned char)v };
-
-	(void)buf_add(out, b, sizeof(b));
-}
-
 static void put_u64(struct buf *out, uint64_t v)
 {
-	put_u32(out, (uint32_t)(v >> 32));
-	put_u32(out, (uint32_t)v);
+	(void)buf_add_be32(out, (uint32_t)(v >> 32));
+	(void)buf_add_be32(out, (uint32_t)v);
 }
 
 static void put_bytes(struct buf *out, struct sftp_bytes s)
@@ -24,7 +16,7 @@ static void put_bytes(struct buf *out, struct sftp_bytes s)
 		out->failed = true;
 		return;
 	}
-	put_u32(out, (uint32_t)s.n);
+	(void)buf_add_be32(out, (uint32_t)s.n);
 	(void)buf_add(out, s.p, s.n);
 }
 
@@ -37,18 +29,18 @@ static void put_attrs(struct buf *out, const struct sftp_attrs *a)
 {
 	uint32_t flags = a->flags & (SFTP_ATTR_SIZE | SFTP_ATTR_UIDGID | SFTP_ATTR_PERMISSIONS | SFTP_ATTR_TIMES);
 
-	put_u32(out, flags);
+	(void)buf_add_be32(out, flags);
 	if (flags & SFTP_ATTR_SIZE)
 		put_u64(out, a->size);
 	if (flags & SFTP_ATTR_UIDGID) {
-		put_u32(out, a->uid);
-		put_u32(out, a->gid);
+		(void)buf_add_be32(out, a->uid);
+		(void)buf_add_be32(out, a->gid);
 	}
 	if (flags & SFTP_ATTR_PERMISSIONS)
-		put_u32(out, a->mode);
+		(void)buf_add_be32(out, a->mode);
 	if (flags & SFTP_ATTR_TIMES) {
-		put_u32(out, a->atime);
-		put_u32(out, a->mtime);
+		(void)buf_add_be32(out, a->atime);
+		(void)buf_add_be32(out, a->mtime);
 	}
 }
 
@@ -57,9 +49,9 @@ static size_t begin(struct buf *out, enum sftp_type type, uint32_t id)
 {
 	size_t at = out->len;
 
-	put_u32(out, 0);
+	(void)buf_add_be32(out, 0);
 	(void)buf_add_byte(out, (unsigned char)type);
-	put_u32(out, id);
+	(void)buf_add_be32(out, id);
 	return at;
 }
 
@@ -111,7 +103,7 @@ void sftp_put_open(struct buf *out, uint32_t id, struct sftp_bytes path, uint32_
 	size_t at = begin(out, SFTP_OPEN, id);
 
 	put_bytes(out, path);
-	put_u32(out, flags);
+	(void)buf_add_be32(out, flags);
 	put_attrs(out, attrs);
 	finish(out, at);
 }
@@ -132,7 +124,7 @@ void sftp_put_read(struct buf *out, uint32_t id, struct sftp_bytes handle, uint6
 
 	put_bytes(out, handle);
 	put_u64(out, offset);
-	put_u32(out, len);
+	(void)buf_add_be32(out, len);
 	finish(out, at);
 }
 
@@ -186,19 +178,6 @@ void sftp_put_ext_attrs(struct buf *out, uint32_t id, const char *name, struct s
 	finish(out, at);
 }
 
-void sftp_put_ext_copy(struct buf *out, uint32_t id, struct sftp_bytes from, uint64_t from_at, uint64_t len,
-		       struct sftp_bytes to, uint64_t to_at)
-{
-	size_t at = begin_ext(out, id, sftp_extension_name(SFTP_EXT_COPY_DATA));
-
-	put_bytes(out, from);
-	put_u64(out, from_at);
-	put_u64(out, len);
-	put_bytes(out, to);
-	put_u64(out, to_at);
-	finish(out, at);
-}
-
 void sftp_put_ext(struct buf *out, uint32_t id, const char *name)
 {
 	finish(out, begin_ext(out, id, name));
@@ -206,23 +185,16 @@ void sftp_put_ext(struct buf *out, uint32_t id, const char *name)
 
 /* ---- reading ---- */
 
-static uint32_t get_u32(struct reader *r)
-{
-	const unsigned char *p = reader_bytes(r, 4);
-
-	return p == NULL ? 0 : (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 static uint64_t get_u64(struct reader *r)
 {
-	uint64_t high = get_u32(r);
+	uint64_t high = reader_be32(r);
 
-	return high << 32 | get_u32(r);
+	return high << 32 | reader_be32(r);
 }
 
 static struct sftp_bytes get_bytes(struct reader *r)
 {
-	uint32_t n = get_u32(r);
+	uint32_t n = reader_be32(r);
 	const char *p = reader_bytes(r, n);
 
 	return p == NULL ? (struct sftp_bytes){ "", 0 } : (struct sftp_bytes){ p, n };
@@ -231,7 +203,7 @@ static struct sftp_bytes get_bytes(struct reader *r)
 /* Extended attributes are pairs of strings: nothing we know, so skipped. */
 static void skip_extended(struct reader *r)
 {
-	uint32_t count = get_u32(r);
+	uint32_t count = reader_be32(r);
 
 	if (count > r->left / 8)
 		r->failed = true;
@@ -243,18 +215,18 @@ static void skip_extended(struct reader *r)
 
 static void get_attrs(struct reader *r, struct sftp_attrs *a)
 {
-	*a = (struct sftp_attrs){ .flags = get_u32(r) };
+	*a = (struct sftp_attrs){ .flags = reader_be32(r) };
 	if (a->flags & SFTP_ATTR_SIZE)
 		a->size = get_u64(r);
 	if (a->flags & SFTP_ATTR_UIDGID) {
-		a->uid = get_u32(r);
-		a->gid = get_u32(r);
+		a->uid = reader_be32(r);
+		a->gid = reader_be32(r);
 	}
 	if (a->flags & SFTP_ATTR_PERMISSIONS)
-		a->mode = get_u32(r);
+		a->mode = reader_be32(r);
 	if (a->flags & SFTP_ATTR_TIMES) {
-		a->atime = get_u32(r);
-		a->mtime = get_u32(r);
+		a->atime = reader_be32(r);
+		a->mtime = reader_be32(r);
 	}
 	if (a->flags & SFTP_ATTR_EXTENDED)
 		skip_extended(r);
@@ -266,11 +238,9 @@ static const struct {
 } extensions[] = {
 	{ "posix-rename@openssh.com", "1", SFTP_EXT_POSIX_RENAME },
 	{ "hardlink@openssh.com", "1", SFTP_EXT_HARDLINK },
-	{ "fsync@openssh.com", "1", SFTP_EXT_FSYNC },
 	{ "statvfs@openssh.com", "2", SFTP_EXT_STATVFS },
 	{ "lsetstat@openssh.com", "1", SFTP_EXT_LSETSTAT },
 	{ "limits@openssh.com", "1", SFTP_EXT_LIMITS },
-	{ "copy-data", "1", SFTP_EXT_COPY_DATA },
 };
 
 #define N_EXTENSIONS (sizeof(extensions) / sizeof(extensions[0]))
@@ -294,7 +264,7 @@ long sftp_packet(const char *data, size_t n, struct sftp_packet *out)
 	uint32_t len;
 
 	reader_init(&r, data, n);
-	len = get_u32(&r);
+	len = reader_be32(&r);
 	if (r.failed)
 		return 0;
 	if (len < 5 || len > SFTP_PACKET_MAX)
@@ -303,7 +273,7 @@ long sftp_packet(const char *data, size_t n, struct sftp_packet *out)
 		return 0;
 	r.left = len;
 	out->type = reader_u8(&r);
-	out->id = get_u32(&r);
+	out->id = reader_be32(&r);
 	out->body = r;
 	return 4 + (long)len;
 }
@@ -329,7 +299,7 @@ bool sftp_get_status(struct sftp_packet *p, struct sftp_status_reply *out)
 	*out = (struct sftp_status_reply){ .message = { "", 0 } };
 	if (p->type != SFTP_STATUS)
 		return false;
-	out->code = get_u32(&p->body);
+	out->code = reader_be32(&p->body);
 	if (!p->body.failed && p->body.left > 0)
 		out->message = get_bytes(&p->body);
 	return !p->body.failed;
@@ -383,7 +353,7 @@ bool sftp_get_limits(struct sftp_packet *p, struct sftp_limits *out)
 /* Name, long name and attributes are at least 12 bytes. */
 bool sftp_get_names(struct sftp_packet *p, uint32_t *count)
 {
-	*count = get_u32(&p->body);
+	*count = reader_be32(&p->body);
 	return p->type == SFTP_NAME && !p->body.failed && *count <= p->body.left / 12;
 }
 

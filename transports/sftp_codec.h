@@ -119,8 +119,6 @@ void sftp_put_ext_paths(struct buf *out, uint32_t id, const char *name, struct s
 void sftp_put_ext_string(struct buf *out, uint32_t id, const char *name, struct sftp_bytes what);
 void sftp_put_ext_attrs(struct buf *out, uint32_t id, const char *name, struct sftp_bytes path,
 			const struct sftp_attrs *attrs);
-void sftp_put_ext_copy(struct buf *out, uint32_t id, struct sftp_bytes from, uint64_t from_at, uint64_t len,
-		       struct sftp_bytes to, uint64_t to_at);
 void sftp_put_ext(struct buf *out, uint32_t id, const char *name);
 
 /* ---- reading ---- */
@@ -128,11 +126,9 @@ void sftp_put_ext(struct buf *out, uint32_t id, const char *name);
 enum sftp_extension {
 	SFTP_EXT_POSIX_RENAME = 1u << 0, /* posix-rename@openssh.com 1 */
 	SFTP_EXT_HARDLINK = 1u << 1,	 /* hardlink@openssh.com 1 */
-	SFTP_EXT_FSYNC = 1u << 2,	 /* fsync@openssh.com 1 */
 	SFTP_EXT_STATVFS = 1u << 3,	 /* statvfs@openssh.com 2 */
 	SFTP_EXT_LSETSTAT = 1u << 4,	 /* lsetstat@openssh.com 1 */
 	SFTP_EXT_LIMITS = 1u << 5,	 /* limits@openssh.com 1 */
-	SFTP_EXT_COPY_DATA = 1u << 6,	 /* copy-data 1 */
 };
 
 /* The name that a request uses; NULL for several or none. */

@@ -94,13 +94,6 @@ bool sftp_fingerprint(const void *blob, size_t n, char out[SFTP_FINGERPRINT_MAX]
 
 /* ---- private keys ---- */
 
-static uint32_t get_u32(struct reader *r)
-{
-	const unsigned char *p = reader_bytes(r, 4);
-
-	return p == NULL ? 0 : (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 struct span {
 	const unsigned char *p;
 	size_t n;
@@ -108,7 +101,7 @@ struct span {
 
 static struct span get_span(struct reader *r)
 {
-	uint32_t n = get_u32(r);
+	uint32_t n = reader_be32(r);
 	const unsigned char *p = reader_bytes(r, n);
 
 	return (struct span){ p, p == NULL ? 0 : n };
@@ -155,7 +148,7 @@ static bool openssh_parse(const struct buf *body, struct openssh_key *out)
 	out->cipher = get_span(&r);
 	(void)get_span(&r); /* how the passphrase becomes a key, and its parameters */
 	(void)get_span(&r);
-	if (get_u32(&r) != 1)
+	if (reader_be32(&r) != 1)
 		return false;
 	out->public = get_span(&r);
 	out->private = get_span(&r);
@@ -252,8 +245,8 @@ static EVP_PKEY *openssh_key(const struct openssh_key *k)
 	uint32_t check;
 
 	reader_init(&r, k->private.p, k->private.n);
-	check = get_u32(&r);
-	if (check == get_u32(&r) && is(get_span(&r), "ssh-rsa") && read_numbers(&r, numbers))
+	check = reader_be32(&r);
+	if (check == reader_be32(&r) && is(get_span(&r), "ssh-rsa") && read_numbers(&r, numbers))
 		key = key_of_numbers(numbers);
 	for (size_t i = 0; i < RSA_NUMBERS + 2; i++)
 		BN_clear_free(numbers[i]);
@@ -345,14 +338,6 @@ void sftp_rsa_free(struct sftp_rsa *k)
 	free(k);
 }
 
-static void put_u32(struct buf *out, size_t v)
-{
-	const unsigned char b[4] = { (unsigned char)(v >> 24), (unsigned char)(v >> 16), (unsigned char)(v >> 8),
-				     (unsigned char)v };
-
-	(void)buf_add(out, b, sizeof(b));
-}
-
 /* A positive number begins with a zero bit. */
 static bool put_number(const struct sftp_rsa *k, const char *name, struct buf *out)
 {
@@ -364,7 +349,7 @@ static bool put_number(const struct sftp_rsa *k, const char *name, struct buf *o
 		size_t n = (size_t)BN_num_bytes(number), sign = BN_num_bits(number) % 8 == 0 ? 1 : 0;
 
 		(void)BN_bn2bin(number, bytes + 1);
-		put_u32(out, n + sign);
+		(void)buf_add_be32(out, (uint32_t)(n + sign));
 		(void)buf_add(out, bytes + 1 - sign, n + sign);
 	}
 	BN_free(number);
@@ -373,7 +358,7 @@ static bool put_number(const struct sftp_rsa *k, const char *name, struct buf *o
 
 bool sftp_rsa_blob(const struct sftp_rsa *k, struct buf *out)
 {
-	put_u32(out, 7);
+	(void)buf_add_be32(out, (uint32_t)7);
 	(void)buf_add_str(out, "ssh-rsa");
 	return put_number(k, OSSL_PKEY_PARAM_RSA_E, out) && put_number(k, OSSL_PKEY_PARAM_RSA_N, out) && !out->failed;
 }

@@ -212,10 +212,6 @@ static struct dir *ask(struct sftp_ops *o, const char *path, size_t len)
 
 static void bar(struct task *t, enum fileops_result r, const struct err *why)
 {
-	if (t->barred != NULL) {
-		t->barred(t, r);
-		return;
-	}
 	if (why != NULL && r != FILEOPS_GONE)
 		t->op->err = *why;
 	/* What would be below something that is no directory is not there. */

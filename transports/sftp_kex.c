@@ -9,13 +9,6 @@
 #define COOKIE 16
 #define LINES_MAX 64
 
-static uint32_t get_u32(struct reader *r)
-{
-	const unsigned char *p = reader_bytes(r, 4);
-
-	return p == NULL ? 0 : (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 /* Up to and with the line that begins with SSH-. 0: not there. */
 static size_t skip_banner(const char *data, size_t n)
 {
@@ -36,7 +29,7 @@ static size_t skip_banner(const char *data, size_t n)
 
 static char *copy_list(struct reader *r)
 {
-	uint32_t n = get_u32(r);
+	uint32_t n = reader_be32(r);
 	const char *p = reader_bytes(r, n);
 	char *list = p == NULL ? NULL : strndup(p, n);
 
@@ -56,7 +49,7 @@ bool sftp_kex_read(const char *data, size_t n, struct sftp_kex_offer *out)
 	if (skip == 0)
 		return false;
 	reader_init(&r, data + skip, n - skip);
-	len = get_u32(&r);
+	len = reader_be32(&r);
 	if (len > r.left)
 		return false;
 	r.left = len;

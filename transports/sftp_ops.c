@@ -854,7 +854,6 @@ struct sftp_ops *sftp_ops_new(struct loop *loop, uint32_t tag, struct err *err)
 	struct sftp_ops *o = calloc(1, sizeof(*o));
 
 	if (o != NULL) {
-		o->loop = loop;
 		o->tag = tag;
 		queue_init(&o->stores);
 		queue_init(&o->gate);

@@ -238,12 +238,11 @@ static void close_stream(struct sftp_stream *s)
 	free(s);
 }
 
-static struct sftp_stream *open_stream(struct loop *loop, const struct sync_options *opt, const char *runtime_dir,
+static struct sftp_stream *open_stream(struct loop *loop, const struct sync_options *opt,
 				       const struct sftp_stream_events *events, struct err *err)
 {
 	struct sftp_stream *s = calloc(1, sizeof(*s));
 
-	(void)runtime_dir;
 	if (s == NULL) {
 		err_set(err, ERR_NOMEM, "out of memory for a connection");
 		return NULL;

@@ -32,7 +32,7 @@ struct sftp_stream;
 
 struct sftp_stream_kind {
 	/* Start to connect. `opt` and its strings outlive the stream, `events` is copied. NULL on failure. */
-	struct sftp_stream *(*open)(struct loop *loop, const struct sync_options *opt, const char *runtime_dir,
+	struct sftp_stream *(*open)(struct loop *loop, const struct sync_options *opt,
 				    const struct sftp_stream_events *events, struct err *err);
 	/* Takes up to n bytes and returns how many: less means that `writable` follows. */
 	size_t (*write)(struct sftp_stream *s, const char *data, size_t n);

@@ -30,8 +30,6 @@ struct task {
 	struct fileop *op;
 	const char *verb; /* for messages: "open" */
 	void (*run)(struct task *t);
-	/* Called instead of `run` when a directory above is none; NULL: the task is over with that result. */
-	void (*barred)(struct task *t, enum fileops_result r);
 	/* Releases what `extra` points to; may be NULL. */
 	void (*done)(struct task *t);
 	struct task *next;	  /* of the queue that it waits in */
@@ -66,7 +64,6 @@ struct sftp_self {
 };
 
 struct sftp_ops {
-	struct loop *loop;
 	struct sftp_client *client;
 	struct sftp_client *more[SFTP_MORE_MAX]; /* for the content of files, in turns */
 	unsigned n_more, turn;
@@ -77,7 +74,7 @@ struct sftp_ops {
 	struct sftp_self gives; /* whom we may give files to: the last one that we could */
 	/* sftp_dirs.c */
 	struct dir **dirs;
-	size_t n_dirs, n_buckets;
+	size_t n_dirs;
 	struct dir *asked; /* those that are being looked at */
 	/* The server's handles: what is open, and who waits for one. */
 	uint64_t handles;
@@ -149,7 +146,8 @@ void sftp_stat(const struct sftp_attrs *a, struct stat *st);
 
 /* ---- directories (sftp_dirs.c) ---- */
 
-/* FILEOPS_OK: all that the task needs is known. PENDING: it waits, and is run later or barred. */
+/* FILEOPS_OK: all that the task needs is known. PENDING: it waits, and is run later, or over when a directory above is
+ * none. */
 enum fileops_result dirs_need(struct task *t);
 /* Have what the task needs looked at already, without waiting for it. */
 void dirs_ask(struct task *t);

@@ -37,12 +37,11 @@ int64_t __wrap_clock_mono_ns(void)
 	return t.now != 0 ? t.now : __real_clock_mono_ns();
 }
 
-static struct sftp_stream *stream_open(struct loop *loop, const struct sync_options *opt, const char *runtime_dir,
+static struct sftp_stream *stream_open(struct loop *loop, const struct sync_options *opt,
 				       const struct sftp_stream_events *events, struct err *err)
 {
 	(void)loop;
 	(void)opt;
-	(void)runtime_dir;
 	(void)err;
 	t.stream.events = *events;
 	return &t.stream;

@@ -143,9 +143,9 @@ static void versions(void **state)
 	assert_int_equal(v.version, 3);
 	assert_int_equal(v.extensions, SFTP_EXT_POSIX_RENAME | SFTP_EXT_STATVFS);
 	/* another version of the extension is another extension */
-	assert_true(PACKET("\0\0\0\x17\2\0\0\0\3\0\0\0\x09"
-			   "copy-data\0\0\0\1"
-			   "2",
+	assert_true(PACKET("\0\0\0\x21\2\0\0\0\3\0\0\0\x13"
+			   "statvfs@openssh.com\0\0\0\1"
+			   "1",
 			   &p) > 0);
 	assert_true(sftp_get_version(&p, &v));
 	assert_int_equal(v.extensions, 0);

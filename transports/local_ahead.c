@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/look.h"
 #include "core/path.h"
 #include "transports/listing.h"
@@ -17,6 +18,8 @@
 #define SLOTS 64u
 /* Entries that are held for who takes them. */
 #define ENTRIES_MAX 65536u
+/* What was wanted longer ago is listed anew: files were sent meanwhile, and others were at work on both sides. */
+#define AGE_NS NS_PER_S
 /* So many directories have to wait before somebody is woken up, or made. */
 #define WAKE_AT 4u
 #define STACK_BYTES (512u * 1024)
@@ -34,6 +37,7 @@ struct job {
 struct slot {
 	bool wanted;
 	uint64_t turn; /* the lowest is next */
+	int64_t since_ns;
 	struct job jobs[SIDES];
 	const struct mirror_keep *keep;
 	char *path; /* with room for a name; written by who lists the source */
@@ -243,6 +247,7 @@ static unsigned want(void *ctx, const char *path, size_t len, const struct mirro
 	if (s == NULL || a->no_thread || !set_path(s, path, len))
 		return 0;
 	s->keep = keep;
+	s->since_ns = clock_mono_ns();
 	(void)pthread_mutex_lock(&a->lock);
 	s->wanted = true;
 	s->turn = a->turns++;
@@ -291,20 +296,33 @@ static void let_go(struct local_ahead *a, struct slot *s)
 	}
 }
 
+/* With the lock held: what nobody has begun is listed here, or not at all, what somebody is at is awaited. */
+static void complete(struct local_ahead *a, struct slot *s, bool list_it)
+{
+	for (int side = SIDES - 1; side >= 0; side--) {
+		struct job *j = &s->jobs[side];
+
+		if (j->state == WAITING && list_it) {
+			run(a, s, (enum side)side, a->own_buffer);
+		} else if (j->state == WAITING) {
+			a->waiting--;
+			*j = (struct job){ .state = DONE, .rc = -1 };
+		}
+	}
+	for (int side = 0; side < SIDES; side++)
+		await(a, &s->jobs[side]);
+}
+
 /* A failure is nothing to take: whoever lists it again meets it, too, and can say what it is. */
 static bool take(void *ctx, unsigned which, struct listing *source, struct listing *target)
 {
 	struct local_ahead *a = ctx;
 	struct slot *s = &a->slots[which - 1];
-	bool good;
+	bool old = clock_mono_ns() - s->since_ns > AGE_NS, good;
 
 	(void)pthread_mutex_lock(&a->lock);
-	for (int side = SIDES - 1; side >= 0; side--)
-		if (s->jobs[side].state == WAITING)
-			run(a, s, (enum side)side, a->own_buffer);
-	for (int side = 0; side < SIDES; side++)
-		await(a, &s->jobs[side]);
-	good = s->jobs[SOURCE].rc == 0 && s->jobs[TARGET].rc == 0;
+	complete(a, s, !old);
+	good = !old && s->jobs[SOURCE].rc == 0 && s->jobs[TARGET].rc == 0;
 	let_go(a, s);
 	(void)pthread_mutex_unlock(&a->lock);
 	if (good) {

@@ -48,7 +48,8 @@ struct mirror_keep {
 
 /*
  * Reads directories of both ends ahead, on the side, of a comparison that goes on meanwhile. What it gives is as if
- * both had been listed at any time since they were wanted: the engine starts nothing at or below a directory between.
+ * both had been listed at any time since they were wanted, which is a moment ago: the engine starts nothing at or below
+ * a directory between.
  * NULL where each end has a queue of its own.
  */
 struct mirror_ahead {

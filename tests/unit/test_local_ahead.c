@@ -1,5 +1,6 @@
 /* LINK: transports/local_ahead.c transports/local_list.c transports/listing.c core/look.c core/path.c core/err.c */
-/* LINK: core/fsutil.c core/buf.c */
+/* LINK: core/fsutil.c core/buf.c core/clock.c */
+/* WRAP: clock_mono_ns */
 /* Listing ahead: what is taken is what is there, whoever listed it; names left out on the source only; what can't be
  * listed is not taken; what is never taken is let go. */
 #include <setjmp.h>
@@ -15,6 +16,15 @@
 
 #define DIRS 80
 #define AT_ONCE 12
+
+static int64_t later_ns;
+
+int64_t __wrap_clock_mono_ns(void);
+
+int64_t __wrap_clock_mono_ns(void)
+{
+	return later_ns;
+}
 
 struct fixture {
 	struct scratch scratch;
@@ -193,6 +203,24 @@ static void what_fails_is_not_taken(void **state)
 	take_and_check(f, want(f, 3), 3);
 }
 
+static void what_is_old_is_not_taken(void **state)
+{
+	struct fixture *f = *state;
+	struct listing source, target;
+	unsigned which[AT_ONCE];
+
+	make_tree(f);
+	for (int i = 0; i < AT_ONCE; i++)
+		which[i] = want(f, i);
+	take_and_check(f, which[0], 0);
+	later_ns += 900000000;
+	take_and_check(f, which[1], 1);
+	later_ns += 900000000;
+	for (int i = 2; i < AT_ONCE; i++)
+		assert_false(f->calls.take(f->calls.ctx, which[i], &source, &target));
+	take_and_check(f, want(f, 3), 3);
+}
+
 /* Those that are listed, those that wait, and the one that somebody is at. */
 static void what_is_never_taken(void **state)
 {
@@ -215,8 +243,12 @@ static void what_is_never_taken(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(what_is_there),	       TEST(one_alone),		  TEST(no_more_than_so_many),
-		TEST(what_fails_is_not_taken), TEST(what_is_never_taken),
+		TEST(what_is_there),
+		TEST(one_alone),
+		TEST(no_more_than_so_many),
+		TEST(what_fails_is_not_taken),
+		TEST(what_is_old_is_not_taken),
+		TEST(what_is_never_taken),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -228,6 +228,40 @@ enum fileops_result entry_abandon(struct entry *e, enum verdict v, const struct 
 
 static entry_step make_above, made_above;
 
+static enum fileops_result above_cleared(struct entry *e)
+{
+	if (e->r != FILEOPS_OK && e->r != FILEOPS_GONE)
+		return entry_fail(e);
+	e->downwards = true;
+	return make_above(e);
+}
+
+static enum fileops_result above_looked(struct entry *e)
+{
+	if (e->r != FILEOPS_OK || S_ISDIR(e->op.st.st_mode))
+		return entry_fail(e);
+	e->step = above_cleared;
+	return both_clear_above(e, e->up, &e->op.st);
+}
+
+/* What stands at the first `len` bytes is no directory. One way its comparison says what becomes of it; both ways that
+ * is its host's to change, which can't make a directory with something new in it into anything else: neither would give
+ * way. */
+static bool force_above(struct entry *e, size_t len, enum fileops_result *out)
+{
+	struct mirror *m = e->m;
+
+	mirror_found(m, e->path, len, VERDICT_RECONCILE, NULL);
+	if (m->twoway == NULL || e->forced || e->renames || e->deletes || len == 0 ||
+	    keep_touches(m->work->keep, e->path, len) != NULL)
+		return false;
+	e->forced = true;
+	e->up = len;
+	e->step = above_looked;
+	*out = m->target.ops->look(m->target.ctx, &e->op, e->path, len);
+	return true;
+}
+
 static enum fileops_result make_above(struct entry *e)
 {
 	struct mirror *m = e->m;
@@ -239,13 +273,12 @@ static enum fileops_result make_above(struct entry *e)
 static enum fileops_result made_above(struct entry *e)
 {
 	size_t above = path_parent_len(e->path, e->len);
+	enum fileops_result out;
 	const char *slash;
 
-	if (e->r == FILEOPS_GONE && e->downwards) {
-		/* A name above it is there: then it is no directory (a symlink, say, or a file), or has just gone. */
-		mirror_found(e->m, e->path, path_parent_len(e->path, e->up), VERDICT_RECONCILE, NULL);
-		return entry_fail(e);
-	}
+	/* A name above it is there: then it is no directory (a symlink, say, or a file), or has just gone. */
+	if (e->r == FILEOPS_GONE && e->downwards)
+		return force_above(e, path_parent_len(e->path, e->up), &out) ? out : entry_fail(e);
 	if (e->r == FILEOPS_GONE) {
 		e->up = path_parent_len(e->path, e->up);
 		return e->up == 0 ? entry_fail(e) : make_above(e);
@@ -309,10 +342,7 @@ bool entry_make_way(struct entry *e, entry_step *again, enum fileops_result *out
 		*out = m->target.ops->look(m->target.ctx, &e->op, e->path, above);
 		return true;
 	}
-	/* What stands above it is no directory. */
-	if (e->r == FILEOPS_GONE && e->parented)
-		mirror_found(m, e->path, above, VERDICT_RECONCILE, NULL);
-	return false;
+	return e->r == FILEOPS_GONE && e->parented && force_above(e, above, out);
 }
 
 static enum fileops_result restored(struct entry *e)

@@ -48,6 +48,7 @@ struct entry {
 	bool hashed;	/* the temp name */
 	bool unlocked;	/* the directory above was made writable for it, once */
 	bool parented;	/* the directories above were made for it, once */
+	bool forced;	/* both ways: what was no directory above it has made way, once */
 	bool downwards; /* the topmost of these that there is was found: now each below it */
 	bool looked_again, cleared, wipe_kept, wipe_refused;
 	bool as_directory; /* a removal: whether it is one was looked at */
@@ -320,6 +321,8 @@ void both_listed(struct entry *e, const struct fileops_entry *src);
 /* It is archived, and on neither side. */
 void both_gone(struct mirror *m, const char *path, size_t len);
 bool both_unmoved(const struct entry *e, const struct stat *now);
+/* What stands at the first `len` bytes of the path is to be a directory, and loses: by an operation of `e`. */
+enum fileops_result both_clear_above(struct entry *e, size_t len, const struct stat *st);
 /* op->agreed of a path. */
 enum fileops_result both_recall(struct mirror *m, struct fileop *op, const char *path, size_t len);
 struct twoway_state both_state(struct mirror *m, const struct stat *st, const char *text, size_t text_len);

@@ -165,18 +165,52 @@ void both_done(struct entry *e)
 
 /* ---- acting ---- */
 
-static void tell_conflict(struct entry *e, bool ours_wins)
+static void tell(struct mirror *m, const char *path, size_t len, const struct twoway_state *here,
+		 const struct twoway_state *there, bool ours_wins)
 {
-	const struct mirror_twoway *t = e->m->twoway;
+	struct mirror_twoway *t = m->twoway;
 	char words[TWOWAY_CONFLICT_WORDS];
 
-	if (!twoway_is_news(&e->m->twoway->told, e->path, e->len, &e->here, &e->there))
+	if (!twoway_is_news(&t->told, path, len, here, there))
 		return;
-	e->m->env->counters->conflicts++;
+	m->env->counters->conflicts++;
 	if (t->archive == NULL)
-		t->agreed.conflict(t->agreed.ctx, e->path, e->len, &e->here, &e->there, ours_wins);
+		t->agreed.conflict(t->agreed.ctx, path, len, here, there, ours_wins);
 	else
-		log_warn("%s", twoway_conflict_words(e->path, e->len, &e->here, &e->there, ours_wins, words));
+		log_warn("%s", twoway_conflict_words(path, len, here, there, ours_wins, words));
+}
+
+static void tell_conflict(struct entry *e, bool ours_wins)
+{
+	tell(e->m, e->path, e->len, &e->here, &e->there, ours_wins);
+}
+
+/* Under the name of a conflict's loser. */
+static enum fileops_result keep_beside(struct entry *e, size_t len, const struct twoway_state *loser)
+{
+	struct mirror *m = e->m;
+	char *name = malloc(len + NAME_BYTES_MAX + 1);
+	enum fileops_result r;
+
+	if (name == NULL) {
+		err_set(&e->op.err, ERR_NOMEM, "out of memory");
+		return FILEOPS_FAILED;
+	}
+	r = m->target.ops->rename(m->target.ctx, &e->op, e->path, len, name,
+				  twoway_conflict_name(e->path, len, loser, name), true);
+	free(name);
+	return r;
+}
+
+enum fileops_result both_clear_above(struct entry *e, size_t len, const struct stat *st)
+{
+	const struct twoway_state here = { .look = LOOK_DIR };
+	const struct twoway_state there = both_state(e->m, st, NULL, 0);
+	struct mirror *m = e->m;
+
+	tell(m, e->path, len, &here, &there, true);
+	return m->env->opt->conflict_copies ? keep_beside(e, len, &there)
+					    : m->target.ops->unlink(m->target.ctx, &e->op, e->path, len);
 }
 
 static enum fileops_result still_there(struct entry *e)
@@ -288,24 +322,11 @@ static enum fileops_result put_aside(struct entry *e)
 /* The source wins. What it overwrites may be kept. */
 static enum fileops_result win(struct entry *e)
 {
-	struct mirror *m = e->m;
-	char *name;
-	size_t len;
-	enum fileops_result r;
-
 	tell_conflict(e, true);
-	if (!m->env->opt->conflict_copies || !e->dst_there || S_ISDIR(e->dst.st_mode))
+	if (!e->m->env->opt->conflict_copies || !e->dst_there || S_ISDIR(e->dst.st_mode))
 		return proceed(e);
-	name = malloc(e->len + NAME_BYTES_MAX + 1);
-	if (name == NULL) {
-		err_set(&e->op.err, ERR_NOMEM, "out of memory");
-		return entry_fail(e);
-	}
-	len = twoway_conflict_name(e->path, e->len, &e->there, name);
 	e->step = put_aside;
-	r = m->target.ops->rename(m->target.ctx, &e->op, e->path, e->len, name, len, true);
-	free(name);
-	return r;
+	return keep_beside(e, e->len, &e->there);
 }
 
 static enum fileops_result equal(struct entry *e)

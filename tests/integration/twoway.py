@@ -261,6 +261,20 @@ def the_source_slips_away(place):
         expect(seen - {(b"the newer", now)}, {(b"the older", now - 100 * S)}, "seen at the target")
 
 
+def a_directory_over_a_file(place):
+    """The other host has made a file of a directory in which something is new here: a directory wins, and the file is kept beside."""
+    with Pair(place, more="conflictCopies = true;", init=filled) as p:
+        shutil.rmtree(p.b + "/d")
+        put(p.b + "/d", b"a file now")
+        put(p.a + "/d/e/new", b"new here")
+        await_fact(lambda: os.path.isdir(p.b + "/d/e") and get(p.b + "/d/e/new") == b"new here", 20, "the new one")
+        p.settled()
+        copies = [n for n in os.listdir(p.b) if n.startswith("d.conflict-")]
+        expect([get(p.b + "/" + n) for n in copies], [b"a file now"], "the loser's copy")
+        if p.counter("conflicts") == 0:
+            raise Failure("no conflict was told")
+
+
 def never_still(place):
     """What changes all the time arrives all the same."""
     with Pair(place, init=filled, rsync='archive = true; bwlimit = 500;') as p:
@@ -542,5 +556,6 @@ def refused_options(place):
 
 if __name__ == "__main__":
     main([sends_and_is_silent, theirs_is_left_alone, a_deletion_is_of_what_was_seen, the_newer_wins, a_newer_edit_slips_in,
-          an_older_edit_slips_in, the_source_slips_away, never_still, an_older_one_is_restored, what_a_killed_run_left, odd_names, renames, types_change, archives, down_and_up,
+          an_older_edit_slips_in, the_source_slips_away, a_directory_over_a_file, never_still, an_older_one_is_restored,
+          what_a_killed_run_left, odd_names, renames, types_change, archives, down_and_up,
           too_many_deletions, a_mount_below_is_gone, filtered, busybox, refused_options])

@@ -10,7 +10,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import twoway
 from fansync import Daemon, Failure, await_fact, differences, main, tree
-from twoway import (a_deletion_is_of_what_was_seen, a_mount_below_is_gone, an_older_one_is_restored, archives, expect, filled, filtered, get, odd_names, put,
+from twoway import (a_deletion_is_of_what_was_seen, a_directory_over_a_file, a_mount_below_is_gone, an_older_one_is_restored, archives,
+                    expect, filled, filtered, get, odd_names, put,
                     sends_and_is_silent, the_newer_wins, theirs_is_left_alone, types_change)
 
 twoway.TRANSPORT = "direct"
@@ -194,6 +195,7 @@ def two_hosts_edit_at_random(place, kind=Hosts):
 
 
 if __name__ == "__main__":
-    main([sends_and_is_silent, theirs_is_left_alone, a_deletion_is_of_what_was_seen, the_newer_wins, an_older_one_is_restored, odd_names, types_change,
+    main([sends_and_is_silent, theirs_is_left_alone, a_deletion_is_of_what_was_seen, the_newer_wins, a_directory_over_a_file,
+          an_older_one_is_restored, odd_names, types_change,
           archives, a_mount_below_is_gone, filtered, renames_are_carried, renames_that_are_not, an_echo_moves_what_was_agreed_on,
           two_hosts_and_no_echo, two_hosts_rename, two_hosts_edit_at_random])

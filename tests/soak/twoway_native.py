@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """tests/integration/twoway_churn.py with `tcp` and `direct`, several times: two hosts that change all kinds of names at random and
-are killed. Finds the fault that README's Limits names (a file on one host, a directory with something new in it on the other).
-TURNS, SEED as usual; names of cases on the command line."""
+are killed. TURNS, SEED as usual; names of cases on the command line."""
 import os
 import sys
 import tempfile

@@ -18,7 +18,8 @@
 /* A directory of another host. Its address is part of it, because hosts are cloned, and their ids with them. */
 struct host_tree {
 	unsigned char host[HOST_ID_BYTES], address[ADDRESS_BYTES];
-	uint64_t dev, ino; /* of its root, there; ino 0: not told */
+	uint64_t dev, ino;	     /* of its root, there; ino 0: not told */
+	uint64_t here_dev, here_ino; /* an origin's: the directory here that it is written to */
 };
 
 bool host_tree_same(const struct host_tree *a, const struct host_tree *b);

@@ -97,6 +97,9 @@ static bool is_echo(const struct sync *s, const struct change *c)
 {
 	if (c->origin != ORIGIN_INCOMING || s->opt->bidirectional || !host_tree_same(c->from, &s->peer))
 		return false;
+	/* In a directory above or below this one the same path is another file. */
+	if (c->from->here_dev != s->root_dev || c->from->here_ino != s->root_ino)
+		return false;
 	return (c->kind == CHANGE_TOUCH || c->kind == CHANGE_MODIFY || c->kind == CHANGE_CREATE ||
 		c->kind == CHANGE_DELETE) &&
 	       changeset_quiet(s->changes, c->path, c->path_len);

@@ -78,11 +78,11 @@ bool twoway_waits(enum twoway_action a, unsigned looks, const struct twoway_stat
 bool twoway_insists(enum twoway_action a, unsigned looks, const struct twoway_state *source,
 		    const struct twoway_state *target, bool named)
 {
-	if (a != TWOWAY_THEIRS || looks < TWOWAY_ASK_LOOKS)
+	if (looks < TWOWAY_ASK_LOOKS)
 		return false;
-	if (source->look == LOOK_DIR && target->look == LOOK_DIR)
-		return twoway_beats(source, target, TWOWAY_NANOSECONDS);
-	return named && source->look != LOOK_ABSENT && target->look == LOOK_ABSENT;
+	if (a == TWOWAY_LOSE)
+		return source->look != LOOK_ABSENT && target->look == LOOK_DIR;
+	return a == TWOWAY_THEIRS && named && source->look != LOOK_ABSENT && target->look == LOOK_ABSENT;
 }
 
 const char *twoway_action_name(enum twoway_action a)

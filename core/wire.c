@@ -190,6 +190,8 @@ static void put_tree(struct buf *out, const struct host_tree *t)
 	buf_add(out, t->address, sizeof(t->address));
 	buf_add_u64(out, t->dev);
 	buf_add_u64(out, t->ino);
+	buf_add_u64(out, t->here_dev);
+	buf_add_u64(out, t->here_ino);
 }
 
 bool wire_put_peer(struct buf *out, const struct host_tree *t)
@@ -493,6 +495,8 @@ static void get_tree(struct reader *r, struct host_tree *t)
 		memcpy(t->address, address, sizeof(t->address));
 	t->dev = reader_u64(r);
 	t->ino = reader_u64(r);
+	t->here_dev = reader_u64(r);
+	t->here_ino = reader_u64(r);
 }
 
 bool wire_get_peer(const char *p, size_t len, struct host_tree *out)

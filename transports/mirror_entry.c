@@ -236,6 +236,19 @@ static enum fileops_result above_cleared(struct entry *e)
 	return make_above(e);
 }
 
+static enum fileops_result above_looked(struct entry *e);
+
+/* What was planned may be gone here, too: then its host's file is all that is left. */
+static enum fileops_result above_here(struct entry *e)
+{
+	struct mirror *m = e->m;
+
+	if (e->r != FILEOPS_OK || !S_ISDIR(e->op.st.st_mode))
+		return entry_fail(e);
+	e->step = above_looked;
+	return m->target.ops->look(m->target.ctx, &e->op, e->path, e->up);
+}
+
 static enum fileops_result above_looked(struct entry *e)
 {
 	if (e->r != FILEOPS_OK || S_ISDIR(e->op.st.st_mode))
@@ -257,8 +270,8 @@ static bool force_above(struct entry *e, size_t len, enum fileops_result *out)
 		return false;
 	e->forced = true;
 	e->up = len;
-	e->step = above_looked;
-	*out = m->target.ops->look(m->target.ctx, &e->op, e->path, len);
+	e->step = above_here;
+	*out = m->source.ops->look(m->source.ctx, &e->op, e->path, len);
 	return true;
 }
 

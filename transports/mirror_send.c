@@ -67,7 +67,7 @@ static enum fileops_result not_made(struct entry *e, entry_step *make)
 		return make(e);
 	}
 	/* An old part may be anything by now. */
-	if ((!e->part || e->r == FILEOPS_GONE) && entry_make_way(e, make, &out))
+	if ((!e->part || e->cleared || e->r == FILEOPS_GONE) && entry_make_way(e, make, &out))
 		return out;
 	if ((e->r == FILEOPS_EXISTS || e->r == FILEOPS_FAILED ||
 	     (e->part && (e->r == FILEOPS_DENIED || e->r == FILEOPS_TYPE))) &&

@@ -659,6 +659,7 @@ static bool on_hello(struct receiver_session *s, const char *payload, size_t len
 	struct tcp_hello h;
 	struct host_tree from = { 0 };
 	struct err why = ERR_INIT;
+	struct stat root;
 
 	if (!tcp_get_hello(payload, len, &h))
 		return broken(err, "a greeting");
@@ -673,6 +674,10 @@ static bool on_hello(struct receiver_session *s, const char *payload, size_t len
 		h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY | TCP_FEATURE_MOVED);
 	memcpy(from.host, h.host_id, sizeof(from.host));
 	tcp_get_root(h.options.p, h.options.len, &from.dev, &from.ino);
+	if (local_tree_root(s->tree, &root) == 0) {
+		from.here_dev = root.st_dev;
+		from.here_ino = root.st_ino;
+	}
 	s->up.greeted(s->up.ctx, &from);
 	return true;
 }

@@ -25,6 +25,8 @@ void items_enter(struct twoway *t)
 		twoway_no_memory(t);
 }
 
+static bool act_on(struct twoway *t, struct change *c);
+
 static bool yield(struct twoway *t, struct change *c)
 {
 	unsigned looks = c->tries + 1;
@@ -40,7 +42,7 @@ static bool yield(struct twoway *t, struct change *c)
 		return twoway_push(&t->asks, c);
 	if (twoway_insists(c->action, looks, &c->source, &c->target, (c->flags & MARK_NAME) != 0)) {
 		c->action = TWOWAY_SEND;
-		return twoway_push(&t->sends, c);
+		return act_on(t, c);
 	}
 	err_set(&why, ERR_AGAIN, "the target has another state, which its host should send: waiting for that");
 	twoway_verdict(t, c, looks >= TWOWAY_ASK_LOOKS ? VERDICT_DONE : VERDICT_RETRY, &why);

@@ -109,7 +109,9 @@ const char remote_twoway_prelude[] =
 	"	if ln -- \"$1\" \"$2\" 2>/dev/null; then rm -f -- \"$1\"; return; fi\n"
 	"	if [ -e \"$2\" ] || [ -L \"$2\" ]; then return 9; fi\n"
 	"	mv -n $fs_t -- \"$1\" \"$2\" 2>/dev/null\n"
-	"	if [ -e \"$1\" ] || [ -L \"$1\" ]; then return 9; fi\n"
+	"	if ! [ -e \"$1\" ] && ! [ -L \"$1\" ]; then return 0; fi\n"
+	"	if [ -e \"$2\" ] || [ -L \"$2\" ]; then return 9; fi\n"
+	"	return 5\n"
 	"}\n"
 	"fs_delete() {\n"
 	"	fs_is \"$1\" \"$2\" || return\n"
@@ -157,7 +159,8 @@ const char remote_twoway_prelude[] =
 	"	mv -f $fs_t -- \"$fs_dir/$fs_own/b/$1\" \"$fs_dir/$1\"\n"
 	"}\n"
 	/* What rsync has left takes the place of what has this head, or of nothing. What it replaces is kept by a
-	 * second name, so that nothing is missing for a moment, and looked at afterwards. */
+	 * second name, so that nothing is missing for a moment, and looked at afterwards. Where there are no second
+	 * names, or not for others' files, it is moved: a copy may end half-way, and be the newer one. */
 	"fs_put() {\n"
 	"	fs_new=$fs_dir/$fs_own/s/$1\n"
 	"	if [ -z \"$2\" ]; then\n"
@@ -170,7 +173,7 @@ const char remote_twoway_prelude[] =
 	"	fs_aside \"$1\" || return 5\n"
 	"	fs_is \"$1\" \"$2\" || return\n"
 	"	ln -- \"$fs_dir/$1\" \"$fs_dir/$fs_own/b/$1\" 2>/dev/null ||\n"
-	"		cp -P -p -- \"$fs_dir/$1\" \"$fs_dir/$fs_own/b/$1\" || return 5\n"
+	"		mv -f $fs_t -- \"$fs_dir/$1\" \"$fs_dir/$fs_own/b/$1\" || return 5\n"
 	"	mv -f $fs_t -- \"$fs_new\" \"$fs_dir/$1\"\n"
 	"}\n"
 	"fs_keep() { fs_parents \"$2\" >/dev/null || return 8; fs_place \"$fs_dir/$fs_own/b/$1\" \"$fs_dir/$2\"; }\n"
@@ -181,7 +184,8 @@ const char remote_twoway_prelude[] =
 	"fs_clean() {\n"
 	"	if [ -z \"$fs_own\" ]; then return; fi\n"
 	"	rm -rf -- \"$fs_dir/$fs_own\" 2>/dev/null && return\n"
-	"	chmod -R u+rwx -- \"$fs_dir/$fs_own\"; rm -rf -- \"$fs_dir/$fs_own\"\n"
+	"	find \"$fs_dir/$fs_own\" -type d -exec chmod u+rwx {} \\;\n"
+	"	rm -rf -- \"$fs_dir/$fs_own\"\n"
 	"}\n";
 
 /* ---- commands ---- */

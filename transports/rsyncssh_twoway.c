@@ -211,10 +211,14 @@ static void setup_answer(struct twoway *t, size_t n, int status, const char *sai
 /* So often a file may change while it is sent; then it is never still for so long, and goes as it is. */
 #define STAGED_TRIES 3u
 
-/* Where something else than a directory is above it, rsync makes way. */
-static bool may_stage(const struct change *c)
+/* Where something else than a directory is above it, rsync makes way; where only attributes differ, it sets them. */
+static bool may_stage(const struct twoway *t, const struct change *c)
 {
-	return c->look != LOOK_DIR && c->reachable && !c->apart && c->tries < STAGED_TRIES;
+	struct twoway_state there = c->target;
+
+	there.attr = c->source.attr;
+	return c->look != LOOK_DIR && c->reachable && !c->apart && c->tries < STAGED_TRIES &&
+	       !twoway_same(&there, &c->source, t->times);
 }
 
 /* Without permissions rsync takes them from what it replaces: then it must see that. */
@@ -229,7 +233,7 @@ static void choose_stages(struct twoway *t)
 			above = twoway_find(&t->sends, t->sends.n, c->path, path_parent_len(c->path, c->len));
 			c->reachable = above != NULL && above->look == LOOK_DIR && above->fate == FATE_OPEN;
 		}
-		files += may_stage(c) ? 1 : 0;
+		files += may_stage(t, c) ? 1 : 0;
 	}
 	t->stages = files <= STAGED_MAX && t->what.perms;
 }
@@ -238,7 +242,7 @@ static unsigned lane_of(const struct twoway *t, const struct change *c)
 {
 	if (c->apart)
 		return TWOWAY_APART;
-	return t->stages && may_stage(c) ? TWOWAY_STAGED : TWOWAY_DIRECT;
+	return t->stages && may_stage(t, c) ? TWOWAY_STAGED : TWOWAY_DIRECT;
 }
 
 /* rsync's list: what is left to be sent on this lane. */
@@ -411,7 +415,15 @@ bool twoway_unchanged(struct twoway *t, const struct change *c)
 					 st.st_ctim.tv_nsec == c->st.st_ctim.tv_nsec));
 }
 
-/* Noted is what was compared or sent, unless it may have been another one when it was sent, of which an event tells. */
+static void look_again(struct twoway *t, const struct change *c)
+{
+	struct err why = ERR_INIT;
+
+	err_set(&why, ERR_AGAIN, "the source was changed while it was sent");
+	t->env->found(t->env->ctx, c->path, c->len, VERDICT_RETRY, &why);
+}
+
+/* Noted is what was compared or sent, unless it may have been another one when it was sent. */
 static void settle_sends(struct twoway *t)
 {
 	struct err why = ERR_INIT;
@@ -420,9 +432,14 @@ static void settle_sends(struct twoway *t)
 		struct change *c = t->sends.v[i];
 
 		if (c->fate == FATE_SENT) {
-			if (c->staged || twoway_unchanged(t, c))
+			bool known = c->staged || twoway_unchanged(t, c);
+
+			/* A directory that has gone here since is to be deleted there, and is not the other host's. */
+			if (known || c->look == LOOK_DIR)
 				twoway_note(t, c->path, c->len, &c->source);
 			twoway_verdict(t, c, VERDICT_DONE, NULL);
+			if (!known) /* a second name that came or went changes it as well, and no event tells of that */
+				look_again(t, c);
 		} else if (c->fate == FATE_RESTORED) {
 			err_set(&why, ERR_AGAIN, "it was edited at the target meanwhile, and that is newer");
 			twoway_verdict(t, c, VERDICT_RETRY, &why);

@@ -23,6 +23,7 @@
 #define MOVED_MIN (1024u * 1024)
 /* One turn of one file. */
 #define TURN_BYTES (256u * 1024)
+#define COPY_BYTES (16u * 1024 * 1024)
 /* Hashed without being sent, before somebody else gets the loop. */
 #define HASHED_BYTES (8u * 1024 * 1024)
 
@@ -590,10 +591,17 @@ static bool moved_content(void *ctx, const unsigned char *p, size_t n)
 static bool moved_copy(void *ctx, uint64_t from, uint64_t n)
 {
 	struct moved_ctx *m = ctx;
-	struct tcp_span span = { .file = m->f->id, .offset = m->f->at, .len = n, .from = from };
 
-	m->f->at += n;
-	return send_span(m->s, TCP_COPY, &span);
+	/* The receiver carries out one at a time, and answers nobody meanwhile. */
+	for (uint64_t done = 0, part; done < n; done += part) {
+		part = n - done < COPY_BYTES ? n - done : COPY_BYTES;
+		struct tcp_span span = { .file = m->f->id, .offset = m->f->at, .len = part, .from = from + done };
+
+		m->f->at += part;
+		if (!send_span(m->s, TCP_COPY, &span))
+			return false;
+	}
+	return true;
 }
 
 /* The content is read in order and told as pieces of the old file, and what is between them. */
@@ -612,6 +620,7 @@ static bool moved_turn(struct tcp_serve *s, struct served *f)
 	(void)XXH3_128bits_update(f->digest, s->piece, (size_t)got);
 	hash_blocks(f, s->piece, (size_t)got);
 	f->fed += (size_t)got;
+	s->hashed += (uint64_t)got;
 	if (!delta_feed(f->moved, s->piece, (size_t)got, last, &sink))
 		return tcp_stream_writable(s->up.stream) && fail_file(s, f, ENOMEM);
 	if (!last)
@@ -644,6 +653,8 @@ static bool serve_turn(struct tcp_serve *s, struct served *f)
 	got = want == 0 ? 0 : read_fully(f->file.fd, s->piece, want, f->at);
 	if (got < 0)
 		return fail_file(s, f, errno);
+	if (f->block != 0) /* what is equal sends next to nothing, and must not hold the loop up */
+		s->hashed += (uint64_t)got;
 	(void)XXH3_128bits_update(f->digest, s->piece, (size_t)got);
 	if (got > 0 &&
 	    (f->block != 0 ? !serve_blocks(s, f, s->piece, (size_t)got) : !send_data(s, f, s->piece, (size_t)got)))

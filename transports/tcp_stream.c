@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -570,6 +571,14 @@ static void on_urgent(void *ctx)
 	leave(s);
 }
 
+/* Our own work may have kept us from listening. */
+static bool says_something(const struct tcp_stream *s)
+{
+	struct pollfd p = { .fd = s->fd, .events = POLLIN };
+
+	return poll(&p, 1, 0) == 1 && (p.revents & POLLIN) != 0;
+}
+
 static void on_timer(void *ctx)
 {
 	struct tcp_stream *s = ctx;
@@ -580,7 +589,7 @@ static void on_timer(void *ctx)
 		fail(s, ERR_NETWORK,
 		     s->state == STREAM_CONNECTING ? "the host did not answer in time"
 						   : "TLS handshake: no answer in time");
-	} else if (now - s->heard_ns > s->limits.silence_ns) {
+	} else if (now - s->heard_ns > s->limits.silence_ns && !says_something(s)) {
 		fail(s, ERR_NETWORK, "the peer has been silent for too long");
 	} else if (s->state != STREAM_ENDED) {
 		if (s->state == STREAM_OPEN && now - s->sent_ns >= s->limits.silence_ns / 4 && queued(s) == 0 &&

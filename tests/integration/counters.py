@@ -5,11 +5,10 @@ there is no comparison, a moved directory is one rename, a removed one is one de
 once, a batch is one rsync, and ssh logs in once a connection. With each watcher, over rsync and rsyncssh."""
 import os
 import shutil
-import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from fansync import Daemon, Failure, Sshd, expect_equal, kill, main, own_file_system
+from fansync import Daemon, Failure, Sshd, expect_equal, main, own_file_system
 
 FILES = 500
 
@@ -113,8 +112,7 @@ def burst(c):
 
 
 def connection_lost(c):
-    for pid in c.sshd.sessions():
-        kill(pid, signal.SIGKILL)
+    c.sshd.cut()
 
     def write():
         with open(c.path("log"), "a") as f:

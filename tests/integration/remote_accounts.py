@@ -4,12 +4,11 @@
 and login shells of every kind. The recipes are the README's. Needs root: accounts, sudoers files and foreign owners."""
 import os
 import shutil
-import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from accounts import Remote
-from fansync import Failure, Skipped, kill, main, skip
+from fansync import Failure, Skipped, main, skip
 
 ODD = ["plain", "it's \"$HOME\" `id` \\ ;&|", "new\nline", "-rf", "ü\udcff", "*?[x]", "~root", " blank ", "{a,b}", "!x", "%s"]
 OWNER = 12345
@@ -86,8 +85,7 @@ def sudo_for_rsync_alone(place):
 def only_told_once(r):
     """That there is no shell: in one line of the log, however often the connection is lost."""
     for i in range(2):
-        for pid in r.sshd.sessions():
-            kill(pid, signal.SIGKILL)
+        r.sshd.cut()
         r.put("again%d" % i, "x")
         r.equal(False, "after a lost connection")
     lines = [line for line in r.daemon.log().split("\n") if "renames can't be carried" in line]

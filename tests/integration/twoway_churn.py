@@ -68,7 +68,13 @@ def facts(top):
 
 def stable_difference(a, b):
     x, y = facts(a.top), facts(b.top)
-    return [(p, x.get(p), y.get(p)) for p in sorted(set(x) | set(y)) if x.get(p) != y.get(p)]
+    return [(p, x.get(p), y.get(p)) for p in sorted(set(x) | set(y))
+            if x.get(p) != y.get(p) and not (only_directories(x, p) and p not in y) and not (only_directories(y, p) and p not in x)]
+
+
+def only_directories(t, path):
+    """Below it there is nothing but directories: such may stay on one host (README, Limits), files never."""
+    return path in t and all(stat.S_ISDIR(f["kind"]) for p, f in t.items() if p == path or p.startswith(path + b"/"))
 
 
 def tidy(sides):

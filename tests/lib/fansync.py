@@ -321,11 +321,16 @@ class Sshd:
         """Pids of this sshd's connections (its children)."""
         return children(self.process.pid)
 
+    def cut(self):
+        """End its connections, and what runs for them. The process of a session that serves the user lives on without its parent
+        until the client says something, which one in a network that is gone never does."""
+        for pid in children(self.process.pid, every=True):
+            kill(pid, signal.SIGKILL)
+
     def stop(self):
         if self.process is None:
             return
-        for pid in self.sessions():
-            kill(pid, signal.SIGKILL)
+        self.cut()
         self.process.kill()
         self.process.wait()
         self.log.close()

@@ -821,8 +821,7 @@ def nothing_left_of_a_killed_run(make):
     w.put("d/other", "x")
     w.running = False
     if w.sshd:
-        for pid in w.sshd.sessions():
-            kill(pid, signal.SIGKILL)
+        w.sshd.cut()
     w.synced("after the next run")
     expect(not temps() or temps() == ["other"], "left: %s" % temps())
 

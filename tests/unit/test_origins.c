@@ -11,7 +11,7 @@
 
 static void trees(void **state)
 {
-	const struct host_tree a = { "one", "here", 1, 2 };
+	const struct host_tree a = { "one", "here", 1, 2, 3, 4 };
 	struct host_tree b = a;
 
 	(void)state;
@@ -34,7 +34,7 @@ static void trees(void **state)
 static void processes(void **state)
 {
 	static struct origins o;
-	struct host_tree t = { "one", "here", 1, 2 };
+	struct host_tree t = { "one", "here", 1, 2, 3, 4 };
 
 	(void)state;
 	assert_null(origins_find(&o, 1));

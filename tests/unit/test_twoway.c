@@ -226,10 +226,12 @@ static void insisting(void **state)
 	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, by('-'), by('a'), true));
 	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, by('a'), by('b'), true));
 	assert_false(twoway_insists(TWOWAY_LOSE, TWOWAY_ASK_LOOKS, by('a'), by('-'), true));
-	/* of two directories one gives way */
-	assert_true(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, by('D'), by('d'), false));
-	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, by('d'), by('D'), false));
-	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS - 1, by('D'), by('d'), false));
+	/* a directory can't be asked for */
+	assert_true(twoway_insists(TWOWAY_LOSE, TWOWAY_ASK_LOOKS, by('d'), by('D'), false));
+	assert_false(twoway_insists(TWOWAY_LOSE, TWOWAY_ASK_LOOKS - 1, by('d'), by('D'), false));
+	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, by('D'), by('d'), false));
+	assert_true(twoway_insists(TWOWAY_LOSE, TWOWAY_ASK_LOOKS, by('a'), by('d'), false));
+	assert_false(twoway_insists(TWOWAY_LOSE, TWOWAY_ASK_LOOKS, by('-'), by('d'), false));
 }
 
 static void waiting(void **state)

@@ -170,7 +170,7 @@ static void others_round_trip(void **state)
 	struct buf out;
 	struct got g;
 	struct wire_linked l = { 7, UINT64_MAX, "a/b", 3 }, l2;
-	struct host_tree tree = { "a host's sixteen", "an address", 7, UINT64_MAX }, tree2;
+	struct host_tree tree = { "a host's sixteen", "an address", 7, UINT64_MAX, 8, 9 }, tree2;
 	uint32_t pid;
 	uint32_t cat;
 	const char *text;
@@ -216,6 +216,7 @@ static void others_round_trip(void **state)
 		assert_false(wire_get_peer(g.payload, n, &tree2));
 	g = one_frame(&out);
 	assert_true(wire_get_origin(g.payload, g.len, &pid, &tree2) && pid == 77 && host_tree_same(&tree, &tree2));
+	assert_true(tree2.here_dev == 8 && tree2.here_ino == 9);
 	for (size_t n = 0; n < g.len; n++)
 		assert_false(wire_get_origin(g.payload, n, &pid, &tree2));
 	/* A reason is due with DOWN. */

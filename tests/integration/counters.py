@@ -8,7 +8,7 @@ import shutil
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from fansync import Daemon, Failure, Sshd, expect_equal, main, own_file_system
+from fansync import Daemon, Failure, Sshd, await_fact, expect_equal, main, own_file_system
 
 FILES = 500
 
@@ -113,6 +113,8 @@ def burst(c):
 
 def connection_lost(c):
     c.sshd.cut()
+    # Until it is known, rsync's ssh makes one of its own.
+    await_fact(lambda: "closed by remote host" in c.daemon.tail(5), 20, "the loss is known")
 
     def write():
         with open(c.path("log"), "a") as f:

@@ -77,6 +77,16 @@ def only_directories(t, path):
     return path in t and all(stat.S_ISDIR(f["kind"]) for p, f in t.items() if p == path or p.startswith(path + b"/"))
 
 
+def touch(sides, paths):
+    """What one host deleted in the moment of its arrival, before it had noted that, or while it was killed, may stay on the other one
+    until it changes (README, Limits)."""
+    for s in sides:
+        for p in paths:
+            path = os.path.join(os.fsencode(s.top), p)
+            if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
+                os.utime(path, follow_symlinks=False)
+
+
 def tidy(sides):
     """Until nothing waits at either end, and what arrived last was looked at, too."""
     quiet = 0
@@ -114,6 +124,7 @@ def churn(place, watcher, rounds, kind=Side, sshd=None):
     r = random.Random(seed)
     sshd = sshd or Sshd(place + "/sshd").start()
     sides = [kind(place, "a", "b", sshd, watcher), kind(place, "b", "a", sshd, watcher)]
+    stayed = 0
     try:
         for s in sides:
             s.daemon.start(wait=False)
@@ -130,8 +141,13 @@ def churn(place, watcher, rounds, kind=Side, sshd=None):
                 down.daemon.start(wait=False)
             tidy(sides)
             found = stable_difference(*sides)
-            if found:
-                raise Failure("SEED=%d round %d: differs: %r" % (seed, n, found[:4]))
+            if found and not any(x and y for _, x, y in found):
+                stayed += 1
+                touch(sides, [p for p, _, _ in found])
+                tidy(sides)
+                found = stable_difference(*sides)
+            if found or stayed > 2:
+                raise Failure("SEED=%d round %d: differs: %r, stayed %d times" % (seed, n, found[:4], stayed))
         left = [os.path.join(d, x) for s in sides for d, _, _ in os.walk(s.top) for x in os.listdir(d)
                 if x.endswith("fansyncd~tmp")]
         if left:

@@ -135,3 +135,12 @@ void listing_free(struct listing *l)
 	free(l->v);
 	*l = (struct listing){ 0 };
 }
+
+bool listing_keep_all(void *ctx, const char *name, size_t len, bool is_dir)
+{
+	(void)ctx;
+	(void)name;
+	(void)len;
+	(void)is_dir;
+	return true;
+}

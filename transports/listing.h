@@ -20,6 +20,8 @@ bool listing_agree(struct listing *l, struct fileops_entry *e, const struct twow
 /* To be called once when all are in. A name that a server sent twice is kept once. */
 void listing_sort(struct listing *l);
 void listing_free(struct listing *l);
+/* A wish (fileops.h) that leaves nothing out. */
+bool listing_keep_all(void *ctx, const char *name, size_t len, bool is_dir);
 /* The order of listings. */
 int listing_compare(const char *a, size_t alen, const char *b, size_t blen);
 

@@ -74,18 +74,9 @@ static bool keep_source(void *ctx, const char *name, size_t len, bool is_dir)
 	return s->keep->keep(s->keep->ctx, s->path, base + len, base, is_dir);
 }
 
-static bool keep_all(void *ctx, const char *name, size_t len, bool is_dir)
-{
-	(void)ctx;
-	(void)name;
-	(void)len;
-	(void)is_dir;
-	return true;
-}
-
 static int list(const struct local_ahead *a, struct slot *s, enum side side, char *buffer)
 {
-	const struct fileops_wish wish = { side == SOURCE ? keep_source : keep_all, s };
+	const struct fileops_wish wish = { side == SOURCE ? keep_source : listing_keep_all, s };
 	int root = a->roots[side], rc;
 	int fd = s->len == 0 ? openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
 			     : look_open_below(root, s->path, s->len, O_RDONLY);

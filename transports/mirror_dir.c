@@ -509,15 +509,6 @@ static bool keep_source(void *ctx, const char *name, size_t len, bool is_dir)
 	return path == NULL ? !path_is_temp(name, len) : dir_keeps(d->m->env->opt->filter, path, n, n - len, is_dir);
 }
 
-static bool keep_all(void *ctx, const char *name, size_t len, bool is_dir)
-{
-	(void)ctx;
-	(void)name;
-	(void)len;
-	(void)is_dir;
-	return true;
-}
-
 /* It could not be listed: nothing in it is touched, least of all deleted. */
 static void unlisted(struct dir *d, bool source, enum fileops_result r)
 {
@@ -627,7 +618,7 @@ static void list_both(struct dir *d)
 {
 	struct mirror *m = d->m;
 	struct dir_ops *ops = d->ops;
-	const struct fileops_wish source = { keep_source, d }, target = { keep_all, d };
+	const struct fileops_wish source = { keep_source, d }, target = { listing_keep_all, d };
 
 	prepare(d, &ops->op[0], on_listed);
 	prepare(d, &ops->op[1], on_listed);

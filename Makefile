@@ -246,6 +246,7 @@ MAN8 := $(wildcard docs/man/*.8)
 install: all
 	$(INSTALL) -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(SYSCONFDIR)'
 	$(INSTALL) -m 0755 $(BUILD)/fansyncd '$(DESTDIR)$(BINDIR)/fansyncd'
+	$(INSTALL) -m 0755 scripts/lsyncd2fansyncd '$(DESTDIR)$(BINDIR)/lsyncd2fansyncd'
 	$(if $(MAN1),$(INSTALL) -d '$(DESTDIR)$(MANDIR)/man1' && $(INSTALL) -m 0644 $(MAN1) '$(DESTDIR)$(MANDIR)/man1/')
 	$(if $(MAN5),$(INSTALL) -d '$(DESTDIR)$(MANDIR)/man5' && $(INSTALL) -m 0644 $(MAN5) '$(DESTDIR)$(MANDIR)/man5/')
 	$(if $(MAN8),$(INSTALL) -d '$(DESTDIR)$(MANDIR)/man8' && $(INSTALL) -m 0644 $(MAN8) '$(DESTDIR)$(MANDIR)/man8/')
@@ -256,7 +257,7 @@ install: all
 		set -x; $(INSTALL) -m 0644 scripts/systemd/fansyncd.conf '$(DESTDIR)$(SYSCONFDIR)/fansyncd.conf'; fi
 
 uninstall:
-	rm -f '$(DESTDIR)$(BINDIR)/fansyncd' '$(DESTDIR)$(UNITDIR)/fansyncd.service'
+	rm -f '$(DESTDIR)$(BINDIR)/fansyncd' '$(DESTDIR)$(BINDIR)/lsyncd2fansyncd' '$(DESTDIR)$(UNITDIR)/fansyncd.service'
 	$(foreach m,$(MAN1),rm -f '$(DESTDIR)$(MANDIR)/man1/$(notdir $(m))';)
 	$(foreach m,$(MAN5),rm -f '$(DESTDIR)$(MANDIR)/man5/$(notdir $(m))';)
 	$(foreach m,$(MAN8),rm -f '$(DESTDIR)$(MANDIR)/man8/$(notdir $(m))';)

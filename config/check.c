@@ -9,6 +9,7 @@
 
 #include "config/private.h"
 #include "core/path.h"
+#include "core/schedule.h"
 
 #define NAME_MAX_LEN 64
 
@@ -370,6 +371,20 @@ static void check_only(struct config_run *run, const struct sync_options *s, str
 				     "%s: means something to transport \"%s\" only", table[i].name, table[i].only);
 }
 
+static void check_schedule(struct config_run *run, const struct sync_options *s, struct config_draft *d)
+{
+	for (size_t i = 0; i < s->schedule.n; i++) {
+		struct schedule parsed;
+		struct err err = ERR_INIT;
+		char text[ERR_TEXT_MAX];
+
+		if (schedule_parse(&parsed, s->schedule.v[i], &err) == 0)
+			continue;
+		(void)snprintf(text, sizeof(text), "schedule \"%.100s\": %.300s", s->schedule.v[i], err.text);
+		sync_error(run, d, "schedule", text);
+	}
+}
+
 static void check_values(struct config_run *run, struct sync_options *s, struct config_draft *d)
 {
 	if (s->require_marker != NULL &&
@@ -383,6 +398,7 @@ static void check_values(struct config_run *run, struct sync_options *s, struct 
 	if (s->retry_min_ns > s->retry_max_ns)
 		sync_error(run, d, config_draft_given(d, "retryMin", SECTION_SYNC) ? "retryMin" : "retryMax",
 			   "retryMin: larger than retryMax");
+	check_schedule(run, s, d);
 }
 
 /* lsyncd's keys that are accepted, and why they change nothing. */

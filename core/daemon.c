@@ -105,6 +105,7 @@ static void member_free(struct member *m)
 	if (m->lock_fd >= 0)
 		(void)close(m->lock_fd);
 	guards_done(m);
+	free(m->schedules);
 	free(m);
 }
 
@@ -122,7 +123,7 @@ static struct member *member_new(struct daemon *d, const struct sync_options *op
 	if (m->source != NULL)
 		m->sync = sync_new(&d->env, opt, err);
 	m->interval = loop_timer_add(d->loop, on_interval, m, err);
-	if (m->sync == NULL || m->interval == NULL) {
+	if (m->sync == NULL || m->interval == NULL || schedules_read(m, err) < 0) {
 		err_set(err, ERR_NOMEM, "out of memory");
 		member_free(m);
 		return NULL;
@@ -385,6 +386,7 @@ static void reload(struct daemon *d)
 	sources_prune(d);
 	for (struct source *s = d->sources; s != NULL; s = s->next)
 		s->retry_ns = 0;
+	schedules_poll(d);
 	d->poll_all = true;
 	log_normal("reload: done, %zu sync%s%s", d->n_members, d->n_members == 1 ? "" : "s",
 		   d->config->receiver == NULL ? "" : " and a receiver");
@@ -573,7 +575,7 @@ static int set_up_service(struct daemon *d, struct err *err)
 	    (pidfile_open(&d->pidfile, s->pidfile, err) < 0 || pidfile_write(&d->pidfile, err) < 0))
 		return -1;
 	d->control = control_server_new(d->loop, s->control_socket, requests_handle, d, err);
-	if (d->control == NULL)
+	if (d->control == NULL || schedules_open(d, err) < 0)
 		return -1;
 	return open_watchers(d, err);
 }
@@ -622,6 +624,7 @@ static void tear_down(struct daemon *d)
 	barriers_end(d);
 	receiver_end(d);
 	control_server_free(d->control);
+	schedules_close(d);
 	for (size_t i = 0; i < d->n_members; i++)
 		member_free(d->members[i]);
 	free(d->members);
@@ -645,6 +648,7 @@ static int announce(struct daemon *d, struct err *err)
 	sources_poll(d);
 	if (d->stopping)
 		return 0; /* the reason was logged; whoever started us gets the exit code */
+	schedules_poll(d);
 	if (d->options->daemonize != NULL && daemonize_ready(d->options->daemonize, err) < 0)
 		return -1;
 	(void)notify_ready(&d->notify, NULL, NULL);
@@ -672,6 +676,7 @@ int daemon_run(struct config *config, const struct daemon_deps *deps, const stru
 		.config = config,
 		.generation = 1,
 		.pidfile = PIDFILE_INIT,
+		.schedule_fd = -1,
 		.started_real_ns = clock_real_ns(),
 		.poll_all = true,
 	};

@@ -11,6 +11,7 @@
 #include "core/loop.h"
 #include "core/notify.h"
 #include "core/pidfile.h"
+#include "core/schedule.h"
 #include "core/sync.h"
 #include "core/watcher.h"
 #include "core/worker_link.h"
@@ -47,9 +48,12 @@ struct member {
 	bool started;		     /* its first reconcile was ordered */
 	bool lock_told;		     /* that it waits for the lock has been logged */
 	struct loop_timer *interval; /* reconcileInterval; NULL: none */
-	struct guard_state guard;    /* the record of its target, as of its last run */
-	bool accept;		     /* the administrator said --allow-delete: for the next look at its source only */
-	char *refused;		     /* why its source is not trusted, as logged; NULL: it is */
+	struct schedule_clock *schedules;
+	size_t n_schedules;
+	int64_t schedule_due_s;	  /* the next time, in seconds since 1970, or SCHEDULE_NEVER */
+	struct guard_state guard; /* the record of its target, as of its last run */
+	bool accept;		  /* the administrator said --allow-delete: for the next look at its source only */
+	char *refused;		  /* why its source is not trusted, as logged; NULL: it is */
 	/* For rates: the counters at the last sample and the rates then found. */
 	int64_t sample_ns;
 	uint64_t sample_files, sample_bytes;
@@ -93,6 +97,8 @@ struct daemon {
 	char *own_paths[6]; /* NULL-terminated: files of ours, whose changes are no work; the watchers look at this */
 	char *runtime_root;
 	char *state_dir; /* of the start: the locks stay where they are */
+	int schedule_fd; /* timerfd of the wall clock, read by the loop; -1: `once` */
+	struct loop_fd *schedule_watch;
 	struct loop_timer *retry_timer, *status_timer, *watchdog_timer, *stop_timer;
 	int64_t started_real_ns;
 	bool poll_all; /* something changed: look at every sync before the next wait */
@@ -134,6 +140,14 @@ void guards_refuse(struct member *m, const char *why);
 int guards_text(void *ctx, const struct sync_options *opt, struct buf *out);
 void guards_learned(void *ctx, const struct sync_options *opt, const char *text, size_t len);
 void guards_done(struct member *m);
+
+/* ---- daemon_schedule.c ---- */
+/* The member's expressions, dealt with up to now. */
+int schedules_read(struct member *m, struct err *err);
+int schedules_open(struct daemon *d, struct err *err);
+/* Order what is due, wait for what is due next: also when the members have changed. */
+void schedules_poll(struct daemon *d);
+void schedules_close(struct daemon *d);
 
 /* ---- daemon_barrier.c ---- */
 /* Where an answer goes: a connection, or this process's own output. */

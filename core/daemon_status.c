@@ -184,6 +184,11 @@ static void text_member(struct buf *out, const struct member *m)
 		put_time(out, s.last_done_real_ns);
 		buf_add_str(out, s.first_done ? "\n" : " (the first comparison is not over)\n");
 	}
+	if (m->n_schedules > 0 && m->schedule_due_s != SCHEDULE_NEVER) {
+		buf_add_str(out, "  compares  ");
+		put_time(out, m->schedule_due_s * NS_PER_S);
+		buf_add_str(out, ", by its schedule\n");
+	}
 	if (s.last_error != NULL) {
 		buf_add_str(out, "  last error ");
 		put_time(out, s.last_error_real_ns);
@@ -356,6 +361,8 @@ static void json_member(struct buf *out, const struct member *m)
 	json_put_double(out, "files_per_second", m->files_per_s);
 	json_put_double(out, "bytes_per_second", m->bytes_per_s);
 	json_put_double(out, "last_done", seconds(s.last_done_real_ns));
+	if (m->n_schedules > 0 && m->schedule_due_s != SCHEDULE_NEVER)
+		json_put_double(out, "scheduled", (double)m->schedule_due_s);
 	json_put_string(out, "last_error", s.last_error);
 	json_put_double(out, "last_error_time", seconds(s.last_error_real_ns));
 	json_put_u64(out, "worker_pid", (uint64_t)s.worker);

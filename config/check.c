@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "config/private.h"
+#include "core/bandwidth.h"
 #include "core/path.h"
 #include "core/schedule.h"
 
@@ -385,6 +386,18 @@ static void check_schedule(struct config_run *run, const struct sync_options *s,
 	}
 }
 
+static void check_bandwidth(struct config_run *run, const struct sync_options *s, struct config_draft *d)
+{
+	struct bandwidth parsed;
+	struct err err = ERR_INIT;
+	char text[ERR_TEXT_MAX];
+
+	if (bandwidth_parse(&parsed, &s->bandwidth, &err) == 0)
+		return;
+	(void)snprintf(text, sizeof(text), "bandwidth: %.400s", err.text);
+	sync_error(run, d, "bandwidth", text);
+}
+
 static void check_values(struct config_run *run, struct sync_options *s, struct config_draft *d)
 {
 	if (s->require_marker != NULL &&
@@ -399,6 +412,7 @@ static void check_values(struct config_run *run, struct sync_options *s, struct 
 		sync_error(run, d, config_draft_given(d, "retryMin", SECTION_SYNC) ? "retryMin" : "retryMax",
 			   "retryMin: larger than retryMax");
 	check_schedule(run, s, d);
+	check_bandwidth(run, s, d);
 }
 
 /* lsyncd's keys that are accepted, and why they change nothing. */

@@ -59,6 +59,7 @@ enum config_key_flag {
 	KEY_MAP = 1u << 10,	   /* a group { K = "V"; } is taken as the list "K=V" */
 	KEY_WORDS = 1u << 11,	   /* a list of arguments: one string with blanks in it is a mistake */
 	KEY_NONEMPTY = 1u << 12,   /* an empty string is a mistake */
+	KEY_RATES = 1u << 14,	   /* a list of numbers, of strings and of groups { K = "V"; }, these as "K=V K=V" */
 	KEY_AUTO = 1u << 13,	   /* an integer, or the word "auto", which is stored as -1 */
 };
 

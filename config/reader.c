@@ -87,12 +87,71 @@ static int add_item(const config_setting_t *s, bool map, struct config_value *li
 	return rc == 0 ? 0 : err_set(err, ERR_NOMEM, "out of memory");
 }
 
+/* A number, as it would stand in a string. */
+static char *text_of(const struct config_value *v)
+{
+	char *text = NULL;
+	int n = v->kind == VALUE_STRING	 ? asprintf(&text, "%s", v->s)
+		: v->kind == VALUE_INT	 ? asprintf(&text, "%lld", (long long)v->i)
+		: v->kind == VALUE_FLOAT ? asprintf(&text, "%.6f", v->f)
+					 : -1;
+
+	return n < 0 ? NULL : text;
+}
+
+/* One rule of a table: blanks in its words would end them. */
+static int add_rule(const config_setting_t *s, struct strlist *list, struct err *err)
+{
+	bool group = config_setting_is_group(s) != 0;
+	int n = group ? config_setting_length(s) : 1;
+	struct buf rule;
+	int rc = 0;
+
+	buf_init(&rule, 4096);
+	for (int i = 0; i < n && rc == 0; i++) {
+		const config_setting_t *word = group ? config_setting_get_elem(s, (unsigned)i) : s;
+		struct config_value v = { 0 };
+		char *text;
+
+		scalar(word, &v);
+		text = text_of(&v);
+		if (text == NULL)
+			rc = err_set(err, ERR_CONFIG, "expected a number, a string or a list of groups");
+		if (group && rc == 0)
+			(void)buf_printf(&rule, "%s%s=", i == 0 ? "" : " ", name_of(word));
+		for (const char *p = text; p != NULL && *p != '\0'; p++)
+			if (!group || (*p != ' ' && *p != '\t'))
+				(void)buf_add_byte(&rule, (unsigned char)*p);
+		free(text);
+	}
+	if (rc == 0 && (rule.failed || strlist_add(list, buf_str(&rule)) != 0))
+		rc = err_set(err, ERR_NOMEM, "out of memory");
+	buf_done(&rule);
+	return rc;
+}
+
+static int add_rules(const config_setting_t *s, const struct config_key *k, struct config_value *v, struct err *err)
+{
+	bool many = config_setting_is_list(s) || config_setting_is_array(s);
+	struct err why = ERR_INIT;
+
+	v->kind = VALUE_LIST;
+	for (int i = 0; i < (many ? config_setting_length(s) : 1); i++)
+		if (add_rule(many ? config_setting_get_elem(s, (unsigned)i) : s, &v->items, &why) != 0) {
+			strlist_done(&v->items);
+			return err_set(err, why.class, "%s: %.200s", k->name, why.text);
+		}
+	return 0;
+}
+
 static int value_of(const config_setting_t *s, const struct config_key *k, struct config_value *v, const char *dir,
 		    struct err *err)
 {
 	bool group = config_setting_is_group(s) != 0;
 
 	*v = (struct config_value){ .dir = dir };
+	if ((k->flags & KEY_RATES) != 0)
+		return add_rules(s, k, v, err);
 	scalar(s, v);
 	if (v->kind != VALUE_OTHER || (group && (k->flags & KEY_MAP) == 0))
 		return 0;

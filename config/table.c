@@ -141,6 +141,9 @@ static const struct config_key table[] = {
 	    .help = "mirror a file that is written and kept open that often; 0: when it is closed"),
 	SYN(TYPE_TIME, "reconcileInterval", reconcile_interval_ns, .def = "0", .min = 0, .max = CONFIG_TIME_MAX_S,
 	    .help = "compare everything that often (covers writes through mmap); 0: never"),
+	SYN(TYPE_LIST, "bandwidth", bandwidth, .flags = KEY_RATES,
+	    .help = "how fast is sent: KiB a second, or \"500K\", \"1.5M\"; or a list of groups with limit and, as wanted, from, to "
+		    "(\"08:00\") and days (\"Mon-Fri\"), the first of which that fits the time counts; 0: no limit"),
 	SYN(TYPE_LIST, "schedule", schedule, .flags = KEY_NONEMPTY,
 	    .help = "compare everything at these times: \"MINUTE HOUR DAY MONTH WEEKDAY\" as in crontab(5), local time, or \"@daily\" "
 		    "and the like; six fields begin with seconds"),

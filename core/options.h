@@ -97,6 +97,7 @@ struct sync_options {
 	bool init;		       /* reconcile at start */
 	int64_t open_file_interval_ns; /* 0: only on close */
 	int64_t reconcile_interval_ns; /* 0: never */
+	struct strlist bandwidth;      /* rules of core/bandwidth.h */
 	struct strlist schedule;       /* expressions of core/schedule.h: reconcile then */
 	enum watcher_choice watcher;
 	enum inotify_mode inotify_mode;

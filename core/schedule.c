@@ -142,6 +142,15 @@ static int parse_field(struct part p, const struct field *f, uint64_t *bits, str
 	}
 }
 
+int schedule_parse_days(const char *text, uint32_t *out, struct err *err)
+{
+	uint64_t bits;
+	int rc = parse_field((struct part){ text, text + strlen(text) }, &fields[WEEKDAY], &bits, err);
+
+	*out = (uint32_t)bits;
+	return rc;
+}
+
 static const char *expand_word(const char *text)
 {
 	static const char *const words[][2] = {

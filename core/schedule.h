@@ -33,6 +33,9 @@ struct schedule {
 /* 0, or -1 and why `text` is no expression, or names no day that there is. */
 int schedule_parse(struct schedule *out, const char *text, struct err *err);
 
+/* The field of the days of the week alone: "mon-fri", "sat,sun". */
+int schedule_parse_days(const char *text, uint32_t *out, struct err *err);
+
 /* The first time after `after` at which it is due. SCHEDULE_NEVER: not within the next 40 years. */
 int64_t schedule_next(const struct schedule *s, int64_t after);
 

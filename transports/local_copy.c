@@ -234,12 +234,14 @@ void local_jobs_drop(struct local_tree *t)
 		job_free(t->jobs);
 }
 
+static int64_t wait_of(const struct local_job *j)
+{
+	return j->what == NULL || j->what->throttle == NULL ? 0 : throttle_wait_ns(j->what->throttle, clock_mono_ns());
+}
+
 static void job_again(struct local_job *j)
 {
-	int64_t wait =
-		j->what == NULL || j->what->throttle == NULL ? 0 : throttle_wait_ns(j->what->throttle, clock_mono_ns());
-
-	loop_timer_after(j->timer, wait);
+	loop_timer_after(j->timer, wait_of(j));
 }
 
 static enum fileops_result sum_round(struct local_job *j)
@@ -275,6 +277,11 @@ static void on_round(void *ctx)
 	struct fileop *op = j->op;
 	enum fileops_result r;
 
+	/* Others waited for the same moment, and one of them has used it. */
+	if (wait_of(j) > 0) {
+		job_again(j);
+		return;
+	}
 	r = j->sum != NULL ? sum_round(j) : copy_round(j);
 	if (r == FILEOPS_PENDING) {
 		job_again(j);

@@ -34,13 +34,13 @@ struct mirror *mirror_new(const struct mirror_setup *setup, struct err *err)
 	mirror_rules_init(&m->rules, m->env->opt);
 	m->rules.umask = umask(0);
 	(void)umask(m->rules.umask);
-	throttle_init(&m->throttle, m->env->opt->rsync.bwlimit * 1024);
+	throttle_init(&m->throttle, 0);
 	m->timer = loop_timer_add(m->env->loop, on_timer, m, err);
 	if (m->timer == NULL) {
 		free(m);
 		return NULL;
 	}
-	if (both_open(m, setup->agreed, err) < 0) {
+	if (limit_init(&m->limit, m->env->opt, err) < 0 || both_open(m, setup->agreed, err) < 0) {
 		mirror_free(m);
 		return NULL;
 	}
@@ -303,6 +303,7 @@ void mirror_pump(struct mirror *m)
 		return;
 	m->pumping = true;
 	m->now_ns = clock_real_ns();
+	limit_follow(&m->limit, &m->throttle, clock_mono_ns());
 	for (unsigned n = 1; m->phase < PHASE_END && step(m); n++)
 		if (n % STEPS_PER_LOOK == 0 && clock_mono_ns() >= end) {
 			mirror_kick(m);

@@ -12,6 +12,7 @@
 
 #include "core/path.h"
 #include "core/twoway.h"
+#include "transports/limit.h"
 #include "transports/listing.h"
 #include "transports/mirror.h"
 #include "transports/mirror_hot.h"
@@ -150,6 +151,7 @@ struct mirror {
 	unsigned width, width_dirs;
 	uint32_t tag;
 	struct throttle throttle;
+	struct limit limit;	      /* what the throttle follows */
 	struct mirror_twoway *twoway; /* NULL: one way */
 	struct mirror_hot *hot;	      /* NULL: the target's times tell enough */
 	struct loop_timer *timer;

@@ -241,7 +241,7 @@ static enum fileops_result start_store(struct entry *e, uint64_t offset)
 					   .offset = offset,
 					   .size = (uint64_t)e->src.st_size,
 					   .sparse = m->rules.sparse,
-					   .throttle = m->throttle.rate > 0 ? &m->throttle : NULL,
+					   .throttle = limit_exists(&m->limit) ? &m->throttle : NULL,
 					   .attrs = &e->attrs };
 	e->step = stored;
 	return m->target.ops->store(m->target.ctx, &e->op, &to, &e->store);

@@ -275,6 +275,8 @@ static void add_job(struct arglist *a, const struct rsync_job *job, const struct
 		(void)arglist_printf(a, "--copy-dest=%s", job->copy_dir);
 	if (job->fine_times)
 		(void)arglist_add(a, "--modify-window=-1");
+	if (job->rate > 0) /* in the place of bwlimit, which is not smaller */
+		(void)arglist_printf(a, "--bwlimit=%lld", (long long)(job->rate / 1024));
 	if (job->max_delete >= 0 && job->max_delete <= INT_MAX)
 		(void)arglist_printf(a, "--max-delete=%d", (int)job->max_delete);
 	if (job->count) {

@@ -46,6 +46,7 @@ struct rsync_job {
 	bool escape;		/* then: a local rsync before 3.2.4 leaves the remote shell's characters as they are */
 	enum rsync_missing missing;	   /* what a path that is missing here means; without recurse */
 	int64_t max_delete;		   /* -1: no limit */
+	int64_t rate;			   /* bytes a second; 0: no limit but bwlimit */
 	const char *backup_dir, *temp_dir; /* relative to dest; NULL: none of ours */
 	const char *copy_dir;		   /* the same: where dest has nothing, what is there is a basis */
 	const char *filter_file;	   /* rules in a file instead of arguments; NULL: as arguments */

@@ -5,6 +5,7 @@
 #ifndef FANSYNCD_TRANSPORTS_RSYNC_PASSES_H
 #define FANSYNCD_TRANSPORTS_RSYNC_PASSES_H
 
+#include "transports/limit.h"
 #include "transports/rsync_exit.h"
 #include "transports/rsync_names.h"
 #include "transports/rsync_run.h"
@@ -55,6 +56,7 @@ struct rsync_session {
 	struct rsync_owner owner;
 	struct rsync_run run;
 	struct loop_timer *timer;
+	struct limit limit;
 	char cwd[40];
 	struct rsync_names names;
 	/* Facts about both ends. */
@@ -75,6 +77,8 @@ struct rsync_session {
 	uint64_t deleted; /* entries, by all runs of this work */
 	bool marker_seen, marker_asked;
 	/* The run under way. */
+	int64_t rate; /* that it was started with */
+	bool cut;     /* it was ended for another one */
 	struct note *notes;
 	size_t n_notes, notes_cap;
 	bool notes_lost; /* more messages than could be kept */

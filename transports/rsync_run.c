@@ -181,6 +181,12 @@ int rsync_run_start(struct rsync_run *r, char *const *argv, const char *cwd, str
 	return 0;
 }
 
+void rsync_run_end(struct rsync_run *r)
+{
+	if (r->proc.pid > 0)
+		(void)kill(r->proc.pid, SIGTERM);
+}
+
 void rsync_run_stop(struct rsync_run *r)
 {
 	pid_t pid = r->proc.pid;

@@ -36,6 +36,8 @@ void rsync_run_init(struct rsync_run *r, struct loop *loop, void (*event)(void *
 		    void (*ended)(void *ctx, int status), void *ctx);
 /* Start it; takes the content of `list` (left empty). */
 int rsync_run_start(struct rsync_run *r, char *const *argv, const char *cwd, struct buf *list, struct err *err);
+/* Let it end, cleanly and soon: `ended` follows. */
+void rsync_run_end(struct rsync_run *r);
 /* Kill what runs (the whole process group), no callback. */
 void rsync_run_stop(struct rsync_run *r);
 

@@ -51,7 +51,7 @@ struct rsync_session *rsync_session_new(const struct transport_env *env, const s
 	/* The descriptor that the worker has checked is the source, whatever its name leads to now. */
 	(void)snprintf(s->cwd, sizeof(s->cwd), "/proc/self/fd/%d", env->source_fd);
 	s->timer = loop_timer_add(env->loop, on_timer, s, err);
-	if (s->timer == NULL) {
+	if (s->timer == NULL || limit_init(&s->limit, env->opt, err) < 0) {
 		rsync_session_free(s);
 		return NULL;
 	}
@@ -551,7 +551,8 @@ static bool only_sums(const struct rsync_session *s, const struct pass *p)
 	const struct rsync_options *o = &s->env->opt->rsync;
 	uint64_t bytes = 0;
 
-	if (s->reconcile || p->flags != 0 || p->n < SUMS_MIN || o->verbose || o->dry_run)
+	/* With a table of limits it is: a run can only be ended behind a file. */
+	if (s->reconcile || p->flags != 0 || p->n < SUMS_MIN || o->verbose || o->dry_run || s->limit.table.n > 0)
 		return false;
 	for (size_t i = 0; i < p->n; i++) {
 		const struct transport_item *item = &s->work->items[p->items[i]];
@@ -574,6 +575,7 @@ static int64_t deletions_left(const struct rsync_session *s, const struct pass *
 static void run_pass(struct rsync_session *s, struct pass *p)
 {
 	const bool sums = only_sums(s, p);
+	int64_t rate = limit_now(&s->limit);
 	struct rsync_job job = { .kind = s->to.kind,
 				 .dest = s->to.dest,
 				 .rsh = s->to.rsh,
@@ -592,12 +594,15 @@ static void run_pass(struct rsync_session *s, struct pass *p)
 				 .copy_dir = s->to.copy_dir,
 				 .first_rules = &p->rules,
 				 .keep = s->work->keep,
-				 .max_delete = deletions_left(s, p) };
+				 .max_delete = deletions_left(s, p),
+				 .rate = rate };
 	struct buf list;
 	struct err err = ERR_INIT;
 
 	buf_init(&list, LIST_MAX);
 	s->running = p;
+	s->rate = rate;
+	s->cut = false;
 	p->sums = sums;
 	if (job.del)
 		job.missing = RSYNC_MISSING_DELETE;
@@ -722,6 +727,32 @@ static void count_sum(struct rsync_session *s, const struct rsync_event *ev)
 	}
 }
 
+/* Another limit holds by now. rsync can't be told: it is ended where a file has just arrived, so that no more than the
+ * next ones have begun in vain, and the rest is run anew. */
+static void keep_to_limit(struct rsync_session *s)
+{
+	if (s->cut || s->running == NULL || (s->running->flags & PASS_COUNT) != 0 || limit_now(&s->limit) == s->rate)
+		return;
+	log_info("another bandwidth from now on: rsync is started anew for what is left");
+	s->cut = true;
+	rsync_run_end(&s->run);
+}
+
+/* It was ended for its limit, and had not come to its end: the same once more. */
+static bool again_slower(struct rsync_session *s, struct pass *p, int status)
+{
+	bool cut = s->cut && p != NULL && rsync_outcome(status)->fate != RSYNC_OK;
+
+	s->cut = false;
+	if (!cut)
+		return false;
+	s->runs--;
+	p->next = s->passes;
+	s->passes = p;
+	session_next(s);
+	return true;
+}
+
 static void on_event(void *ctx, const struct rsync_event *ev)
 {
 	struct rsync_session *s = ctx;
@@ -734,6 +765,8 @@ static void on_event(void *ctx, const struct rsync_event *ev)
 	case RSYNC_ALIVE:
 		count(s, ev);
 		show_progress(s, ev);
+		if (ev->kind == RSYNC_SENT)
+			keep_to_limit(s);
 		break;
 	case RSYNC_VERSION:
 		s->local_version = ev->version;
@@ -790,7 +823,7 @@ static void on_ended(void *ctx, int status)
 		marker_answered(s, status);
 		return;
 	}
-	if (rsync_outcome(status)->fate == RSYNC_DOWN && again_bare(s, p))
+	if (again_slower(s, p, status) || (rsync_outcome(status)->fate == RSYNC_DOWN && again_bare(s, p)))
 		return;
 	if (p != NULL) {
 		session_judge(s, p, status);

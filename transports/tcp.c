@@ -23,6 +23,7 @@
 #include "core/path.h"
 #include "core/resolve.h"
 #include "core/transport.h"
+#include "transports/limit.h"
 #include "transports/local_files.h"
 #include "transports/mirror.h"
 #include "transports/tcp_frames.h"
@@ -79,6 +80,7 @@ struct tcp_target {
 	uint64_t last_id, last_seq;
 	struct loop_timer *urgent;
 	struct throttle throttle;
+	struct limit limit;	      /* what the throttle follows */
 	struct loop_timer *throttled; /* content is sent again */
 	struct err down;	      /* class not NONE: to be told from the timer */
 	struct buf scratch;
@@ -585,6 +587,7 @@ static void on_idle(void *ctx)
 
 	if (!t->ready)
 		return;
+	limit_follow(&t->limit, &t->throttle, clock_mono_ns());
 	tcp_serve_pump(t->serve);
 	submit(t);
 	count_bytes(t);
@@ -831,7 +834,7 @@ static void *open_target(const struct transport_env *env, struct err *err)
 	t->memory = tcp_memory_new(MEMORY_MAX);
 	t->urgent = loop_timer_add(env->loop, on_urgent, t, err);
 	t->throttled = loop_timer_add(env->loop, on_idle, t, err);
-	throttle_init(&t->throttle, env->opt->rsync.bwlimit * 1024);
+	throttle_init(&t->throttle, 0);
 	if (env->archive_path != NULL)
 		t->twoway = tcp_twoway_open(env, err);
 	fd = fcntl(env->source_fd, F_DUPFD_CLOEXEC, 0);
@@ -842,7 +845,8 @@ static void *open_target(const struct transport_env *env, struct err *err)
 	if (t->tree != NULL)
 		t->source = local_tree_end(t->tree, false);
 	if (t->content == NULL || t->memory == NULL || t->urgent == NULL || t->throttled == NULL || t->tree == NULL ||
-	    (env->archive_path != NULL && t->twoway == NULL) || set_up_tls(t, err) < 0) {
+	    (env->archive_path != NULL && t->twoway == NULL) || limit_init(&t->limit, env->opt, err) < 0 ||
+	    set_up_tls(t, err) < 0) {
 		if (err->class == ERR_NONE)
 			err_set(err, ERR_NOMEM, "out of memory");
 		close_target(t);

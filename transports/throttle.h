@@ -1,5 +1,5 @@
 /*
- * throttle.h - the limit of a transfer rate (bwlimit). Pure: the clock is an argument.
+ * throttle.h - keeping to a transfer rate (limit.h says which). Pure: the clock is an argument.
  */
 #ifndef FANSYNCD_TRANSPORTS_THROTTLE_H
 #define FANSYNCD_TRANSPORTS_THROTTLE_H
@@ -12,6 +12,8 @@ struct throttle {
 };
 
 void throttle_init(struct throttle *t, int64_t bytes_per_second);
+/* Another rate from now on: what is ahead is paid for at the new one. */
+void throttle_set(struct throttle *t, int64_t now_ns, int64_t bytes_per_second);
 /* How long to wait before anything more is sent; 0: now. A tenth of a second's worth may be ahead. */
 int64_t throttle_wait_ns(const struct throttle *t, int64_t now_ns);
 /* So much was sent. */

@@ -1,6 +1,6 @@
 /* LINK: config/check.c config/cli.c config/dump.c config/help.c config/list.c config/paths.c config/reader.c
  * config/rules.c config/receiver.c config/run.c config/source.c config/suggest.c config/table.c config/targets.c
- * config/value.c core/filter.c core/filter_args.c core/schedule.c core/buf.c core/err.c core/path.c */
+ * config/value.c core/filter.c core/filter_args.c core/bandwidth.c core/schedule.c core/buf.c core/err.c core/path.c */
 /* LIBS: -lconfig */
 /*
  * Random configurations: what is read, dumped and read again is equal, and so is each sync's own dump.
@@ -146,6 +146,9 @@ static void put_item(struct gen *g, const struct config_key *k)
 		put_rule(g);
 	else if (strcmp(k->name, "schedule") == 0)
 		(void)buf_add_str(&g->out, chance(g, 50) ? "\"@daily\"" : "\"*/5 8-18 * * mon-fri\"");
+	else if (strcmp(k->name, "bandwidth") == 0)
+		(void)buf_add_str(&g->out,
+				  chance(g, 50) ? "\"1.5M\"" : "\"from=08:00 to=18:00 days=mon-fri limit=500\"");
 	else if (k->section == SECTION_SETTINGS)
 		(void)buf_add_str(&g->out, words[below(g, 3)]);
 	else if ((k->flags & KEY_FILTER) != 0)

@@ -1,7 +1,7 @@
 /* LINK: core/schedule.c core/err.c */
 /*
- * Random expressions against a clock that is read every minute for more than a year: each time that the one says to be next is
- * the next of the other, in zones with and without changes of clocks.
+ * Random expressions against a clock that is read every minute for more than a year: each time that the one says to be
+ * next is the next of the other, in zones with and without changes of clocks.
  *
  * SEED is printed and may be given; ROUNDS expressions a zone.
  */

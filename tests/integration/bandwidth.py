@@ -55,7 +55,7 @@ def morning_ends(place, transport):
     w = World(place, transport, "live", more='bandwidth = ( { from = "08:00"; to = "12:00"; limit = "32K"; } );')
     fill(w)
     start = time.time()
-    noon = int(start) + 3
+    noon = int(start) + 2
     w.daemon.env["TZ"] = zone(noon)
     w.daemon.start(wait=False)
     w.running = True

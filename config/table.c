@@ -185,7 +185,7 @@ static const struct config_key table[] = {
 	TCP(TYPE_CHOICE, "durability", durability, .def = "none", .choices = durability_words,
 	    .help = "what the receiver syncs to disk before it acknowledges: nothing, the file system (once a batch), or each file"),
 	TCP(TYPE_INT, "compressLevel", tcp.compress_level, .def = "auto", .min = 0, .max = 9, .flags = KEY_AUTO,
-	    .help = "of zlib, with compress = true; auto: follows the load"),
+	    .help = "of zstd (of zlib, where the receiver has no zstd), with compress = true; auto: follows the load"),
 	TCP(TYPE_TIME, "timeout", tcp.timeout_ns, .def = "60", .min = 1, .max = CONFIG_TIME_MAX_S,
 	    .help = "a receiver that can't be reached, or keeps silent, for so long is down"),
 	GROUP(SECTION_SYNC, TYPE_INT, "connections", struct sync_options, connections, .only = "sftp", .def = "1", .min = 1, .max = 8,

@@ -24,6 +24,7 @@ LIBRARY = {
     "sys/inotify.h": ("core/watch_inotify*", "core/watch_links.c"),
     "libssh2*.h": ("transports/sftp*",),
     "zlib.h": ("transports/tcp*.c", "transports/receiver*.c", "transports/zstream*.c"),
+    "zstd*.h": ("transports/zstream_zstd.c",),
     "openssl/*": ("transports/sftp_crypto.c", "transports/tcp*.c", "transports/receiver*.c", "transports/tls*.c"),
     "librsync.h": ("transports/delta.c",),
     "sqlite3.h": ("core/archive*.c",),

@@ -647,6 +647,8 @@ void receiver_session_welcome(struct receiver_session *s)
 	buf_clear(&s->scratch);
 	tcp_put_welcome(&s->scratch, w);
 	(void)tcp_stream_send_buf(s->stream, TCP_WELCOME, &s->scratch);
+	if ((w->features & TCP_FEATURE_ZSTD) != 0)
+		(void)tcp_stream_use_zstd(s->stream, ZSTREAM_WINDOW_LOG_SMALL);
 	tcp_stream_kick(s->stream);
 	loop_timer_stop(s->greeting);
 	s->welcomed = true;
@@ -670,8 +672,8 @@ static bool on_hello(struct receiver_session *s, const char *payload, size_t len
 		return true;
 	}
 	s->welcome.version = h.version_max < TCP_VERSION_MAX ? h.version_max : TCP_VERSION_MAX;
-	s->welcome.features =
-		h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY | TCP_FEATURE_MOVED);
+	s->welcome.features = h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY |
+					    TCP_FEATURE_MOVED | TCP_FEATURE_ZSTD);
 	memcpy(from.host, h.host_id, sizeof(from.host));
 	tcp_get_root(h.options.p, h.options.len, &from.dev, &from.ino);
 	if (local_tree_root(s->tree, &root) == 0) {

@@ -484,6 +484,8 @@ static bool on_welcome(struct tcp_target *t, const char *payload, size_t len, st
 			       "the receiver, %.*s, does not mirror both ways (bidirectional): update it",
 			       (int)w.software.len, w.software.p) == 0;
 	setup.features = w.features;
+	if ((w.features & TCP_FEATURE_ZSTD) != 0 && !tcp_stream_use_zstd(t->stream, ZSTREAM_WINDOW_LOG))
+		return err_set(err, ERR_NOMEM, "out of memory for a connection") == 0;
 	t->serve = tcp_serve_new(&setup);
 	if (t->serve == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory for a connection") == 0;
@@ -653,7 +655,8 @@ static void on_ready(void *ctx, const char *peer)
 	struct tcp_hello h = { .version_min = TCP_VERSION_MIN,
 			       .version_max = TCP_VERSION_MAX,
 			       .features = (opt->tcp.delta == DELTA_NEVER ? 0 : TCP_FEATURE_DELTA | TCP_FEATURE_MOVED) |
-					   TCP_FEATURE_RESUME | (t->twoway == NULL ? 0 : TCP_FEATURE_TWOWAY),
+					   TCP_FEATURE_RESUME | TCP_FEATURE_ZSTD |
+					   (t->twoway == NULL ? 0 : TCP_FEATURE_TWOWAY),
 			       .software = { "fansyncd " FANSYNCD_VERSION, strlen("fansyncd " FANSYNCD_VERSION) },
 			       .module = { opt->tcp.module, strlen(opt->tcp.module) },
 			       .sync = { opt->name, strlen(opt->name) } };

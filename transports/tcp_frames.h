@@ -82,7 +82,8 @@ enum tcp_feature {
 	TCP_FEATURE_DELTA = 1u << 0,
 	TCP_FEATURE_TWOWAY = 1u << 1,
 	TCP_FEATURE_RESUME = 1u << 2,
-	TCP_FEATURE_MOVED = 1u << 3
+	TCP_FEATURE_MOVED = 1u << 3,
+	TCP_FEATURE_ZSTD = 1u << 4
 };
 
 /* A byte string inside a payload. */

@@ -229,6 +229,14 @@ bool tcp_stream_send_buf(struct tcp_stream *s, unsigned type, const struct buf *
 	return !payload->failed && tcp_stream_send(s, (uint8_t)type, payload->data, payload->len, ZSTREAM_PACK);
 }
 
+bool tcp_stream_use_zstd(struct tcp_stream *s, unsigned window_log)
+{
+	if (zstream_use_zstd(s->pack, &s->out, window_log) && zstream_expect_zstd(s->unpack))
+		return true;
+	fail(s, ERR_NOMEM, "out of memory for compression");
+	return false;
+}
+
 static enum tls_want write_some(struct tcp_stream *s, const char *data, size_t n, size_t *done, struct err *err)
 {
 	ssize_t got;

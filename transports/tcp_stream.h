@@ -65,6 +65,9 @@ bool tcp_stream_send_buf(struct tcp_stream *s, unsigned type, const struct buf *
 /* The same in two parts, so that content need not be copied behind its header. */
 bool tcp_stream_send2(struct tcp_stream *s, uint8_t type, const void *head, size_t head_len, const void *body,
 		      size_t body_len, enum zstream_how how);
+/* Both ends know zstd: what is sent from here is compressed by it, with a window of 2^`window_log` bytes, and what
+ * comes from here on may be. false: memory, the stream ends soon. */
+bool tcp_stream_use_zstd(struct tcp_stream *s, unsigned window_log);
 /* Let what was appended leave before the next wait. */
 void tcp_stream_kick(struct tcp_stream *s);
 /* Whether more should be given now; when false, `drained` will follow. */

@@ -4,8 +4,11 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "transports/zstream_zstd.h"
+
 #define KIND_STORED 0u
 #define KIND_DEFLATED 1u
+#define KIND_ZSTD 2u
 #define KIND_SHIFT 30
 #define WINDOW_BITS (-15)
 #define MEM_LEVEL 8
@@ -17,23 +20,25 @@ static const unsigned char flush_tail[4] = { 0x00, 0x00, 0xff, 0xff };
 
 struct zstream_out {
 	z_stream s;
-	bool ready; /* deflateInit was done */
+	bool ready;	       /* deflateInit was done */
+	struct zstd_out *zstd; /* instead of deflate */
 	int level, next_level;
 	size_t at;    /* of the open record's header in the buffer; valid while `open` */
-	bool open;    /* a deflated record is being written */
+	bool open;    /* a compressed record is being written */
 	size_t plain; /* bytes in it */
 };
 
 struct zstream_in {
 	z_stream s;
 	bool ready;
+	struct zstd_in *zstd; /* NULL: not to be expected */
 };
 
 /* ---- out ---- */
 
 static bool prepare(struct zstream_out *z)
 {
-	if (z->ready || z->level == 0)
+	if (z->ready || z->level == 0 || z->zstd != NULL)
 		return true;
 	if (deflateInit2(&z->s, z->level, Z_DEFLATED, WINDOW_BITS, MEM_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK)
 		return false;
@@ -61,6 +66,7 @@ void zstream_out_free(struct zstream_out *z)
 		return;
 	if (z->ready)
 		(void)deflateEnd(&z->s);
+	zstd_out_free(z->zstd);
 	free(z);
 }
 
@@ -83,7 +89,7 @@ static void set_header(struct buf *wire, size_t at, uint32_t kind)
 }
 
 /* Run deflate until it has taken its input and, for a flush, given all its output. */
-static bool run(struct zstream_out *z, struct buf *wire, int flush)
+static bool run_deflate(struct zstream_out *z, struct buf *wire, int flush)
 {
 	do {
 		size_t room;
@@ -101,17 +107,45 @@ static bool run(struct zstream_out *z, struct buf *wire, int flush)
 	return true;
 }
 
+static bool pack(struct zstream_out *z, struct buf *wire, const unsigned char *p, size_t n)
+{
+	if (z->zstd != NULL)
+		return zstd_out_put(z->zstd, wire, p, n, z->level);
+	z->s.next_in = (unsigned char *)(uintptr_t)p;
+	z->s.avail_in = (unsigned)n;
+	return run_deflate(z, wire, Z_NO_FLUSH);
+}
+
 static bool close_record(struct zstream_out *z, struct buf *wire)
 {
 	if (!z->open)
 		return true;
+	z->open = false;
+	if (z->zstd != NULL) {
+		if (!zstd_out_flush(z->zstd, wire, z->next_level))
+			return false;
+		set_header(wire, z->at, KIND_ZSTD);
+		return true;
+	}
 	z->s.next_in = NULL;
 	z->s.avail_in = 0;
-	if (!run(z, wire, Z_SYNC_FLUSH))
+	if (!run_deflate(z, wire, Z_SYNC_FLUSH))
 		return false;
-	z->open = false;
 	wire->len -= sizeof(flush_tail);
 	set_header(wire, z->at, KIND_DEFLATED);
+	return true;
+}
+
+bool zstream_use_zstd(struct zstream_out *z, struct buf *wire, unsigned window_log)
+{
+	if (z->zstd != NULL || !close_record(z, wire))
+		return z->zstd != NULL;
+	z->zstd = zstd_out_new(window_log);
+	if (z->zstd == NULL)
+		return false;
+	if (z->ready)
+		(void)deflateEnd(&z->s);
+	z->ready = false;
 	return true;
 }
 
@@ -169,9 +203,7 @@ bool zstream_put(struct zstream_out *z, struct buf *wire, const void *data, size
 				return false;
 		}
 		part = n < PIECE - z->plain ? n : PIECE - z->plain;
-		z->s.next_in = (unsigned char *)(uintptr_t)p;
-		z->s.avail_in = (unsigned)part;
-		if (!run(z, wire, Z_NO_FLUSH))
+		if (!pack(z, wire, p, part))
 			return false;
 		z->plain += part;
 		p += part;
@@ -200,7 +232,15 @@ void zstream_in_free(struct zstream_in *z)
 		return;
 	if (z->ready)
 		(void)inflateEnd(&z->s);
+	zstd_in_free(z->zstd);
 	free(z);
+}
+
+bool zstream_expect_zstd(struct zstream_in *z)
+{
+	if (z->zstd == NULL)
+		z->zstd = zstd_in_new();
+	return z->zstd != NULL;
 }
 
 /* One piece of input, into what is left of `room`. */
@@ -253,7 +293,7 @@ int zstream_get(struct zstream_in *z, struct buf *wire, struct buf *plain, struc
 	head = reader_u32(&r);
 	kind = head >> KIND_SHIFT;
 	n = head & ((1u << KIND_SHIFT) - 1);
-	if (!r.failed && (kind > KIND_DEFLATED || n == 0 || n > ZSTREAM_BODY_MAX))
+	if (!r.failed && (kind > (z->zstd == NULL ? KIND_DEFLATED : KIND_ZSTD) || n == 0 || n > ZSTREAM_BODY_MAX))
 		return err_set(err, ERR_PROTOCOL, "a record of kind %u and %zu bytes", kind, n);
 	p = r.failed ? NULL : reader_bytes(&r, n);
 	if (p == NULL) {
@@ -261,6 +301,8 @@ int zstream_get(struct zstream_in *z, struct buf *wire, struct buf *plain, struc
 		return 0;
 	}
 	if (kind == KIND_DEFLATED && inflate_record(z, p, n, plain, err) < 0)
+		return -1;
+	if (kind == KIND_ZSTD && zstd_in_get(z->zstd, p, n, plain, ZSTREAM_PLAIN_MAX, err) < 0)
 		return -1;
 	if (kind == KIND_STORED && !buf_add(plain, p, n))
 		return err_set(err, ERR_NOMEM, "out of memory for a record");

@@ -12,7 +12,7 @@ import zlib
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import tcp_peer as tcp
 from fansync import Daemon, Failure, Receiver, await_fact, children, differences, main, tree
-from tcp_peer import DIR, FILE, OTHER, SYMLINK, Ended, FakeReceiver, Sender
+from tcp_peer import DIR, FILE, OTHER, SYMLINK, Ended, FakeReceiver, Sender, Zstd
 
 MAX_RSS_KIB = 64 << 10  # above what an idle process of the (sanitized) program has
 
@@ -466,6 +466,21 @@ def memory_stays_bounded(place):
         except Ended:
             pass
         ends(s, "a bomb")
+        # the same by zstd; a window that wants gigabytes; what older formats and frames to be skipped want
+        bomb = Zstd(17).compress(b"\0" * (64 << 20), end=True)
+        for what, body in (("a bomb of zstd", bomb), ("a window of 4 MiB", Zstd(22).compress(b"x")),
+                           ("a window of 1 GiB", b"\x28\xb5\x2f\xfd\x00\xa0" + b"\0" * 9), ("an old format", b"\x27\xb5\x2f\xfd" + b"\xff" * 30),
+                           ("a frame to be skipped", b"\x50\x2a\x4d\x18\xff\xff\xff\x7f"), ("no frame", b"\0" * 100),
+                           ("a dictionary", b"\x28\xb5\x2f\xfd\x01\x58\x07" + b"\0" * 9)):
+            s = w.greeted(features=tcp.ZSTD)
+            s.record(body[:163840], 2)
+            ends(s, what)
+        s = w.greeted()
+        s.record(Zstd().compress(struct.pack("<IB", 0, tcp.PING)), 2)
+        ends(s, "zstd that was not agreed on")
+        s = w.sender()
+        s.record(Zstd().compress(struct.pack("<IB", 0, tcp.PING)), 2)
+        ends(s, "zstd before a greeting")
         # many records of the largest kind, one unfinished frame after the other
         squeeze = zlib.compressobj(9, zlib.DEFLATED, -15)
         s = w.greeted()

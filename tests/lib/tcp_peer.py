@@ -1,5 +1,6 @@
 """The tcp transport's protocol (docs/PROTOCOL.md) spoken in plaintext over loopback, by either end: for tests of what a peer
-may not do. Written from that page alone, so it also shows that the page is complete. Stored records out, both kinds in.
+may not do. Written from that page alone, so it also shows that the page is complete. Stored records out, all kinds in (zstd's
+only where the feature was agreed on).
 """
 import ctypes
 import select
@@ -18,6 +19,7 @@ MAGIC = 0x31636e7973616e66
 APPLY, RECONCILE = 1, 2
 ABSENT, DIR, FILE, SYMLINK, OTHER = range(1, 6)
 OK, GONE = 0, 2
+ZSTD = 16  # the feature
 LINKS, TIMES, PERMS, OWNER, GROUP, DEVICES, SPECIALS, HARD_LINKS = (1 << n for n in (0, 1, 2, 3, 4, 5, 6, 9))
 FLAGS = LINKS | TIMES | PERMS | SPECIALS | HARD_LINKS | 1 << 16
 FORMAT = {DIR: stat.S_IFDIR, FILE: stat.S_IFREG, SYMLINK: stat.S_IFLNK, OTHER: stat.S_IFIFO}
@@ -36,6 +38,49 @@ def digest(content):
     f.restype, f.argtypes = Digest, [ctypes.c_char_p, ctypes.c_size_t]
     d = f(content, len(content))
     return struct.pack(">QQ", d.high, d.low)
+
+
+class Span(ctypes.Structure):
+    """ZSTD_inBuffer and ZSTD_outBuffer."""
+    _fields_ = [("p", ctypes.c_char_p), ("size", ctypes.c_size_t), ("pos", ctypes.c_size_t)]
+
+
+class Zstd:
+    """libzstd's streams, one direction each."""
+
+    def __init__(self, window=21, level=3):
+        self.lib = z = ctypes.CDLL("libzstd.so.1")
+        for f in (z.ZSTD_createDCtx, z.ZSTD_createCCtx):
+            f.restype = ctypes.c_void_p
+        z.ZSTD_decompressStream.restype = z.ZSTD_compressStream2.restype = ctypes.c_size_t
+        z.ZSTD_getErrorName.restype = ctypes.c_char_p
+        self.d, self.c = (ctypes.c_void_p(p) for p in (z.ZSTD_createDCtx(), z.ZSTD_createCCtx()))
+        z.ZSTD_DCtx_setParameter(self.d, 100, 21)  # ZSTD_d_windowLogMax
+        z.ZSTD_CCtx_setParameter(self.c, 100, level)
+        z.ZSTD_CCtx_setParameter(self.c, 101, window)
+
+    def __del__(self):
+        self.lib.ZSTD_freeDCtx(self.d)
+        self.lib.ZSTD_freeCCtx(self.c)
+
+    def _run(self, step, data):
+        got, out = b"", ctypes.create_string_buffer(1 << 18)
+        given = Span(data, len(data), 0)
+        while True:
+            taken = Span(ctypes.cast(out, ctypes.c_char_p), len(out), 0)
+            left = step(ctypes.byref(taken), ctypes.byref(given))
+            if self.lib.ZSTD_isError(ctypes.c_size_t(left)):
+                raise AssertionError(self.lib.ZSTD_getErrorName(ctypes.c_size_t(left)))
+            got += out.raw[:taken.pos]
+            if given.pos == given.size and taken.pos < taken.size:
+                return got
+
+    def compress(self, data, end=False):
+        """Flushed; with `end` the frame is over."""
+        return self._run(lambda o, i: self.lib.ZSTD_compressStream2(self.c, o, i, 2 if end else 1), data)
+
+    def decompress(self, data):
+        return self._run(lambda o, i: self.lib.ZSTD_decompressStream(self.d, o, i), data)
 
 
 def counted(b):
@@ -100,6 +145,10 @@ class Connection:
         self.sock = sock
         self.wire = self.plain = b""
         self.inflate = zlib.decompressobj(-15)
+        self.deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
+        self.zstd = None  # a Zstd, when records of its kind may come
+        self.packs = 0  # the kind that `frame` makes
+        self.kinds = {}  # of the records that came: how many
         self.why = None
 
     def raw(self, data):
@@ -114,7 +163,12 @@ class Connection:
     def frame(self, kind, payload=b""):
         data = struct.pack("<IB", len(payload), kind) + payload
         for at in range(0, len(data), 65536):
-            self.record(data[at:at + 65536])
+            piece = data[at:at + 65536]
+            if self.packs == 1:
+                piece = (self.deflate.compress(piece) + self.deflate.flush(zlib.Z_SYNC_FLUSH))[:-4]
+            elif self.packs == 2:
+                piece = self.zstd.compress(piece)
+            self.record(piece, self.packs)
 
     def more(self, seconds):
         if not select.select([self.sock], [], [], seconds)[0]:
@@ -129,12 +183,17 @@ class Connection:
         while len(self.wire) >= 4:
             head = struct.unpack_from("<I", self.wire)[0]
             kind, n = head >> 30, head & 0x3fffffff
-            if kind > 1 or not 1 <= n <= 163840:
+            if kind > (2 if self.zstd else 1) or not 1 <= n <= 163840:
                 raise AssertionError("a record of kind %d and %d bytes" % (kind, n))
             if len(self.wire) < 4 + n:
                 break
             body, self.wire = self.wire[4:4 + n], self.wire[4 + n:]
-            self.plain += self.inflate.decompress(body + b"\0\0\xff\xff") if kind else body
+            self.kinds[kind] = self.kinds.get(kind, 0) + 1
+            if kind == 1:
+                body = self.inflate.decompress(body + b"\0\0\xff\xff")
+            elif kind == 2:
+                body = self.zstd.decompress(body)
+            self.plain += body
         return True
 
     def next(self, seconds=20):
@@ -189,12 +248,14 @@ class Sender(Connection):
                    + counted(sync) + counted(option(1, struct.pack("<Q", flags)) + options))
 
     def greet(self, **how):
+        self.zstd = Zstd() if how.get("features", 0) & ZSTD else None
         self.hello(**how)
         got = self.next()
         if got is None or got[0] != WELCOME:
             raise Ended("refused: %s" % (self.why,))
         r = got[1]
-        r.take("HI"), r.take("16s"), r.bytes(), r.take("I")
+        _, self.features = r.take("HI")
+        r.take("16s"), r.bytes(), r.take("I")
         self.credit, self.changes = r.take("QI")
         return self
 
@@ -332,6 +393,8 @@ class FakeReceiver:
             return c
         c.frame(WELCOME, struct.pack("<HI", version, features) + b"r" * 16 + counted("a test")
                 + struct.pack("<IQIQQ", 63, credit, changes, 1, 2))
+        c.offered = got[1].take("QHHI")[3]
+        c.zstd = Zstd() if c.offered & features & ZSTD else None
         return c
 
     def close(self):

@@ -1,6 +1,6 @@
-/* LINK: transports/tcp_stream.c transports/zstream.c transports/tls.c core/buf.c core/err.c core/frame.c core/loop.c
-   core/clock.c core/path.c core/log.c core/utf8.c */
-/* LIBS: -lz -lssl -lcrypto */
+/* LINK: transports/tcp_stream.c transports/zstream.c transports/zstream_zstd.c transports/tls.c core/buf.c core/err.c
+   core/frame.c core/loop.c core/clock.c core/path.c core/log.c core/utf8.c */
+/* LIBS: -lz -lzstd -lssl -lcrypto */
 /* Two ends of a connection in one loop: frames both ways, TLS with keys, wrong keys, silence, and rules broken. */
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -28,6 +28,7 @@ struct end {
 	size_t idle;
 	struct err why;
 	size_t frames;
+	uint8_t zstd_from; /* with a frame of this type zstd begins */
 };
 
 static struct loop *loop;
@@ -49,6 +50,8 @@ static bool on_frame(void *ctx, uint8_t type, const char *payload, size_t len, s
 	e->frames++;
 	buf_add_byte(&e->got, type);
 	buf_add(&e->got, payload, len);
+	if (type == e->zstd_from)
+		assert_true(tcp_stream_use_zstd(e->s, ZSTREAM_WINDOW_LOG));
 	return type != 99;
 }
 
@@ -183,6 +186,40 @@ static void exchange(struct tls_context *client, struct tls_context *server, int
 	until(&b.ended);
 	assert_int_equal(b.why.class, ERR_GONE);
 	until(&a.ended);
+	close_end(&a);
+	close_end(&b);
+}
+
+/* Both ends change to zstd where the protocol has its greetings, each direction behind what was still without. */
+static void to_zstd(void **state)
+{
+	struct end a, b;
+	char body[50000];
+	int fds[2];
+
+	(void)state;
+	connect_two(fds);
+	open_end(&a, fds[0], NULL, 6);
+	open_end(&b, fds[1], NULL, -1);
+	until(&a.ready);
+	until(&b.ready);
+	assert_true(tcp_stream_send(a.s, 2, "hello", 5, ZSTREAM_PACK));
+	tcp_stream_kick(a.s);
+	until_frames(&b, 1);
+	assert_true(tcp_stream_send(b.s, 3, "welcome", 7, ZSTREAM_PACK));
+	assert_true(tcp_stream_use_zstd(b.s, ZSTREAM_WINDOW_LOG_SMALL));
+	assert_true(tcp_stream_send(b.s, 8, "more", 4, ZSTREAM_PACK));
+	a.zstd_from = 3;
+	until_frames(&a, 2);
+	assert_memory_equal(a.got.data, "\x03welcome\x08more", 13);
+	memset(body, 'x', sizeof(body));
+	for (size_t i = 0; i < 100; i++)
+		assert_true(tcp_stream_send(a.s, 7, body, sizeof(body), ZSTREAM_PACK));
+	tcp_stream_kick(a.s);
+	until_frames(&b, 101);
+	assert_int_equal(b.got.len, 6 + 100 * (1 + sizeof(body)));
+	assert_memory_equal(b.got.data + 6 + 99 * (1 + sizeof(body)), "\x07xx", 3);
+	assert_true(tcp_stream_bytes_out(a.s) < 20000);
 	close_end(&a);
 	close_end(&b);
 }
@@ -378,7 +415,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sleeps),    cmocka_unit_test(plain),	cmocka_unit_test(with_key),
 		cmocka_unit_test(wrong_key), cmocka_unit_test(silence), cmocka_unit_test(broken_rules),
-		cmocka_unit_test(key_files),
+		cmocka_unit_test(key_files), cmocka_unit_test(to_zstd),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

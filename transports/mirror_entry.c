@@ -568,6 +568,29 @@ static enum fileops_result not_made_looked(struct entry *e)
 	return entry_sync(e);
 }
 
+/* What it could not be given is tried again, and told, with the times. */
+static enum fileops_result dir_dressed(struct entry *e)
+{
+	return dir_is_there(e, true);
+}
+
+/* Both ways a new directory is itself at once, not when all in it has come: were the work cut off before, its bare mode
+ * would be a state of that host's, which may beat ours. */
+static bool dress_dir(struct entry *e, enum fileops_result *out)
+{
+	struct mirror *m = e->m;
+
+	if (m->twoway == NULL || m->rules.dry_run)
+		return false;
+	mirror_want_attrs(&m->rules, &e->src, NULL, true, &e->attrs);
+	e->attrs.mask &= FILEOPS_OWNER | FILEOPS_GROUP | FILEOPS_MODE;
+	if (e->attrs.mask == 0 || (e->attrs.mode & 0700) != 0700)
+		return false; /* else nothing could be made in it */
+	e->step = dir_dressed;
+	*out = m->target.ops->attrs(m->target.ctx, &e->op, e->path, e->len, &e->attrs);
+	return true;
+}
+
 static enum fileops_result dir_made(struct entry *e)
 {
 	struct mirror *m = e->m;
@@ -576,7 +599,7 @@ static enum fileops_result dir_made(struct entry *e)
 	if (e->r == FILEOPS_OK) {
 		if (e->dir != NULL)
 			e->dir->changed = true;
-		return dir_is_there(e, true);
+		return dress_dir(e, &out) ? out : dir_is_there(e, true);
 	}
 	if (entry_make_way(e, make_dir, &out))
 		return out;

@@ -202,10 +202,11 @@ static void log_down(struct sync *s, const char *why, bool news)
 		log_error("%s: %s; it is tried again until it works", s->opt->name, why);
 }
 
-static void go_down_for(struct sync *s, const char *why, bool guarded)
+/* `final`: it takes somebody to change that, so another reason than before is news as well. */
+static void go_down_for(struct sync *s, const char *why, bool guarded, bool final)
 {
 	bool news = s->down_tries == 0 || s->guarded != guarded ||
-		    (guarded && (s->reason == NULL || strcmp(s->reason, why) != 0));
+		    (final && (s->reason == NULL || strcmp(s->reason, why) != 0));
 
 	changeset_abandon(s->changes, clock_mono_ns());
 	sync_end_batch(s);
@@ -222,7 +223,7 @@ static void go_down_for(struct sync *s, const char *why, bool guarded)
 
 void sync_go_down(struct sync *s, const char *why)
 {
-	go_down_for(s, why, false);
+	go_down_for(s, why, false, false);
 }
 
 static void on_down(void *ctx, const struct err *why)
@@ -230,7 +231,7 @@ static void on_down(void *ctx, const struct err *why)
 	struct sync *s = ctx;
 
 	s->worker_told = true;
-	go_down_for(s, why->text, why->class == ERR_UNSAFE);
+	go_down_for(s, why->text, why->class == ERR_UNSAFE, policy_is_final(why->class));
 }
 
 static void on_ready(void *ctx)

@@ -476,9 +476,13 @@ static bool on_welcome(struct tcp_target *t, const char *payload, size_t len, st
 					 .memory = t->memory };
 	struct tcp_welcome w;
 
-	if (!tcp_get_welcome(payload, len, &w) || w.version < TCP_VERSION_MIN || w.version > TCP_VERSION_MAX ||
-	    w.credit < TCP_CREDIT_MIN || w.max_changes < TCP_CHANGES_MIN)
+	if (!tcp_get_welcome(payload, len, &w) || w.credit < TCP_CREDIT_MIN || w.max_changes < TCP_CHANGES_MIN)
 		return err_set(err, ERR_PROTOCOL, "the receiver's greeting makes no sense") == 0;
+	if (w.version < TCP_VERSION_MIN || w.version > TCP_VERSION_MAX)
+		return err_set(err, ERR_CONFIG,
+			       "the receiver, %.*s, goes on in version %u of the protocol, this sender speaks %u to %u: "
+			       "update the older one",
+			       (int)w.software.len, w.software.p, w.version, TCP_VERSION_MIN, TCP_VERSION_MAX) == 0;
 	if (t->twoway != NULL && (w.features & TCP_FEATURE_TWOWAY) == 0)
 		return err_set(err, ERR_CONFIG,
 			       "the receiver, %.*s, does not mirror both ways (bidirectional): update it",

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -202,6 +203,30 @@ static const char *below_source(const struct worker_guard *g, const struct mount
 	return path;
 }
 
+static uint64_t add_word(uint64_t hash, const char *word)
+{
+	return (hash ^ path_hash(word, strlen(word))) * UINT64_C(1099511628211);
+}
+
+/* Changes with what is mounted below the source, at it, or above it; and with nothing else. */
+static uint64_t mark_of(const struct worker_guard *g, const struct mounts *table)
+{
+	uint64_t hash = UINT64_C(14695981039346656037);
+
+	for (size_t i = 0; i < table->n; i++) {
+		const struct mount *m = &table->list[i];
+		char numbers[80];
+
+		if (below_source(g, m) == NULL && strcmp(m->point, g->opt->source) != 0 && strcmp(m->point, "/") != 0 &&
+		    path_rest(g->opt->source, m->point) == NULL)
+			continue;
+		(void)snprintf(numbers, sizeof(numbers), "%d %d %u:%u %d", m->id, m->parent, m->major, m->minor,
+			       m->hidden);
+		hash = add_word(add_word(add_word(hash, numbers), m->root), m->point);
+	}
+	return hash;
+}
+
 static void look_at_mount(struct worker_guard *g, struct guard_seen *s)
 {
 	int pin = look_open_dir(g->source_fd, s->path, s->len), fd;
@@ -286,6 +311,7 @@ static int check_mounts(struct worker_guard *g, struct err *err)
 	if (mounts_read(&table, err) < 0)
 		return -1;
 	rc = take_mounts(g, &table, err);
+	g->mark = mark_of(g, &table);
 	mounts_done(&table);
 	if (rc == 0)
 		g->table_stale = false;
@@ -314,6 +340,24 @@ int wguard_begin(struct worker_guard *g, bool allow, struct err *err)
 	return make_keep(g, err);
 }
 
+/* What was looked at must be what was guarded. On a busy host something is mounted elsewhere all the time. */
+static int check_unmoved(struct worker_guard *g, struct err *err)
+{
+	struct mounts table;
+	bool same;
+
+	if (!GUARD_MOUNTS || !table_changed(g))
+		return 0;
+	if (mounts_read(&table, err) < 0)
+		return -1;
+	same = mark_of(g, &table) == g->mark;
+	mounts_done(&table);
+	g->table_stale = !same;
+	return same ? 0
+		    : err_set(err, ERR_AGAIN,
+			      "something was mounted or unmounted there while the source was looked at");
+}
+
 static bool deletes(const struct plan_part *part)
 {
 	for (size_t i = 0; part->work.may_delete && i < part->work.n_items; i++)
@@ -335,11 +379,8 @@ int wguard_planned(struct worker_guard *g, struct plan *p, struct err *err)
 	struct transport_work *compare = &p->part[PLAN_RECONCILE].work;
 	bool whole = compare->n_items > 0 && compare->items[0].len == 0, fewer = deletes(&p->part[PLAN_APPLY]);
 
-	/* What was looked at must be what was guarded. */
-	if (check_source(g, err) < 0)
+	if (check_source(g, err) < 0 || check_unmoved(g, err) < 0)
 		return -1;
-	if (GUARD_MOUNTS && table_changed(g))
-		return err_set(err, ERR_AGAIN, "something was mounted or unmounted while the source was looked at");
 	for (size_t s = 0; s < PLAN_STEPS; s++) {
 		p->part[s].work.keep = &g->keep;
 		p->part[s].work.unguarded = g->allow;

@@ -3,8 +3,8 @@
  *
  * In this order: wguard_begin (who source and target are, markers, what is mounted below the source), the plan, which
  * gets the list of what is to be kept, wguard_planned (an empty source; whether anything was mounted or unmounted
- * meanwhile), the work, wguard_end. A refusal is ERR_UNSAFE; its text says what happened and what to do. The record
- * (guard.h) comes from the daemon and goes back to it whenever it changed.
+ * there meanwhile), the work, wguard_end. A refusal is ERR_UNSAFE; its text says what happened and what to do. The
+ * record (guard.h) comes from the daemon and goes back to it whenever it changed.
  */
 #ifndef FANSYNCD_CORE_WORKER_GUARD_H
 #define FANSYNCD_CORE_WORKER_GUARD_H
@@ -23,6 +23,7 @@ struct worker_guard {
 	bool learned;	  /* the record changed: it is for the daemon */
 	int mount_fd;	  /* of the mount table, which says when it changes; -1: not opened */
 	bool table_stale; /* it changed since it was taken in, or was not taken in yet */
+	uint64_t mark;	  /* of what in it was taken in: the mounts of the source, below it and above */
 	/* Of the batch under way. */
 	bool allow; /* --allow-delete */
 	bool empty; /* the source is, so that nothing may be deleted */

@@ -480,7 +480,8 @@ static bool on_welcome(struct tcp_target *t, const char *payload, size_t len, st
 		return err_set(err, ERR_PROTOCOL, "the receiver's greeting makes no sense") == 0;
 	if (w.version < TCP_VERSION_MIN || w.version > TCP_VERSION_MAX)
 		return err_set(err, ERR_CONFIG,
-			       "the receiver, %.*s, goes on in version %u of the protocol, this sender speaks %u to %u: "
+			       "the receiver, %.*s, goes on in version %u of the protocol, this sender speaks %u to "
+			       "%u: "
 			       "update the older one",
 			       (int)w.software.len, w.software.p, w.version, TCP_VERSION_MIN, TCP_VERSION_MAX) == 0;
 	if (t->twoway != NULL && (w.features & TCP_FEATURE_TWOWAY) == 0)

@@ -95,6 +95,38 @@ static void mount_below(struct fixture *f)
 	assert_int_equal(mount("none", sub, "tmpfs", 0, NULL), 0);
 }
 
+static void mount_elsewhere(struct fixture *f)
+{
+	char path[600];
+
+	snprintf(path, sizeof(path), "%s", scratch_path(&f->scratch, "source-2"));
+	(void)mkdir(path, 0700);
+	assert_int_equal(mount("none", path, "tmpfs", 0, NULL), 0);
+}
+
+static void unmount_elsewhere(struct fixture *f)
+{
+	assert_int_equal(umount2(scratch_path(&f->scratch, "source-2"), MNT_DETACH), 0);
+}
+
+static void unmount_below(struct fixture *f)
+{
+	char sub[600];
+
+	snprintf(sub, sizeof(sub), "%s/sub", f->source);
+	assert_int_equal(umount2(sub, MNT_DETACH), 0);
+}
+
+/* Over what is there: the source is the same, what was above it is not. */
+static void mount_above(struct fixture *f)
+{
+	char above[512];
+
+	snprintf(above, sizeof(above), "%s", f->source);
+	*strrchr(above, '/') = '\0';
+	assert_int_equal(mount(above, above, NULL, MS_BIND, NULL), 0);
+}
+
 /* A batch as worker.c has it, with `meanwhile` between the look and the plan; what it comes to. */
 static enum err_class batch(struct fixture *f, void (*meanwhile)(struct fixture *f))
 {
@@ -139,6 +171,48 @@ static void what_comes_while_the_source_is_looked_at_is_kept_by_the_next_batch(v
 	wguard_release(&f->guard);
 	assert_int_equal(batch(f, NULL), ERR_NONE);
 	assert_true(kept(f));
+}
+
+static void what_is_mounted_elsewhere_disturbs_nothing(void **state)
+{
+	struct fixture *f = *state;
+
+	for (unsigned i = 0; i < 2; i++) { /* without a mount below, and with one */
+		assert_int_equal(batch(f, mount_elsewhere), ERR_NONE);
+		wguard_end(&f->guard);
+		assert_int_equal(batch(f, unmount_elsewhere), ERR_NONE);
+		wguard_end(&f->guard);
+		if (i == 0)
+			mount_below(f);
+	}
+	assert_int_equal(batch(f, unmount_below), ERR_AGAIN);
+}
+
+static void what_was_elsewhere_does_not_hide_what_is_below(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(batch(f, mount_elsewhere), ERR_NONE);
+	wguard_end(&f->guard);
+	mount_below(f);
+	assert_int_equal(batch(f, unmount_elsewhere), ERR_NONE);
+	assert_true(kept(f));
+}
+
+static void what_comes_above_counts(void **state)
+{
+	struct fixture *f = *state;
+	char above[512];
+
+	assert_int_equal(batch(f, NULL), ERR_NONE);
+	wguard_end(&f->guard);
+	assert_int_equal(batch(f, mount_above), ERR_AGAIN);
+	wguard_release(&f->guard);
+	assert_int_equal(batch(f, NULL), ERR_NONE);
+	wguard_end(&f->guard);
+	snprintf(above, sizeof(above), "%s", f->source);
+	*strrchr(above, '/') = '\0';
+	assert_int_equal(umount2(above, MNT_DETACH), 0);
 }
 
 static void a_table_that_could_not_be_read_is_read_by_the_next_batch(void **state)
@@ -210,6 +284,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(what_comes_between_batches_is_kept),
 		TEST(what_comes_while_the_source_is_looked_at_is_kept_by_the_next_batch),
+		TEST(what_is_mounted_elsewhere_disturbs_nothing),
+		TEST(what_was_elsewhere_does_not_hide_what_is_below),
+		TEST(what_comes_above_counts),
 		TEST(a_table_that_could_not_be_read_is_read_by_the_next_batch),
 		TEST(a_first_look_that_failed_is_repeated),
 		TEST(a_record_from_the_daemon_is_compared_with_the_table),

@@ -32,6 +32,7 @@ struct config_env {
 	const struct transport *const *transports; /* the registry: NULL-terminated */
 	const struct config_cli *cli;		   /* may be NULL */
 	bool check_paths; /* sources, files to read must exist (off in a worker, which gets paths that were checked) */
+	bool *empty;	  /* set when nothing is configured yet: neither a sync nor a receiver; may be NULL */
 };
 
 /* Read a file, or a text (`name` stands for the file in messages). All errors of one run are put in `errors`, each

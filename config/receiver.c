@@ -156,8 +156,6 @@ void config_finish_receiver(struct config_run *run)
 
 	if (r == NULL)
 		return;
-	if (r->listen.n == 0)
-		config_error(run, run->receiver_at, "listen: required, as in listen = [ \"0.0.0.0:8737\" ]");
 	for (size_t i = 0; i < r->listen.n; i++)
 		check_listen(run, r->listen.v[i]);
 	if (r->n_modules == 0)

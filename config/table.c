@@ -298,7 +298,8 @@ static const struct config_key table[] = {
 	    .help = "sftp: command that serves SFTP on the target, as \"sudo -n /usr/lib/openssh/sftp-server\", instead of the sftp "
 		    "subsystem"),
 
-	REC(TYPE_LIST, "listen", listen, .flags = KEY_NONEMPTY, .help = "addresses to listen on, \"ADDRESS:PORT\" or \"[ADDRESS]:PORT\"; required"),
+	REC(TYPE_LIST, "listen", listen, .flags = KEY_NONEMPTY, .help = "addresses to listen on, \"ADDRESS:PORT\" or \"[ADDRESS]:PORT\"; required, "
+	    "unless a socket unit of systemd passes sockets, which are used in its place"),
 	REC(TYPE_PATH, "keys", keys, .flags = KEY_EXISTS | KEY_NONEMPTY,
 	    .help = "directory of the senders' keys, NAME.key each, readable by their owner only"),
 	REC(TYPE_PATH, "certificate", certificate, .flags = KEY_EXISTS | KEY_NONEMPTY, .help = "this host's certificate, PEM, for senders that have one"),

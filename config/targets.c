@@ -130,9 +130,12 @@ void config_check_syncs(struct config_run *run)
 {
 	size_t n = run->c->n_syncs;
 
-	if (n == 0 && run->c->receiver == NULL && !(run->saw_sync && run->failed))
+	if (n == 0 && run->c->receiver == NULL && !(run->saw_sync && run->failed)) {
+		if (run->env->empty != NULL)
+			*run->env->empty = true;
 		config_error(run, (struct config_place){ run->name == NULL ? "command line" : run->name, 0 },
 			     "there is neither a sync nor a receiver section");
+	}
 	for (size_t i = 0; i < n; i++) {
 		resolve(run, &run->c->syncs[i], &run->drafts[i]);
 		check_own_source(run, &run->c->syncs[i], &run->drafts[i]);

@@ -36,6 +36,7 @@ struct daemon_options {
 	/* once, only: */
 	bool allow_delete, quiet, json;
 	const struct strlist *only; /* names; NULL or empty: all */
+	size_t n_listen;	    /* sockets of the service manager for the receiver (core/listen_fds.h) */
 };
 
 /* Run until a signal or, with `once`, until it is done. Takes over `config` (freed by deps->unload). Returns the exit

@@ -67,7 +67,7 @@ static int launch(struct receiver_service *r, struct err *err)
 	const struct worker_events events = {
 		.ready = on_ready, .down = on_down, .origin = on_origin, .ended = on_ended, .ctx = r
 	};
-	struct worker_spec spec = { .mode = "--receiver", .name = "receiver" };
+	struct worker_spec spec = { .mode = "--receiver", .name = "receiver", .n_listen = d->options->n_listen };
 	struct buf text;
 	int result = 0;
 

@@ -14,6 +14,7 @@
 #include "core/control.h"
 #include "core/daemon.h"
 #include "core/daemonize.h"
+#include "core/listen_fds.h"
 #include "core/log.h"
 #include "core/progress.h"
 #include "core/transport.h"
@@ -24,6 +25,8 @@
 
 /* lsyncd exits with 255 for everything that keeps it from running; scripts know that. */
 enum { EXIT_NO_DAEMON = 3, EXIT_TIMED_OUT = 2, EXIT_BAD = 255 };
+/* The file that comes with a package, unchanged: an init system is not to try again (LSB: "not configured"). */
+enum { EXIT_EMPTY = 6 };
 
 /* What one request has room for, beside the other words. */
 #define ONLY_MAX ((CONTROL_ARGS_MAX - 8u) / 2u)
@@ -35,6 +38,7 @@ enum mode {
 	MODE_SYNC_NOW,
 	MODE_STATUS,
 	MODE_WAIT,
+	MODE_NAMES,
 	MODE_HELP,
 	MODE_VERSION,
 	MODE_HELP_CONFIG,
@@ -50,17 +54,21 @@ struct app {
 	const char *timeout; /* as given */
 	bool background;
 	uint32_t default_log_mask;
+	size_t n_listen; /* sockets of the service manager */
+	bool empty;	 /* the configuration has neither a sync nor a receiver */
 };
 
 static const char usage[] =
 	"usage: fansyncd [OPTIONS] [CONFIG]                   run the daemon (CONFIG: " DEFAULT_CONFIG ")\n"
 	"       fansyncd [OPTIONS] -rsync SRC TARGET          ... for a sync given here; also\n"
-	"                          -rsyncssh SRC HOST DIR\n"
+	"                          -direct SRC TARGET\n"
+	"                          -rsyncssh SRC HOST DIR [-sshopts TEXT]\n"
 	"       fansyncd --sync-now [--only NAME]... [--allow-delete] [--quiet|--json] [CONFIG]\n"
 	"                                                     make all targets equal once; 0: they are\n"
 	"       fansyncd --receive [OPTIONS] [CONFIG]         run only the receiver section\n"
 	"       fansyncd --check [CONFIG]                     validate, print the effective configuration\n"
 	"       fansyncd --status [--json] [CONFIG]           ask the running daemon\n"
+	"       fansyncd --names [CONFIG]                     print the names of the syncs\n"
 	"       fansyncd --wait [--timeout S] [--only NAME]... [CONFIG]\n"
 	"                                                     return when all changes made before are mirrored:\n"
 	"                                                     0 equal, 1 failures (named), 2 time-out, 3 no daemon\n"
@@ -89,6 +97,7 @@ static bool take_mode(struct app *app, const char *name)
 		{ "sync-now", MODE_SYNC_NOW },
 		{ "status", MODE_STATUS },
 		{ "wait", MODE_WAIT },
+		{ "names", MODE_NAMES },
 		{ "help", MODE_HELP },
 		{ "version", MODE_VERSION },
 		{ "help-config", MODE_HELP_CONFIG },
@@ -211,14 +220,29 @@ static int parse_command_line(struct app *app, int argc, char *const *argv)
 
 /* ---- configuration ---- */
 
+/* --check and the questions can't know what a socket unit will pass to the daemon. */
+static bool can_listen(const struct app *app, const struct config *c)
+{
+	return app->mode > MODE_RECEIVE || c->receiver == NULL || c->receiver->listen.n > 0 || app->n_listen > 0;
+}
+
 static struct config *load(struct app *app, bool check_paths, void (*complain)(const char *text))
 {
-	struct config_env env = { .transports = transport_registry, .cli = app->cli, .check_paths = check_paths };
+	struct config_env env = {
+		.transports = transport_registry, .cli = app->cli, .check_paths = check_paths, .empty = &app->empty
+	};
 	struct strlist errors = { 0 };
 	struct config *c = config_load_file(app->config_path, &env, &errors);
 
 	for (size_t i = 0; i < errors.n; i++)
 		complain(errors.v[i]);
+	if (c != NULL && !can_listen(app, c)) {
+		complain("receiver: listen: required, as in listen = [ \"0.0.0.0:8737\" ], since no socket unit passed "
+			 "sockets");
+		config_free(c);
+		strlist_done(&errors);
+		return NULL;
+	}
 	if (c != NULL && app->mode == MODE_RECEIVE) {
 		if (c->receiver == NULL) {
 			complain("--receive: the configuration has no receiver section");
@@ -331,15 +355,21 @@ static int open_log_or_complain(struct app *app, const struct config *c)
 
 static int run_daemon(struct app *app)
 {
-	struct config *c = load(app, true, complain_stderr);
+	struct config *c;
 	struct daemonize daemonize = DAEMONIZE_INIT;
 	struct daemon_options options = { .daemonize = &daemonize };
 	struct daemon_deps deps;
 	struct err err = ERR_INIT;
 	int code = EXIT_BAD, side = 0;
 
-	if (c == NULL)
+	if (listen_fds_take(&app->n_listen, &err) < 0) {
+		complain_stderr(err.text);
 		return EXIT_BAD;
+	}
+	c = load(app, true, complain_stderr);
+	if (c == NULL)
+		return app->empty ? EXIT_EMPTY : EXIT_BAD;
+	options.n_listen = app->n_listen;
 	options.once = c->settings.onepass;
 	options.quiet = options.once;
 	app->background = !c->settings.nodaemon && !options.once;
@@ -492,6 +522,18 @@ static int run_check(struct app *app)
 	return code;
 }
 
+static int print_names(struct app *app)
+{
+	struct config *c = load(app, false, complain_stderr);
+
+	if (c == NULL)
+		return EXIT_BAD;
+	for (size_t i = 0; i < c->n_syncs; i++)
+		(void)printf("%s\n", c->syncs[i].name);
+	config_free(c);
+	return fflush(stdout) == 0 ? 0 : EXIT_BAD;
+}
+
 static int print_help(void)
 {
 	(void)fputs(usage, stdout);
@@ -511,6 +553,8 @@ static int run(struct app *app)
 	case MODE_STATUS:
 	case MODE_WAIT:
 		return run_client(app);
+	case MODE_NAMES:
+		return print_names(app);
 	case MODE_HELP:
 		return print_help();
 	case MODE_VERSION:
@@ -546,11 +590,11 @@ static int run_worker(void)
 	return worker_run(WORKER_FD, &deps);
 }
 
-static int run_receiver(void)
+static int run_receiver(const char *n_listen)
 {
 	static const struct worker_deps deps = { .load = load_text, .unload = config_free };
 
-	return receiver_run(WORKER_FD, &deps);
+	return receiver_run(WORKER_FD, n_listen == NULL ? 0 : strtoul(n_listen, NULL, 10), &deps);
 }
 
 int main(int argc, char **argv)
@@ -561,7 +605,7 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--worker") == 0)
 		return run_worker();
 	if (argc > 1 && strcmp(argv[1], "--receiver") == 0)
-		return run_receiver();
+		return run_receiver(argc > 3 ? argv[3] : NULL);
 	app.cli = config_cli_new();
 	if (app.cli == NULL)
 		return EXIT_BAD;

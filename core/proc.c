@@ -59,10 +59,12 @@ static void child_signals(void)
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Move fd to a number of 10 or more, so that the dup2 calls to 0..3 can't overwrite one still needed. */
+enum { FIRST_MORE = 4, PASSED_MAX = FIRST_MORE + PROC_MORE_FDS };
+
+/* Move fd to a number above all that are passed, so that the dup2 calls to those can't overwrite one still needed. */
 static int child_lift(int fd, int report)
 {
-	int high = fcntl(fd, F_DUPFD_CLOEXEC, 10);
+	int high = fcntl(fd, F_DUPFD_CLOEXEC, PASSED_MAX);
 
 	if (high < 0)
 		child_fail(report);
@@ -71,8 +73,7 @@ static int child_lift(int fd, int report)
 
 static void child_run(const struct proc_spec *spec, pid_t parent, int fds[3][2], int report)
 {
-	int source[4] = { -1, -1, -1, -1 };
-	int null;
+	int source[PASSED_MAX], passed = spec->pass_fd > 0 ? FIRST_MORE : FIRST_MORE - 1, null;
 
 	child_signals();
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -88,11 +89,13 @@ static void child_run(const struct proc_spec *spec, pid_t parent, int fds[3][2],
 		source[i] = child_lift(fds[i][END_CHILD] >= 0 ? fds[i][END_CHILD] : null, report);
 	if (spec->pass_fd > 0)
 		source[3] = child_lift(spec->pass_fd, report);
-	for (int i = 0; i < 4; i++)
-		if (source[i] >= 0 && dup2(source[i], i) < 0)
+	for (size_t i = 0; spec->pass_fd > 0 && i < spec->n_more_fds && i < PROC_MORE_FDS; i++)
+		source[passed++] = child_lift(spec->more_fds[i], report);
+	for (int i = 0; i < passed; i++)
+		if (dup2(source[i], i) < 0)
 			child_fail(report);
 	/* What somebody opened without O_CLOEXEC, or we were started with, stays here. ENOSYS: as well as before. */
-	(void)close_range(source[3] >= 0 ? 4 : 3, ~0u, CLOSE_RANGE_CLOEXEC);
+	(void)close_range((unsigned)passed, ~0u, CLOSE_RANGE_CLOEXEC);
 	if (spec->cwd != NULL && chdir(spec->cwd) < 0)
 		child_fail(report);
 	for (size_t i = 0; spec->env != NULL && spec->env[i] != NULL; i++)

@@ -13,12 +13,16 @@
 
 #include "core/err.h"
 
+enum { PROC_MORE_FDS = 16 };
+
 struct proc_spec {
 	const char *const *argv; /* NULL-terminated; argv[0] is looked up in PATH unless it holds a slash */
 	const char *const *env;	 /* NULL-terminated "K=V" added to (or replacing in) the environment; may be NULL */
 	const char *cwd;	 /* NULL: stay */
 	bool pipe_in, pipe_out, pipe_err; /* make pipes; without: /dev/null for 0, and 1 and 2 to /dev/null */
 	int pass_fd;			  /* > 0: becomes descriptor 3 of the child */
+	const int *more_fds;		  /* with pass_fd: become descriptors 4, 5, ...; at most PROC_MORE_FDS */
+	size_t n_more_fds;
 	bool own_group; /* its own process group: the terminal's ^C does not reach it; kill(-pid) reaches all */
 };
 

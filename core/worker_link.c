@@ -10,6 +10,7 @@
 
 #include "core/clock.h"
 #include "core/frame.h"
+#include "core/listen_fds.h"
 #include "core/log.h"
 #include "core/proc.h"
 
@@ -245,11 +246,16 @@ static void on_child(void *ctx, pid_t pid, int status)
 
 static int spawn(struct worker_link *l, const struct worker_spec *spec, struct err *err)
 {
-	const char *const argv[] = { "/proc/self/exe", spec->mode, spec->name, NULL };
-	struct proc_spec ps = { .argv = argv, .own_group = true };
+	char count[8] = "";
+	const char *const argv[] = { "/proc/self/exe", spec->mode, spec->name, spec->n_listen > 0 ? count : NULL,
+				     NULL };
+	int listen[LISTEN_FDS_MAX], pair[2];
+	struct proc_spec ps = { .argv = argv, .own_group = true, .more_fds = listen, .n_more_fds = spec->n_listen };
 	struct proc p;
-	int pair[2];
 
+	(void)snprintf(count, sizeof(count), "%u", (unsigned)spec->n_listen);
+	for (int i = 0; i < LISTEN_FDS_MAX; i++)
+		listen[i] = LISTEN_FDS_FIRST + i;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return err_errno(err, errno, "socketpair");
 	ps.pass_fd = pair[1];

@@ -46,6 +46,8 @@ struct worker_spec {
 	struct wire_config config;
 	const char *guard; /* the record, as text; copied. NULL: none is sent */
 	size_t guard_len;
+	size_t n_listen; /* how many sockets of the service manager it gets (core/listen_fds.h), behind its own
+			    descriptor */
 };
 
 struct worker_link *worker_link_start(struct loop *loop, const struct worker_spec *spec,

@@ -19,6 +19,7 @@
 
 #include "core/clock.h"
 #include "core/frame.h"
+#include "core/listen_fds.h"
 #include "core/log.h"
 #include "core/loop.h"
 #include "core/privileges.h"
@@ -66,6 +67,7 @@ struct receiver {
 	const struct receiver_options *opt;
 	struct listener listeners[LISTENERS_MAX];
 	size_t n_listeners;
+	size_t n_passed; /* listening sockets behind fd, in the place of the configuration's addresses */
 	int log_fds[2];
 	int *module_fds;
 	struct tls_key *keys;
@@ -455,6 +457,43 @@ static int listen_on(struct receiver *r, const char *text, struct err *err)
 	return result;
 }
 
+/* A socket of the service manager's: bound and listening, also while no receiver runs. */
+static int adopt(struct receiver *r, int fd, struct err *err)
+{
+	struct listener *l = &r->listeners[r->n_listeners++];
+
+	l->r = r;
+	l->fd = fd;
+	if (listen_fds_check(fd, err) < 0)
+		return -1;
+	l->source = loop_fd_add(r->loop, fd, LOOP_READ, on_listener, l, err);
+	return l->source == NULL ? -1 : 0;
+}
+
+static int listen_all(struct receiver *r, struct err *err)
+{
+	for (size_t i = 0; i < r->n_passed; i++)
+		if (adopt(r, r->fd + 1 + (int)i, err) < 0)
+			return -1;
+	for (size_t i = 0; r->n_passed == 0 && i < r->opt->listen.n; i++)
+		if (listen_on(r, r->opt->listen.v[i], err) < 0)
+			return -1;
+	return 0;
+}
+
+static void say_ready(const struct receiver *r)
+{
+	char where[300];
+
+	if (r->n_passed > 0)
+		(void)snprintf(where, sizeof(where), "%zu socket%s of the service manager%s", r->n_passed,
+			       r->n_passed > 1 ? "s" : "", r->opt->listen.n > 0 ? " (\"listen\" is not used)" : "");
+	else
+		(void)snprintf(where, sizeof(where), "%s%s", r->opt->listen.v[0],
+			       r->opt->listen.n > 1 ? " and others" : "");
+	log_normal("%zu modules, %zu keys, listening on %s", r->opt->n_modules, r->n_keys, where);
+}
+
 static int take_config(struct receiver *r, const char *payload, size_t len, struct err *err)
 {
 	struct wire_config c;
@@ -477,10 +516,7 @@ static int take_config(struct receiver *r, const char *payload, size_t len, stru
 	if (read_keys(r, err) < 0)
 		return -1;
 	open_modules(r);
-	for (size_t i = 0; i < r->opt->listen.n; i++)
-		if (listen_on(r, r->opt->listen.v[i], err) < 0)
-			return -1;
-	return 0;
+	return listen_all(r, err);
 }
 
 static void on_config(struct receiver *r, const char *payload, size_t len)
@@ -496,8 +532,7 @@ static void on_config(struct receiver *r, const char *payload, size_t len)
 	if (r->opt->insecure)
 		log_warn("insecure = true: senders need no key, and what they send can be read and changed on "
 			 "the way");
-	log_normal("%zu modules, %zu keys, listening on %s%s", r->opt->n_modules, r->n_keys, r->opt->listen.v[0],
-		   r->opt->listen.n > 1 ? " and others" : "");
+	say_ready(r);
 	(void)wire_put_empty(&r->out, WIRE_READY);
 }
 
@@ -600,7 +635,7 @@ static void tear_down(struct receiver *r)
 		loop_free(r->loop);
 }
 
-int receiver_run(int fd, const struct worker_deps *deps)
+int receiver_run(int fd, size_t n_listen, const struct worker_deps *deps)
 {
 	struct receiver *r = calloc(1, sizeof(*r));
 	struct err err = ERR_INIT;
@@ -610,6 +645,7 @@ int receiver_run(int fd, const struct worker_deps *deps)
 		return 1;
 	r->deps = deps;
 	r->fd = fd;
+	r->n_passed = n_listen < LISTENERS_MAX ? n_listen : LISTENERS_MAX;
 	r->log_fds[0] = r->log_fds[1] = -1;
 	buf_init(&r->in, WIRE_FRAME_MAX + 512u * 1024);
 	buf_init(&r->out, WIRE_QUEUE_MAX);

@@ -360,7 +360,17 @@ def hard_links(place):
         d.stop()
 
 
+def nothing_configured(place):
+    path = os.path.join(place, "empty.conf")
+    put(path, "settings = { };\nsync = ( );\n")
+    done = run(BINARY, "-nodaemon", path, check=False)
+    expect(done.returncode == 6 and b"neither a sync" in done.stderr, "%d %r" % (done.returncode, done.stderr))
+    expect(run(BINARY, "--check", path, check=False).returncode == 255, "--check takes it")
+    put(path, "settings = { };\nsync = ( { } );\n")
+    expect(run(BINARY, "-nodaemon", path, check=False).returncode == 255, "a mistake is another exit code")
+
+
 main([sync_now_alone, sync_now_names_failures, empty_source_deletes_nothing, two_sync_now_at_once, sync_now_asks_the_daemon,
       progress_on_a_terminal, check, no_daemon, reload, pidfile_and_background, status_file, onepass, lsyncd_command_line,
       source_goes_and_comes_back, excluded_files_cause_nothing, quick_rewrites, hard_links, target_not_writable,
-      reload_with_other_filters])
+      reload_with_other_filters, nothing_configured])

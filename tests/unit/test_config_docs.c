@@ -253,7 +253,7 @@ static void test_options(void **state)
 {
 	size_t n;
 	const struct config_key *table = config_table(&n);
-	char *text = page("docs/man/fansyncd.1"), *help = generated(config_help_cli), word[80];
+	char *text = page("docs/man/fansyncd.8"), *help = generated(config_help_cli), word[80];
 
 	(void)state;
 	for (size_t i = 0; i < n; i++) {
@@ -261,7 +261,7 @@ static void test_options(void **state)
 			continue;
 		(void)snprintf(word, sizeof(word), " \\-%s", table[i].name);
 		if (strstr(text, word) == NULL)
-			fail_msg("fansyncd.1 does not have -%s", table[i].name);
+			fail_msg("fansyncd.8 does not have -%s", table[i].name);
 		(void)snprintf(word, sizeof(word), "  -%s", table[i].name);
 		if (strstr(help, word) == NULL)
 			fail_msg("--help does not have -%s", table[i].name);

@@ -14,7 +14,15 @@ SYSCONFDIR ?= /etc
 BINDIR ?= $(PREFIX)/bin
 MANDIR ?= $(PREFIX)/share/man
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+USERUNITDIR ?= $(PREFIX)/lib/systemd/user
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHCOMPDIR ?= $(PREFIX)/share/zsh/site-functions
+FISHCOMPDIR ?= $(PREFIX)/share/fish/vendor_completions.d
+DOCDIR ?= $(PREFIX)/share/doc/fansyncd
 DESTDIR ?=
+INSTALL_PLACES = $(foreach v,INSTALL DESTDIR BUILD BINDIR MANDIR UNITDIR USERUNITDIR SYSCONFDIR TMPFILESDIR BASHCOMPDIR \
+	ZSHCOMPDIR FISHCOMPDIR DOCDIR,$(v)=$(call quoted,$($(v))))
 
 ifeq ($(origin CC),default)
 CC = gcc
@@ -98,7 +106,7 @@ OBJ := $(SRC:%.c=$(BUILD)/obj/%.o)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 .PHONY: all run test check bench soak fuzz fuzzers install uninstall deps clean format objects tests FORCE
-.PHONY: check-format check-layers check-globals check-banned check-cppcheck check-tidy check-shell check-headers
+.PHONY: check-format check-layers check-globals check-banned check-cppcheck check-tidy check-shell check-headers check-man
 
 all: $(BUILD)/fansyncd
 
@@ -181,7 +189,7 @@ fuzzers: $(FUZZ_BIN)
 
 # --- checks ----------------------------------------------------------------------------------------------------------
 
-check: check-format check-layers check-banned check-globals check-shell check-headers check-cppcheck check-tidy
+check: check-format check-layers check-banned check-globals check-shell check-man check-headers check-cppcheck check-tidy
 
 check-format:
 	@scripts/check-format.sh
@@ -197,6 +205,9 @@ check-globals: $(OBJ)
 
 check-shell:
 	@scripts/check-shell.sh
+
+check-man:
+	@scripts/check-man.sh
 
 # Each header compiles alone; its stamp is as new as the objects' flags.
 check-headers: $(HDR:%=$(BUILD)/headers/%.ok)
@@ -239,29 +250,12 @@ run:
 deps:
 	@scripts/deps.sh all
 
-MAN1 := $(wildcard docs/man/*.1)
-MAN5 := $(wildcard docs/man/*.5)
-MAN8 := $(wildcard docs/man/*.8)
-
+# What is installed, and where to, is listed in scripts/install.sh.
 install: all
-	$(INSTALL) -d '$(DESTDIR)$(BINDIR)' '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(SYSCONFDIR)'
-	$(INSTALL) -m 0755 $(BUILD)/fansyncd '$(DESTDIR)$(BINDIR)/fansyncd'
-	$(INSTALL) -m 0755 scripts/lsyncd2fansyncd '$(DESTDIR)$(BINDIR)/lsyncd2fansyncd'
-	$(if $(MAN1),$(INSTALL) -d '$(DESTDIR)$(MANDIR)/man1' && $(INSTALL) -m 0644 $(MAN1) '$(DESTDIR)$(MANDIR)/man1/')
-	$(if $(MAN5),$(INSTALL) -d '$(DESTDIR)$(MANDIR)/man5' && $(INSTALL) -m 0644 $(MAN5) '$(DESTDIR)$(MANDIR)/man5/')
-	$(if $(MAN8),$(INSTALL) -d '$(DESTDIR)$(MANDIR)/man8' && $(INSTALL) -m 0644 $(MAN8) '$(DESTDIR)$(MANDIR)/man8/')
-	sed -e 's|/usr/local/bin/fansyncd|$(BINDIR)/fansyncd|g' -e 's|/etc/fansyncd\.conf|$(SYSCONFDIR)/fansyncd.conf|g' \
-		scripts/systemd/fansyncd.service >$(BUILD)/fansyncd.service
-	$(INSTALL) -m 0644 $(BUILD)/fansyncd.service '$(DESTDIR)$(UNITDIR)/fansyncd.service'
-	@if [ -e '$(DESTDIR)$(SYSCONFDIR)/fansyncd.conf' ]; then echo 'kept $(DESTDIR)$(SYSCONFDIR)/fansyncd.conf'; else \
-		set -x; $(INSTALL) -m 0644 scripts/systemd/fansyncd.conf '$(DESTDIR)$(SYSCONFDIR)/fansyncd.conf'; fi
+	$(Q)$(INSTALL_PLACES) scripts/install.sh install
 
 uninstall:
-	rm -f '$(DESTDIR)$(BINDIR)/fansyncd' '$(DESTDIR)$(BINDIR)/lsyncd2fansyncd' '$(DESTDIR)$(UNITDIR)/fansyncd.service'
-	$(foreach m,$(MAN1),rm -f '$(DESTDIR)$(MANDIR)/man1/$(notdir $(m))';)
-	$(foreach m,$(MAN5),rm -f '$(DESTDIR)$(MANDIR)/man5/$(notdir $(m))';)
-	$(foreach m,$(MAN8),rm -f '$(DESTDIR)$(MANDIR)/man8/$(notdir $(m))';)
-	@echo 'kept $(DESTDIR)$(SYSCONFDIR)/fansyncd.conf'
+	$(Q)$(INSTALL_PLACES) scripts/install.sh uninstall
 
 clean:
 	rm -rf build

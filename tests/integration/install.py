@@ -28,6 +28,7 @@ usr/lib/systemd/user/fansyncd@.service
 usr/lib/tmpfiles.d/fansyncd.conf
 usr/share/bash-completion/completions/fansyncd
 usr/share/fish/vendor_completions.d/fansyncd.fish
+usr/share/man/man1/lsyncd2fansyncd.1
 usr/share/man/man5/fansyncd.conf.5
 usr/share/man/man8/fansyncd.8
 usr/share/zsh/site-functions/_fansyncd""".split("\n")

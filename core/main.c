@@ -14,12 +14,14 @@
 #include "core/control.h"
 #include "core/daemon.h"
 #include "core/daemonize.h"
+#include "core/doctor.h"
 #include "core/listen_fds.h"
 #include "core/log.h"
 #include "core/progress.h"
 #include "core/transport.h"
 #include "core/worker.h"
 #include "transports/receiver.h"
+#include "transports/receiver_exam.h"
 
 #define DEFAULT_CONFIG FANSYNCD_SYSCONFDIR "/fansyncd.conf"
 
@@ -39,6 +41,7 @@ enum mode {
 	MODE_STATUS,
 	MODE_WAIT,
 	MODE_NAMES,
+	MODE_DOCTOR,
 	MODE_HELP,
 	MODE_VERSION,
 	MODE_HELP_CONFIG,
@@ -72,6 +75,9 @@ static const char usage[] =
 	"       fansyncd --wait [--timeout S] [--only NAME]... [CONFIG]\n"
 	"                                                     return when all changes made before are mirrored:\n"
 	"                                                     0 equal, 1 failures (named), 2 time-out, 3 no daemon\n"
+	"       fansyncd --doctor [--json] [--timeout S] [--only NAME]... [CONFIG]\n"
+	"                                                     look for what usually goes wrong, here and at the "
+	"targets\n"
 	"       fansyncd --help | --version | --help-config\n"
 	"\n"
 	"One dash or two are the same. OPTIONS:\n";
@@ -98,6 +104,7 @@ static bool take_mode(struct app *app, const char *name)
 		{ "status", MODE_STATUS },
 		{ "wait", MODE_WAIT },
 		{ "names", MODE_NAMES },
+		{ "doctor", MODE_DOCTOR },
 		{ "help", MODE_HELP },
 		{ "version", MODE_VERSION },
 		{ "help-config", MODE_HELP_CONFIG },
@@ -177,14 +184,15 @@ static int take_argument(struct app *app, int left, char *const *argv)
 /* An option that would have no effect is a slip of the pen: not to start a daemon for `--only NAME`, say. */
 static int check_own(const struct app *app)
 {
-	bool sync_now = app->mode == MODE_SYNC_NOW, wait = app->mode == MODE_WAIT;
+	bool sync_now = app->mode == MODE_SYNC_NOW, wait = app->mode == MODE_WAIT, doctor = app->mode == MODE_DOCTOR;
 	const struct {
 		const char *name, *modes;
 		bool given, fits;
 	} own[] = {
-		{ "only", "--sync-now or --wait", app->only.n > 0, sync_now || wait },
-		{ "timeout", "--wait", app->timeout != NULL, wait },
-		{ "json", "--sync-now or --status", app->json, sync_now || app->mode == MODE_STATUS },
+		{ "only", "--sync-now, --wait or --doctor", app->only.n > 0, sync_now || wait || doctor },
+		{ "timeout", "--wait or --doctor", app->timeout != NULL, wait || doctor },
+		{ "json", "--sync-now, --status or --doctor", app->json,
+		  sync_now || doctor || app->mode == MODE_STATUS },
 		{ "quiet", "--sync-now", app->quiet, sync_now },
 		{ "allow-delete", "--sync-now", app->allow_delete, sync_now },
 	};
@@ -534,6 +542,47 @@ static int print_names(struct app *app)
 	return fflush(stdout) == 0 ? 0 : EXIT_BAD;
 }
 
+/* Seconds; -1: that is no time. */
+static int64_t doctor_limit(const char *text)
+{
+	char *end = NULL;
+	long seconds;
+
+	if (text == NULL)
+		return 90 * NS_PER_S;
+	seconds = strtol(text, &end, 10);
+	return end == text || *end != '\0' || seconds < 1 || seconds > 86400 ? -1 : seconds * NS_PER_S;
+}
+
+/* With what of the configuration can be had: a source that is missing is a finding, and no reason to end. */
+static int run_doctor(struct app *app)
+{
+	struct config_env env = { .transports = transport_registry, .cli = app->cli, .check_paths = true };
+	struct doctor_options options = { .only = &app->only,
+					  .json = app->json,
+					  .limit_ns = doctor_limit(app->timeout),
+					  .examine_receiver = receiver_examine };
+	struct strlist errors = { 0 }, again = { 0 };
+	struct config *c = config_load_file(app->config_path, &env, &errors);
+	struct err err = ERR_INIT;
+	int code = -1;
+
+	env.check_paths = false;
+	if (c == NULL)
+		c = config_load_file(app->config_path, &env, &again);
+	options.errors = &errors;
+	if (options.limit_ns < 0)
+		err_set(&err, ERR_CONFIG, "--timeout: \"%s\" is no number of seconds", app->timeout);
+	else
+		code = doctor_run(c, &options, &err);
+	if (code < 0)
+		complain_stderr(err.text);
+	strlist_done(&errors);
+	strlist_done(&again);
+	config_free(c);
+	return code < 0 ? EXIT_BAD : code;
+}
+
 static int print_help(void)
 {
 	(void)fputs(usage, stdout);
@@ -555,6 +604,8 @@ static int run(struct app *app)
 		return run_client(app);
 	case MODE_NAMES:
 		return print_names(app);
+	case MODE_DOCTOR:
+		return run_doctor(app);
 	case MODE_HELP:
 		return print_help();
 	case MODE_VERSION:

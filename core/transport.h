@@ -26,6 +26,7 @@
 #include "core/batch.h"
 #include "core/entry.h"
 #include "core/err.h"
+#include "core/exam.h"
 #include "core/keep.h"
 #include "core/loop.h"
 #include "core/options.h"
@@ -128,6 +129,9 @@ struct transport {
 	int (*reconcile)(void *session, const struct transport_work *work, struct err *err);
 	/* End now: kills children, closes descriptors. No callback afterwards. */
 	void (*close)(void *session);
+	/* `--doctor`: whether the target can be reached and used, told in findings. In a process of its own, where it
+	 * may block (core/exam.h). Changes nothing there. A local directory is looked at by the core. May be NULL. */
+	void (*examine)(const struct sync_options *opt, struct exam *x);
 };
 
 /* The registry (transports/registry.c): NULL-terminated; and a look-up by name, NULL if there is none. */

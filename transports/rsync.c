@@ -8,6 +8,7 @@
 
 #include "core/clock.h"
 #include "core/transport.h"
+#include "transports/rsync_exam.h"
 #include "transports/rsync_session.h"
 
 struct rsync_target {
@@ -132,4 +133,5 @@ const struct transport transport_rsync = {
 	.apply = apply,
 	.reconcile = reconcile,
 	.close = close_target,
+	.examine = rsync_examine,
 };

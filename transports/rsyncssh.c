@@ -19,6 +19,7 @@
 #include "core/transport.h"
 #include "transports/remote_shell.h"
 #include "transports/rsync_session.h"
+#include "transports/rsyncssh_exam.h"
 #include "transports/rsyncssh_remote.h"
 #include "transports/rsyncssh_twoway.h"
 #include "transports/ssh_target.h"
@@ -751,4 +752,5 @@ const struct transport transport_rsyncssh = {
 	.apply = apply,
 	.reconcile = reconcile,
 	.close = close_target,
+	.examine = rsyncssh_examine,
 };

@@ -18,6 +18,7 @@
 #include "transports/local_files.h"
 #include "transports/mirror.h"
 #include "transports/sftp_client.h"
+#include "transports/sftp_exam.h"
 #include "transports/sftp_ops.h"
 #include "transports/sftp_stream.h"
 #include "transports/sftp_task.h"
@@ -501,4 +502,5 @@ const struct transport transport_sftp = {
 	.apply = apply,
 	.reconcile = reconcile,
 	.close = close_session,
+	.examine = sftp_examine,
 };

@@ -874,4 +874,5 @@ const struct transport transport_tcp = {
 	.apply = apply,
 	.reconcile = reconcile,
 	.close = close_target,
+	.examine = tcp_examine,
 };

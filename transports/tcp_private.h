@@ -7,6 +7,7 @@
 
 #include <time.h>
 
+#include "core/exam.h"
 #include "core/options.h"
 #include "transports/tcp_serve.h"
 
@@ -24,6 +25,9 @@ struct tcp_blocks {
 
 /* As struct transport's. */
 int tcp_validate(struct sync_options *opt, struct err *err);
+
+/* The same: a handshake, and no work. */
+void tcp_examine(const struct sync_options *opt, struct exam *x);
 
 /* What a receiver is shown of an entry. Times of the last change of an inode are this host's alone, but for what is
  * being read. */

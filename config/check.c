@@ -279,6 +279,12 @@ static void check_host(struct config_run *run, struct sync_options *s, struct co
 		sync_error(run, d, "host", "host: this transport takes target instead");
 	if (!host && s->targetdir != NULL)
 		sync_error(run, d, "targetdir", "targetdir: this transport takes target instead");
+	if ((d->transport->caps & TRANSPORT_FREE_TARGET) != 0 && s->target == NULL && s->name != NULL &&
+	    !config_draft_given(d, "target", SECTION_SYNC)) {
+		s->target = strdup(s->name);
+		if (s->target == NULL)
+			config_out_of_memory(run);
+	}
 	if (!host && s->target == NULL && !config_draft_given(d, "target", SECTION_SYNC))
 		sync_error(run, d, "target", "target is missing");
 	/* A bad value was reported where it stands; the transport's own check needs a good one. */
@@ -339,8 +345,14 @@ void config_check_file(struct config_run *run, const struct config_key *key, con
 {
 	const char *path;
 
+	if ((key->flags & KEY_ACCOUNT) != 0)
+		config_check_account(run, key, *(char *const *)(const void *)((const char *)options + key->offset), at);
 	if ((key->flags & KEY_EXISTS) == 0)
 		return;
+	if (key->type == TYPE_LIST) {
+		config_check_command(run, key, (const void *)((const char *)options + key->offset), at);
+		return;
+	}
 	path = *(char *const *)(const void *)((const char *)options + key->offset);
 	if (path != NULL && path[0] == '/' && access(path, R_OK) != 0)
 		config_error(run, at, "%s: %s: %s", key->name, path, strerror(errno));

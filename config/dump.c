@@ -102,7 +102,9 @@ static void put_section(struct buf *out, enum config_section section, const void
 {
 	size_t n;
 	const struct config_key *table = config_table(&n);
-	const char *transport = section == SECTION_SYNC ? ((const struct sync_options *)base)->transport : NULL;
+	const char *transport = section != SECTION_SETTINGS && section < SECTION_RECEIVER
+					? ((const struct sync_options *)base)->transport
+					: NULL;
 
 	for (size_t i = 0; i < n; i++) {
 		const void *field = (const char *)base + table[i].offset;
@@ -136,7 +138,13 @@ static void put_sync(struct buf *out, const struct sync_options *s)
 	put_section(out, SECTION_RSYNC, s, "      ", NULL);
 	(void)buf_add_str(out, "    };\n    ssh = {\n");
 	put_section(out, SECTION_SSH, s, "      ", NULL);
-	(void)buf_add_str(out, "    };\n  }");
+	(void)buf_add_str(out, "    };\n");
+	if (s->exec.command.n > 0) {
+		(void)buf_add_str(out, "    exec = {\n");
+		put_section(out, SECTION_EXEC, s, "      ", NULL);
+		(void)buf_add_str(out, "    };\n");
+	}
+	(void)buf_add_str(out, "  }");
 }
 
 void config_dump_receiver(const struct receiver_options *r, struct buf *out)

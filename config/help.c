@@ -50,6 +50,7 @@ static const char *section_title(enum config_section section)
 		"sync = ( { }, ... )",
 		"rsync = { } in a sync section; for native transports also the sync section itself",
 		"ssh = { } in a sync section",
+		"exec = { } in a sync section: the program of the transport exec",
 		"receiver = { }: the receiving end of the tcp transport",
 		"modules = ( { }, ... ) in the receiver section",
 	};

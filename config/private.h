@@ -29,6 +29,7 @@ enum config_section {
 	SECTION_SYNC,
 	SECTION_RSYNC,
 	SECTION_SSH,
+	SECTION_EXEC,
 	SECTION_RECEIVER,
 	SECTION_MODULE,
 	CONFIG_SECTIONS
@@ -50,7 +51,7 @@ enum config_key_flag {
 	KEY_RESTART = 1u << 1,	   /* a reload does not change it */
 	KEY_FILTER = 1u << 2,	   /* a source of filter rules: in dumps and comparisons the rules stand for it */
 	KEY_PROGRAM = 1u << 3,	   /* about the rsync program: means nothing to a native transport */
-	KEY_EXISTS = 1u << 4,	   /* names a file that must exist */
+	KEY_EXISTS = 1u << 4,	   /* names a file that must exist; of a list: its first word is such a program */
 	KEY_PARENT = 1u << 5,	   /* names a file whose directory must exist */
 	KEY_TILDE = 1u << 6,	   /* "~/x" is left for the program that gets it */
 	KEY_COMMAND = 1u << 7,	   /* a program: made absolute only if there is a slash in it */
@@ -60,6 +61,7 @@ enum config_key_flag {
 	KEY_WORDS = 1u << 11,	   /* a list of arguments: one string with blanks in it is a mistake */
 	KEY_NONEMPTY = 1u << 12,   /* an empty string is a mistake */
 	KEY_RATES = 1u << 14,	   /* a list of numbers, of strings and of groups { K = "V"; }, these as "K=V K=V" */
+	KEY_ACCOUNT = 1u << 15,	   /* names an account of this host */
 	KEY_AUTO = 1u << 13,	   /* an integer, or the word "auto", which is stored as -1 */
 };
 
@@ -83,14 +85,14 @@ struct config_key {
 	const char *help;
 };
 
-#define CONFIG_KEYS_MAX 192
+#define CONFIG_KEYS_MAX 256
 
 /* The table: n rows, grouped by section. */
 const struct config_key *config_table(size_t *n);
 /* The row of a key, or NULL; its index into the table. */
 const struct config_key *config_key_find(enum config_section section, const char *name);
 size_t config_key_index(const struct config_key *k);
-/* "settings", "sync", "rsync", "ssh", "receiver", "module". */
+/* "settings", "sync", "rsync", "ssh", "exec", "receiver", "module". */
 const char *config_section_name(enum config_section section);
 
 /* The key that is most like `word`, within reason, or NULL. */
@@ -198,6 +200,12 @@ int config_rules_build(struct config_run *run, struct sync_options *s, struct co
 /* What a key with KEY_EXISTS names must be readable. `options`: what the key's offset counts from. */
 void config_check_file(struct config_run *run, const struct config_key *key, const void *options,
 		       struct config_place at);
+/* Of a list that is an argv: its first word is a program that can be run. An empty one is fine. */
+void config_check_command(struct config_run *run, const struct config_key *key, const struct strlist *argv,
+			  struct config_place at);
+/* There is such an account; NULL is fine. */
+void config_check_account(struct config_run *run, const struct config_key *key, const char *name,
+			  struct config_place at);
 void config_finish_settings(struct config_run *run);
 void config_finish_sync(struct config_run *run, size_t i);
 void config_check_syncs(struct config_run *run);

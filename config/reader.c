@@ -222,7 +222,7 @@ static void unknown_key(struct reading *r, const struct sink *sink, const config
 static void read_group(struct reading *r, const struct sink *sink, const config_setting_t *group);
 static void read_modules(struct reading *r, const config_setting_t *s);
 
-/* rsync = { } and ssh = { } inside a sync section. */
+/* rsync = { }, ssh = { } and the like inside a sync section. */
 static bool read_subsection(struct reading *r, const struct sink *sink, const config_setting_t *s)
 {
 	struct sink sub = { .base = sink->base, .at = sink->at };
@@ -237,6 +237,8 @@ static bool read_subsection(struct reading *r, const struct sink *sink, const co
 		sub.section = SECTION_RSYNC;
 	else if (strcmp(name_of(s), "ssh") == 0)
 		sub.section = SECTION_SSH;
+	else if (strcmp(name_of(s), "exec") == 0)
+		sub.section = SECTION_EXEC;
 	else
 		return false;
 	if (!config_setting_is_group(s))

@@ -45,6 +45,12 @@ static const struct config_choice client_words[] = { { "libssh2", SSH_LIBSSH2 },
 						     { "openssh", SSH_OPENSSH },
 						     { NULL, 0 } };
 
+static const struct config_choice format_words[] = {
+	{ "null", EXEC_NULL }, { "json", EXEC_JSON }, { "paths", EXEC_PATHS }, { NULL, 0 }
+};
+
+static const struct config_choice answers_words[] = { { "status", EXEC_STATUS }, { "lines", EXEC_LINES }, { NULL, 0 } };
+
 static const struct config_choice strict_words[] = { { "true", SSH_STRICT },
 						     { "accept-new", SSH_ACCEPT_NEW },
 						     { NULL, 0 } };
@@ -58,6 +64,7 @@ static const struct config_choice strict_words[] = { { "true", SSH_STRICT },
 #define RSYFLAG(key, text) RSY(TYPE_BOOL, key, .def = "false", .help = (text))
 #define RSYPROG(key, dflt, text) RSY(TYPE_BOOL, key, .def = (dflt), .flags = KEY_PROGRAM, .help = (text))
 #define SSH(kind, key, field, ...) GROUP(SECTION_SSH, kind, key, struct sync_options, ssh.field, __VA_ARGS__)
+#define EXE(kind, key, field, ...) GROUP(SECTION_EXEC, kind, key, struct sync_options, exec.field, .only = "exec", __VA_ARGS__)
 #define TCP(kind, key, field, ...) GROUP(SECTION_SYNC, kind, key, struct sync_options, field, .only = "tcp", __VA_ARGS__)
 #define REC(kind, key, field, ...) GROUP(SECTION_RECEIVER, kind, key, struct receiver_options, field, __VA_ARGS__)
 #define MOD(kind, key, field, ...) GROUP(SECTION_MODULE, kind, key, struct receiver_module, field, __VA_ARGS__)
@@ -65,7 +72,7 @@ static const struct config_choice strict_words[] = { { "true", SSH_STRICT },
 #define COUNT_MAX 1000000000
 #define BYTES_MAX ((int64_t)1 << 60)
 
-static const char callback[] = "Lua functions and command strings are not run; changes are carried by the transport";
+static const char callback[] = "Lua functions and command strings are not run; transport = \"exec\" gives changes to a program of your own";
 static const char exit_codes[] = "the exit codes of rsync and ssh are mapped by a fixed table, which retries what can succeed later";
 static const char tunnel[] = "use ProxyJump or ProxyCommand in ssh.options, or a service of its own for the tunnel";
 
@@ -298,6 +305,25 @@ static const struct config_key table[] = {
 	    .help = "sftp: command that serves SFTP on the target, as \"sudo -n /usr/lib/openssh/sftp-server\", instead of the sftp "
 		    "subsystem"),
 
+	EXE(TYPE_LIST, "command", command, .flags = KEY_WORDS | KEY_NONEMPTY | KEY_EXISTS,
+	    .help = "the program and its arguments, as they are: no shell, nothing is expanded; required"),
+	EXE(TYPE_CHOICE, "format", format, .def = "null", .choices = format_words,
+	    .help = "what it reads: records of five fields with a NUL behind each (number, operation, type, path, extra); the same as "
+		    "lines of JSON; or the paths alone, a NUL behind each"),
+	EXE(TYPE_CHOICE, "answers", answers, .def = "status", .choices = answers_words,
+	    .help = "how it answers: by its exit status, or with a line for each record, of which the status decides what it left out"),
+	EXE(TYPE_BOOL, "persistent", persistent, .def = "false",
+	    .help = "the program stays, and gets one batch after the other; it answers with lines"),
+	EXE(TYPE_BOOL, "moves", moves, .def = "false",
+	    .help = "it understands the operation move; otherwise a rename is a deletion and a creation"),
+	EXE(TYPE_INT, "maxChanges", max_changes, .def = "1000", .min = 1, .max = 100000, .unit = "records",
+	    .help = "so many changes it gets at once; the listing of a comparison is never divided"),
+	EXE(TYPE_LIST, "exitcodes", exitcodes,
+	    .help = "what an exit status means, beside the table in EXEC: \"CODE=WORD\" or \"FIRST-LAST=WORD\", with done, retry, "
+		    "reject or down"),
+	EXE(TYPE_LIST, "env", env, .flags = KEY_MAP, .help = "\"NAME=value\" each, or a group { NAME = \"value\"; }: added to its environment"),
+	EXE(TYPE_STRING, "user", user, .flags = KEY_NONEMPTY | KEY_ACCOUNT, .help = "account that it runs as; default: the daemon's"),
+
 	REC(TYPE_LIST, "listen", listen, .flags = KEY_NONEMPTY, .help = "addresses to listen on, \"ADDRESS:PORT\" or \"[ADDRESS]:PORT\"; required, "
 	    "unless a socket unit of systemd passes sockets, which are used in its place"),
 	REC(TYPE_PATH, "keys", keys, .flags = KEY_EXISTS | KEY_NONEMPTY,
@@ -344,7 +370,8 @@ size_t config_key_index(const struct config_key *k)
 
 const char *config_section_name(enum config_section section)
 {
-	static const char *const names[CONFIG_SECTIONS] = { "settings", "sync", "rsync", "ssh", "receiver", "module" };
+	static const char *const names[CONFIG_SECTIONS] = { "settings", "sync",	    "rsync", "ssh",
+							    "exec",	"receiver", "module" };
 
 	return names[section];
 }

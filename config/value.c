@@ -335,7 +335,8 @@ static bool filters_equal(const struct filter *a, const struct filter *b)
 bool config_sync_equal(const struct sync_options *a, const struct sync_options *b)
 {
 	return config_keys_equal(SECTION_SYNC, a, b) && config_keys_equal(SECTION_RSYNC, a, b) &&
-	       config_keys_equal(SECTION_SSH, a, b) && filters_equal(a->filter, b->filter);
+	       config_keys_equal(SECTION_SSH, a, b) && config_keys_equal(SECTION_EXEC, a, b) &&
+	       filters_equal(a->filter, b->filter);
 }
 
 bool config_settings_equal(const struct settings *a, const struct settings *b)
@@ -348,6 +349,7 @@ void config_sync_done(struct sync_options *s)
 	config_free_keys(SECTION_SYNC, s);
 	config_free_keys(SECTION_RSYNC, s);
 	config_free_keys(SECTION_SSH, s);
+	config_free_keys(SECTION_EXEC, s);
 	filter_free(s->filter);
 	free(s->file);
 	*s = (struct sync_options){ 0 };

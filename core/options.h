@@ -81,6 +81,22 @@ struct tcp_options {
 	enum delta_mode delta;
 };
 
+/* What an exec program is given on its standard input, and how it answers. */
+enum exec_format { EXEC_NULL = 0, EXEC_JSON, EXEC_PATHS };
+enum exec_answers { EXEC_STATUS = 0, EXEC_LINES };
+
+/* exec = { }: the program of the transport "exec". */
+struct exec_options {
+	struct strlist command;	  /* argv */
+	struct strlist env;	  /* "NAME=value" */
+	struct strlist exitcodes; /* "CODE=WORD" or "FIRST-LAST=WORD" */
+	enum exec_format format;
+	enum exec_answers answers;
+	bool persistent, moves;
+	int64_t max_changes; /* in one run */
+	char *user;	     /* NULL: as the daemon */
+};
+
 struct sync_options {
 	char *name;	 /* unique; "sync1", ... when not given */
 	char *transport; /* a name of the registry */
@@ -118,6 +134,7 @@ struct sync_options {
 	struct rsync_options rsync;
 	struct ssh_options ssh;
 	struct tcp_options tcp;
+	struct exec_options exec;
 	int line; /* where the section starts, for messages */
 	char *file;
 };

@@ -2,7 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/close_range.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -71,6 +73,19 @@ static int child_lift(int fd, int report)
 	return high;
 }
 
+/* HOME and the like are the account's too. */
+static void child_become(const struct proc_user *u, int report)
+{
+	if (getuid() != u->uid || geteuid() != u->uid || getgid() != u->gid || geteuid() == 0) {
+		if (setgroups(u->n_groups, u->groups) < 0 || setresgid(u->gid, u->gid, u->gid) < 0 ||
+		    setresuid(u->uid, u->uid, u->uid) < 0)
+			child_fail(report);
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* forgotten with the identity */
+	}
+	if (setenv("HOME", u->home, 1) != 0 || setenv("USER", u->name, 1) != 0 || setenv("LOGNAME", u->name, 1) != 0)
+		child_fail(report);
+}
+
 static void child_run(const struct proc_spec *spec, pid_t parent, int fds[3][2], int report)
 {
 	int source[PASSED_MAX], passed = spec->pass_fd > 0 ? FIRST_MORE : FIRST_MORE - 1, null;
@@ -87,6 +102,8 @@ static void child_run(const struct proc_spec *spec, pid_t parent, int fds[3][2],
 		child_fail(report);
 	for (int i = 0; i < 3; i++)
 		source[i] = child_lift(fds[i][END_CHILD] >= 0 ? fds[i][END_CHILD] : null, report);
+	if (spec->in_fd > 0)
+		source[0] = child_lift(spec->in_fd, report);
 	if (spec->pass_fd > 0)
 		source[3] = child_lift(spec->pass_fd, report);
 	for (size_t i = 0; spec->pass_fd > 0 && i < spec->n_more_fds && i < PROC_MORE_FDS; i++)
@@ -96,6 +113,8 @@ static void child_run(const struct proc_spec *spec, pid_t parent, int fds[3][2],
 			child_fail(report);
 	/* What somebody opened without O_CLOEXEC, or we were started with, stays here. ENOSYS: as well as before. */
 	(void)close_range((unsigned)passed, ~0u, CLOSE_RANGE_CLOEXEC);
+	if (spec->user != NULL)
+		child_become(spec->user, report);
 	if (spec->cwd != NULL && chdir(spec->cwd) < 0)
 		child_fail(report);
 	for (size_t i = 0; spec->env != NULL && spec->env[i] != NULL; i++)
@@ -173,4 +192,58 @@ void proc_status_text(int status, char *out, size_t size)
 		(void)snprintf(out, size, "killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
 	else
 		(void)snprintf(out, size, "status 0x%x", (unsigned)status);
+}
+
+/* ---- accounts ---- */
+
+#define GROUPS_MAX 65536
+
+static int find_groups(struct proc_user *u, struct err *err)
+{
+	int n = 64;
+
+	for (;;) {
+		gid_t *groups = realloc(u->groups, (size_t)n * sizeof(*groups));
+		int had = n;
+
+		if (groups == NULL)
+			return err_set(err, ERR_NOMEM, "out of memory");
+		u->groups = groups;
+		if (getgrouplist(u->name, u->gid, groups, &n) >= 0) {
+			u->n_groups = (size_t)n;
+			return 0;
+		}
+		n = n > had ? n : 2 * had;
+		if (n > GROUPS_MAX)
+			return err_set(err, ERR_LIMIT, "the account %s is in too many groups", u->name);
+	}
+}
+
+int proc_user_find(struct proc_user *u, const char *name, struct err *err)
+{
+	char text[16384];
+	struct passwd pw, *found = NULL;
+	int code = getpwnam_r(name, &pw, text, sizeof(text), &found);
+
+	*u = (struct proc_user){ 0 };
+	if (found == NULL)
+		return code != 0 ? err_errno(err, code, "the account %s", name)
+				 : err_set(err, ERR_CONFIG, "there is no account %s", name);
+	u->uid = pw.pw_uid;
+	u->gid = pw.pw_gid;
+	u->name = strdup(name);
+	u->home = strdup(pw.pw_dir);
+	if (u->name == NULL || u->home == NULL || find_groups(u, err) < 0) {
+		proc_user_done(u);
+		return err_set(err, ERR_NOMEM, "out of memory for the account %s", name);
+	}
+	return 0;
+}
+
+void proc_user_done(struct proc_user *u)
+{
+	free(u->groups);
+	free(u->name);
+	free(u->home);
+	*u = (struct proc_user){ 0 };
 }

@@ -15,14 +15,29 @@
 
 enum { PROC_MORE_FDS = 16 };
 
+/* An account, looked up once: who a child becomes. */
+struct proc_user {
+	uid_t uid;
+	gid_t gid;
+	gid_t *groups;
+	size_t n_groups;
+	char *name, *home;
+};
+
+/* Looks into the user database, which may take its time. -1: there is no such account. */
+int proc_user_find(struct proc_user *u, const char *name, struct err *err);
+void proc_user_done(struct proc_user *u);
+
 struct proc_spec {
 	const char *const *argv; /* NULL-terminated; argv[0] is looked up in PATH unless it holds a slash */
 	const char *const *env;	 /* NULL-terminated "K=V" added to (or replacing in) the environment; may be NULL */
 	const char *cwd;	 /* NULL: stay */
 	bool pipe_in, pipe_out, pipe_err; /* make pipes; without: /dev/null for 0, and 1 and 2 to /dev/null */
+	int in_fd;			  /* > 0: becomes its descriptor 0, instead of a pipe */
 	int pass_fd;			  /* > 0: becomes descriptor 3 of the child */
 	const int *more_fds;		  /* with pass_fd: become descriptors 4, 5, ...; at most PROC_MORE_FDS */
 	size_t n_more_fds;
+	const struct proc_user *user; /* NULL: it stays who we are */
 	bool own_group; /* its own process group: the terminal's ^C does not reach it; kill(-pid) reaches all */
 };
 

@@ -46,6 +46,7 @@ enum transport_cap {
 	/* Honours `keep` in a comparison. Without it a comparison deletes nothing at all while something below is to be
 	 * kept. */
 	TRANSPORT_KEEP = 1u << 8,
+	TRANSPORT_FREE_TARGET = 1u << 9, /* the target is any word, and may be missing: the sync's name then */
 };
 
 struct transport_item {

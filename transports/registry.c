@@ -4,10 +4,12 @@
 
 #include "core/transport.h"
 
-extern const struct transport transport_direct, transport_rsync, transport_rsyncssh, transport_sftp, transport_tcp;
+extern const struct transport transport_direct, transport_rsync, transport_rsyncssh, transport_sftp, transport_tcp,
+	transport_exec;
 
-const struct transport *const transport_registry[] = { &transport_rsync, &transport_rsyncssh, &transport_direct,
-						       &transport_sftp,	 &transport_tcp,      NULL };
+const struct transport *const transport_registry[] = {
+	&transport_rsync, &transport_rsyncssh, &transport_direct, &transport_sftp, &transport_tcp, &transport_exec, NULL
+};
 
 const struct transport *transport_find(const char *name)
 {

@@ -1,7 +1,7 @@
-/* LINK: config/check.c config/cli.c config/dump.c config/help.c config/list.c config/paths.c config/reader.c
- * config/rules.c config/receiver.c config/run.c config/source.c config/suggest.c config/table.c config/targets.c
- * config/value.c core/filter.c core/filter_args.c core/bandwidth.c core/schedule.c core/buf.c core/err.c core/path.c
- * tests/lib/config_load.c */
+/* LINK: config/check.c config/cli.c config/command.c config/dump.c config/help.c config/list.c config/paths.c
+ * config/reader.c config/rules.c config/receiver.c config/run.c config/source.c config/suggest.c config/table.c
+ * config/targets.c config/value.c core/filter.c core/filter_args.c core/bandwidth.c core/schedule.c core/buf.c
+ * core/err.c core/path.c tests/lib/config_load.c */
 /* LIBS: -lconfig */
 /* The reader of the configuration: values, defaults, what is refused and where, what is ignored. */
 #include <setjmp.h>
@@ -473,8 +473,8 @@ static void test_ignored(void **state)
 	       "t.conf:4: exitcodes is ignored: the exit codes of rsync and ssh are mapped by a fixed table, which "
 	       "retries what can succeed later\n"
 	       "t.conf:5: crontab is ignored: use schedule, which takes the same expressions\n"
-	       "t.conf:6: onCreate is ignored: Lua functions and command strings are not run; changes are carried by "
-	       "the transport\n"
+	       "t.conf:6: onCreate is ignored: Lua functions and command strings are not run; transport = "
+	       "\"exec\" gives changes to a program of your own\n"
 	       "t.conf:7: tunnel is ignored: use ProxyJump or ProxyCommand in ssh.options, or a service of its own for "
 	       "the tunnel\n"
 	       "t.conf:8: recursive is ignored: what is to be recursed into is decided here\n"

@@ -169,11 +169,12 @@ alarm(now() + 5, function() end)
 """ % (place, place))
     expect(c.status == 3, "status %d" % c.status)
     c.expect_said((3, 'onStartup is "if true; then'), (6, "onCreate is"), (7, "onDelete is a Lua function"), (10, "script of its own"),
-                  (14, "action is a Lua function"), (17, "collect is"), (24, "init is"), (24, "crontab"), (25, "alarm()"))
+                  (14, "action is a Lua function"), (17, "collect is"), (24, "init is"), (25, "alarm()"))
     expect("onModify" not in c.text, "what is commented out was taken")
     found = c.check()
     expect(found["host"] == ['"h"'] and found["targetdir"] == ['"/d"'], "prepare was not run: " + c.text)
     expect(found["transport"] == ['"rsyncssh"', '"rsync"'], c.text)
+    expect('schedule  = [ "0 0 3 * * *" ];' in c.text, "crontab: " + c.text)
 
 
 def wrong_keys(place):

@@ -1,5 +1,4 @@
 /* What stateDir remembers of each target's source, and whether a source is still that one. */
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,62 +6,19 @@
 
 #include "core/daemon_private.h"
 #include "core/fsutil.h"
+#include "core/guard_file.h"
 #include "core/guard_switches.h"
 #include "core/log.h"
 #include "core/path.h"
 
-/* The target is what is guarded: neither another name of the sync nor another spelling of the source begins anew. */
-static char *key_of(const struct sync_options *opt)
-{
-	const char *target = opt->target == NULL ? "" : opt->target;
-	char *key;
-	int rc;
-
-	if (opt->host != NULL)
-		rc = asprintf(&key, "%s[%lld] %s", opt->host, (long long)opt->ssh.port, target);
-	else
-		rc = asprintf(&key, "%s", target);
-	return rc < 0 ? NULL : key;
-}
-
 static char *path_of(const struct member *m, const char *key)
 {
-	uint64_t hash = path_hash(key, strlen(key)); /* a name; the record itself says whose it is */
-	char *path;
-
-	return asprintf(&path, "%s/guard-%016" PRIx64, m->source->daemon->state_dir, hash) < 0 ? NULL : path;
-}
-
-static int read_record(const char *path, const char *key, struct guard_state *g, struct err *err)
-{
-	struct err why = ERR_INIT;
-	struct buf text;
-	int rc;
-
-	buf_init(&text, GUARD_TEXT_MAX + 512u * 1024);
-	rc = read_file(path, GUARD_TEXT_MAX, &text, &why);
-	if (rc < 0 && why.class == ERR_GONE) {
-		buf_done(&text);
-		return 0; /* the first start ever */
-	}
-	if (rc == 0)
-		rc = guard_get(buf_str(&text), text.len, g, &why);
-	if (rc == 0 && (g->target == NULL || strcmp(g->target, key) != 0))
-		rc = err_set(&why, ERR_PROTOCOL, "it belongs to another target");
-	buf_done(&text);
-	if (rc == 0)
-		return 0;
-	guard_done(g);
-	return err_set(
-		err, ERR_UNSAFE,
-		"what was remembered of this target, %.200s, can't be used: %.150s. If source and target are the "
-		"right ones: fansyncd --sync-now --allow-delete",
-		path, why.text);
+	return guard_file_path(m->source->daemon->state_dir, key);
 }
 
 static int load(struct member *m, struct err *err)
 {
-	char *key = key_of(sync_options_of(m->sync)), *path = key == NULL ? NULL : path_of(m, key);
+	char *key = guard_file_key(sync_options_of(m->sync)), *path = key == NULL ? NULL : path_of(m, key);
 	int rc;
 
 	guard_done(&m->guard);
@@ -70,7 +26,7 @@ static int load(struct member *m, struct err *err)
 		free(key);
 		return err_set(err, ERR_NOMEM, "out of memory");
 	}
-	rc = read_record(path, key, &m->guard, err);
+	rc = guard_file_read(path, key, &m->guard, err);
 	free(path);
 	if (rc < 0 && m->accept)
 		rc = 0; /* begun anew */

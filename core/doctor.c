@@ -136,7 +136,7 @@ static void tell_all(struct doctor *d, struct examination *e)
 
 /* ---- one examination, in its child ---- */
 
-static void examine_target(const struct sync_options *opt, struct exam *x)
+static void examine_target(const struct config *c, const struct sync_options *opt, struct exam *x)
 {
 	const struct transport *t = transport_find(opt->transport);
 	struct err err = ERR_INIT;
@@ -147,7 +147,7 @@ static void examine_target(const struct sync_options *opt, struct exam *x)
 		exam_fail(x, "", "%s", err.text);
 	}
 	if (t != NULL && (t->caps & TRANSPORT_LOCAL_TARGET) != 0 && opt->target[0] == '/')
-		doctor_local_target(opt, x);
+		doctor_local_target(c, opt, x);
 	if (t != NULL && t->examine != NULL) {
 		t->examine(opt, x);
 	} else if (t == NULL || (t->caps & TRANSPORT_LOCAL_TARGET) == 0) {
@@ -169,7 +169,7 @@ static void examine(const struct doctor *d, const struct examination *e, struct 
 		doctor_watcher(d->c, e->sync, x);
 		break;
 	case WHAT_TARGET:
-		examine_target(&d->c->syncs[e->sync], x);
+		examine_target(d->c, &d->c->syncs[e->sync], x);
 		break;
 	case WHAT_RECEIVER:
 		d->o->examine_receiver(d->c->receiver, d->running, x);

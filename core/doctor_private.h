@@ -17,6 +17,6 @@ void doctor_rings(const struct config *c, struct exam *x);
 void doctor_source(const struct config *c, size_t sync, struct exam *x);
 void doctor_watcher(const struct config *c, size_t sync, struct exam *x);
 /* A target that is a local directory. */
-void doctor_local_target(const struct sync_options *opt, struct exam *x);
+void doctor_local_target(const struct config *c, const struct sync_options *opt, struct exam *x);
 
 #endif

@@ -14,6 +14,7 @@
 #include "core/clock.h"
 #include "core/doctor_private.h"
 #include "core/fsutil.h"
+#include "core/guard_file.h"
 #include "core/loop.h"
 #include "core/path.h"
 #include "core/watcher.h"
@@ -99,13 +100,11 @@ static void file_system(const struct sync_options *opt, int fd, struct exam *x)
 			  "%s: the kernel tells nothing of what other hosts change there", name);
 }
 
-static void marker(const struct sync_options *opt, int fd, const char *key, const char *name, const char *where,
-		   struct exam *x)
+static void marker(int fd, const char *key, const char *name, const char *where, struct exam *x)
 {
 	struct stat st;
 	char remedy[EXAM_TEXT_MAX];
 
-	(void)opt;
 	if (name == NULL)
 		return;
 	exam_begin(x, "marker");
@@ -155,6 +154,43 @@ static void readable(const struct sync_options *opt, int fd, struct exam *x)
 			w.dirs == 1 ? "y" : "ies");
 }
 
+/* What the daemon remembers of the target, as of its last look: it carries nothing while one of these is another one.
+ */
+static void remembered(const struct config *c, const struct sync_options *opt, const char *what, const char *path,
+		       int fd, struct exam *x)
+{
+	char *key = guard_file_key(opt), *file = key == NULL ? NULL : guard_file_path(c->settings.state_dir, key);
+	struct guard_state g = { 0 };
+	struct root_identity now;
+	struct err err = ERR_INIT;
+	char remedy[EXAM_TEXT_MAX];
+	bool is_source = path == opt->source;
+
+	exam_begin(x, "remembered");
+	(void)snprintf(remedy, sizeof(remedy),
+		       "mount or put back the right one; if it is right: fansyncd --sync-now --allow-delete --only %s",
+		       opt->name);
+	if (file == NULL || guard_file_read(file, key, &g, &err) < 0 || identity_of_fd(fd, &now, &err) < 0)
+		exam_fail(x, remedy, "%s", file == NULL ? "out of memory" : err.text);
+	else if (is_source ? g.has_root && !identity_same(&g.root, &now)
+			   : g.has_target_root && !identity_same(&g.target_root, &now))
+		exam_fail(x, remedy, "the %s %s is another directory than before: nothing is carried", what, path);
+	else if (is_source ? g.has_root : g.has_target_root)
+		exam_ok(x, "the %s is the one of before", what);
+	else
+		exam_ok(x, "the %s was not mirrored before", what);
+	for (size_t i = 0; is_source && i < g.n_mounts; i++) {
+		const char *why = guard_mount_why(&g.mounts[i]);
+
+		if (why != NULL)
+			exam_warn(x, remedy, "below the source, %.300s: %s: nothing is deleted there", g.mounts[i].path,
+				  why);
+	}
+	guard_done(&g);
+	free(key);
+	free(file);
+}
+
 void doctor_source(const struct config *c, size_t sync, struct exam *x)
 {
 	const struct sync_options *opt = &c->syncs[sync];
@@ -168,8 +204,10 @@ void doctor_source(const struct config *c, size_t sync, struct exam *x)
 		return;
 	}
 	exam_ok(x, "%s can be opened", opt->source);
+	if (c->settings.state_dir != NULL)
+		remembered(c, opt, "source", opt->source, fd, x);
 	file_system(opt, fd, x);
-	marker(opt, fd, "requireMarker", opt->require_marker, opt->source, x);
+	marker(fd, "requireMarker", opt->require_marker, opt->source, x);
 	emptiness(opt, fd, x);
 	readable(opt, fd, x);
 	(void)close(fd);
@@ -402,7 +440,7 @@ static void missing_target(const char *dir, int errnum, struct exam *x)
 		exam_fail(x, "mount or make it", "%s: %s", dir, strerror(errnum));
 }
 
-void doctor_local_target(const struct sync_options *opt, struct exam *x)
+void doctor_local_target(const struct config *c, const struct sync_options *opt, struct exam *x)
 {
 	int fd;
 	struct statvfs v;
@@ -423,7 +461,9 @@ void doctor_local_target(const struct sync_options *opt, struct exam *x)
 	if (fstatvfs(fd, &v) == 0)
 		exam_space(x, opt->target, (uint64_t)v.f_bavail * v.f_frsize, (uint64_t)v.f_blocks * v.f_frsize,
 			   v.f_favail, v.f_files);
-	marker(opt, fd, "requireTargetMarker", opt->require_target_marker, opt->target, x);
+	if (c->settings.state_dir != NULL)
+		remembered(c, opt, "target", opt->target, fd, x);
+	marker(fd, "requireTargetMarker", opt->require_target_marker, opt->target, x);
 	left_overs(fd, x);
 	(void)close(fd);
 }

@@ -267,6 +267,23 @@ def sources(place):
     expect(done.returncode == 1 and done.stdout.startswith(b"FAIL  configuration: check: "), "%d %r" % (done.returncode, done.stdout))
 
 
+def another_directory(place):
+    """The source, or the target, is not the one that was mirrored before."""
+    a, t = filled(place, "a", "t")
+    text = sync("s", "rsync", a, 'target = "%s";' % t)
+    d = Doctor(place, text).expect("ok", "s", "remembered", "the source was not mirrored before")
+    run(BINARY, "--sync-now", "--quiet", d.path)
+    Doctor(place, text).expect("ok", "s", "remembered", "the source is the one of before").expect(
+        "ok", "s", "remembered", "the target is the one of before").expect_well()
+    for path, what in ((a, "source"), (t, "target")):
+        os.rename(path, path + ".old")
+        filled(place, os.path.basename(path))
+        Doctor(place, text).expect("fail", "s", "remembered", "the %s %s is another" % (what, path), "--allow-delete --only s")
+        shutil.rmtree(path)
+        os.rename(path + ".old", path)
+    Doctor(place, text).expect_well()
+
+
 def unreadable(place):
     """By root without the right to read everything."""
     if os.geteuid() != 0 or not shutil.which("setpriv"):
@@ -362,5 +379,5 @@ def what_hangs(place):
     expect(done.returncode != 0, "it left something running: %r" % done.stdout)
 
 
-main([all_is_well, logins, at_the_other_host, rsync_daemons, senders, receivers, a_running_daemon, sources, unreadable, inotify_limit, local_targets,
+main([all_is_well, logins, at_the_other_host, rsync_daemons, senders, receivers, a_running_daemon, sources, another_directory, unreadable, inotify_limit, local_targets,
       the_daemons_own, rings, what_hangs])

@@ -3,7 +3,7 @@
 #   make                          build/fansyncd
 #   make SANITIZE=address,undefined   build/asan/fansyncd
 #   make V=1 WERROR=1 CC=clang    show commands, warnings are errors, another compiler
-#   make run test check bench soak fuzz install uninstall deps format clean
+#   make run test check bench soak fuzz install uninstall deb deps format clean
 #
 # Packagers: CFLAGS, CPPFLAGS and LDFLAGS are yours; what the code itself needs is kept apart from them.
 
@@ -105,7 +105,7 @@ OBJ := $(SRC:%.c=$(BUILD)/obj/%.o)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all run test check bench soak fuzz fuzzers install uninstall deps clean format objects tests FORCE
+.PHONY: all run test check bench soak fuzz fuzzers install uninstall deb deps clean format objects tests FORCE
 .PHONY: check-format check-layers check-globals check-banned check-cppcheck check-tidy check-shell check-headers check-man
 
 all: $(BUILD)/fansyncd
@@ -253,6 +253,10 @@ deps:
 # What is installed, and where to, is listed in scripts/install.sh.
 install: all
 	$(Q)$(INSTALL_PLACES) scripts/install.sh install
+
+# As root or not; DEBFULLNAME and DEBEMAIL are yours.
+deb:
+	@scripts/package/build-deb.sh '$(VERSION)'
 
 uninstall:
 	$(Q)$(INSTALL_PLACES) scripts/install.sh uninstall

@@ -1,19 +1,21 @@
 #!/bin/sh
-# Installs what is missing (Debian, as root), or says what to install: deps.sh build|all|bench
+# Installs what is missing (Debian, as root), or says what to install: deps.sh build|all|bench|package
 # build: what `make` and `make run` need; all: what `make test` and the checks need as well; bench: what `make bench`
-# compares with.
+# compares with; package: what `make deb` needs.
 set -eu
 build='gcc libc6-dev make pkg-config libconfig-dev libsqlite3-dev librsync-dev libssh2-1-dev libxxhash-dev zlib1g-dev libzstd-dev libssl-dev libseccomp-dev rsync openssh-client'
 tests='acl attr bash binutils btrfs-progs busybox clang clang-format clang-tidy cppcheck e2fsprogs fish git iproute2 libcap2-bin
 	libclang-rt-dev libcmocka-dev lsyncd lua5.4 man-db mandoc mount openssh-server openssl procps proftpd-core proftpd-mod-crypto
 	python3 shellcheck strace sudo systemd tcsh util-linux valgrind xfsprogs zsh'
+package='debhelper dpkg-dev lintian'
 
 case ${1:-all} in
 build) wanted=$build ;;
+package) wanted="$build $package" ;;
 bench) wanted="$build e2fsprogs inotify-tools iproute2 lsyncd mount openssh-server python3 syncthing" ;;
-all) wanted="$build $tests" ;;
+all) wanted="$build $tests $package" ;;
 *)
-	echo 'usage: deps.sh build|all|bench' >&2
+	echo 'usage: deps.sh build|all|bench|package' >&2
 	exit 2
 	;;
 esac

@@ -2,7 +2,10 @@
 """The Debian package: built, looked at with lintian, installed, upgraded, removed and purged on a machine with a systemd of its own.
 
 The program in it is the one that is built already; `make deb` compiles it with Debian's flags (tests/soak/package.sh does that, and
-takes a clean system)."""
+takes a clean system).
+
+TIMEOUT: 400
+"""
 import glob
 import os
 import shutil

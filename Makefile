@@ -86,10 +86,10 @@ endif
 # pkg-config module and what to link without pkg-config. A library is one line here.
 lib_cflags = $(shell $(PKG_CONFIG) --cflags $(1) 2>/dev/null)
 lib_libs = $(shell $(PKG_CONFIG) --libs $(1) 2>/dev/null || echo $(2))
-LIB_CFLAGS := $(foreach m,libconfig sqlite3 zlib libzstd openssl libseccomp libssh2,$(call lib_cflags,$(m)))
+LIB_CFLAGS := $(foreach m,libconfig sqlite3 zlib libzstd openssl libseccomp libssh2 libmicrohttpd,$(call lib_cflags,$(m)))
 LIBS := $(call lib_libs,libconfig,-lconfig) $(call lib_libs,sqlite3,-lsqlite3) $(call lib_libs,zlib,-lz) $(call lib_libs,libzstd,-lzstd) \
 	$(call lib_libs,openssl,-lssl -lcrypto) $(call lib_libs,libseccomp,-lseccomp) \
-	$(call lib_libs,libssh2,-lssh2) -lrsync -lm
+	$(call lib_libs,libssh2,-lssh2) $(call lib_libs,libmicrohttpd,-lmicrohttpd) -lrsync -lm
 
 BASE_CPPFLAGS = -I. -D_GNU_SOURCE -DFANSYNCD_VERSION='"$(VERSION)"' -DFANSYNCD_SYSCONFDIR='"$(SYSCONFDIR)"' $(LIB_CFLAGS)
 ALL_CPPFLAGS = $(BASE_CPPFLAGS) $(CPPFLAGS)

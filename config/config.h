@@ -51,6 +51,7 @@ int config_dump_sync(const struct config *c, size_t i, struct buf *out);
 /* The settings and the receiver: what the receiver's process gets. */
 int config_dump_receiver_only(const struct config *c, struct buf *out);
 bool config_receiver_equal(const struct receiver_options *a, const struct receiver_options *b);
+bool config_metrics_equal(const struct metrics_options *a, const struct metrics_options *b);
 /* Whether nothing differs that would make a reload disturb the sync (name included, line numbers not). */
 bool config_sync_equal(const struct sync_options *a, const struct sync_options *b);
 bool config_settings_equal(const struct settings *a, const struct settings *b);

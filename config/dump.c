@@ -160,6 +160,13 @@ void config_dump_receiver(const struct receiver_options *r, struct buf *out)
 	(void)buf_add_str(out, "\n  );\n};\n");
 }
 
+static void dump_metrics(const struct metrics_options *m, struct buf *out)
+{
+	(void)buf_add_str(out, "\nmetrics = {\n");
+	put_section(out, SECTION_METRICS, m, "  ", NULL);
+	(void)buf_add_str(out, "};\n");
+}
+
 static int dump(const struct config *c, size_t first, size_t end, struct buf *out)
 {
 	(void)buf_add_str(out, "settings = {\n");
@@ -179,10 +186,14 @@ static int dump(const struct config *c, size_t first, size_t end, struct buf *ou
 
 int config_dump(const struct config *c, struct buf *out)
 {
-	if (dump(c, 0, c->n_syncs, out) < 0 || c->receiver == NULL)
-		return out->failed ? -1 : 0;
-	(void)buf_add_byte(out, '\n');
-	config_dump_receiver(c->receiver, out);
+	if (dump(c, 0, c->n_syncs, out) < 0)
+		return -1;
+	if (c->receiver != NULL) {
+		(void)buf_add_byte(out, '\n');
+		config_dump_receiver(c->receiver, out);
+	}
+	if (c->metrics != NULL)
+		dump_metrics(c->metrics, out);
 	return out->failed ? -1 : 0;
 }
 

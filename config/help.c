@@ -53,6 +53,7 @@ static const char *section_title(enum config_section section)
 		"exec = { } in a sync section: the program of the transport exec",
 		"receiver = { }: the receiving end of the tcp transport",
 		"modules = ( { }, ... ) in the receiver section",
+		"metrics = { }: the state for Prometheus and browsers",
 	};
 
 	return titles[section];

@@ -32,6 +32,7 @@ enum config_section {
 	SECTION_EXEC,
 	SECTION_RECEIVER,
 	SECTION_MODULE,
+	SECTION_METRICS,
 	CONFIG_SECTIONS
 };
 
@@ -74,8 +75,8 @@ struct config_key {
 	const char *name;
 	enum config_section section;
 	enum config_type type;
-	size_t offset;	 /* into struct settings, receiver_options or receiver_module, or sync_options for all other
-			    sections */
+	size_t offset;	 /* into struct settings, receiver_options, receiver_module or metrics_options, or sync_options
+			    for   all other sections */
 	const char *def; /* as it would stand in the file; NULL: none, or decided by the transport */
 	int64_t min, max;
 	const struct config_choice *choices; /* up to a NULL word */
@@ -92,7 +93,7 @@ const struct config_key *config_table(size_t *n);
 /* The row of a key, or NULL; its index into the table. */
 const struct config_key *config_key_find(enum config_section section, const char *name);
 size_t config_key_index(const struct config_key *k);
-/* "settings", "sync", "rsync", "ssh", "exec", "receiver", "module". */
+/* "settings", "sync", "rsync", "ssh", "exec", "receiver", "module", "metrics". */
 const char *config_section_name(enum config_section section);
 
 /* The key that is most like `word`, within reason, or NULL. */
@@ -173,9 +174,10 @@ struct config_run {
 	struct config_place settings_at[CONFIG_KEYS_MAX];
 	struct config_place receiver_at; /* file NULL: there is none */
 	struct config_place *module_at;	 /* one for each of c->receiver->modules */
-	size_t dropped;			 /* errors above CONFIG_ERRORS_MAX */
-	bool saw_sync;			 /* or something that was meant to be one */
-	bool failed;			 /* there was an error, memory included */
+	struct config_place metrics_at;
+	size_t dropped; /* errors above CONFIG_ERRORS_MAX */
+	bool saw_sync;	/* or something that was meant to be one */
+	bool failed;	/* there was an error, memory included */
 };
 
 void config_error(struct config_run *run, struct config_place at, const char *fmt, ...)
@@ -195,6 +197,10 @@ struct receiver_module *config_add_module(struct config_run *run, struct config_
 void config_receiver_free(struct receiver_options *r);
 void config_dump_receiver(const struct receiver_options *r, struct buf *out);
 
+/* The metrics section, the same way. */
+struct metrics_options *config_add_metrics(struct config_run *run, struct config_place at);
+void config_metrics_free(struct metrics_options *m);
+
 /* The steps after the keys were read. */
 int config_rules_build(struct config_run *run, struct sync_options *s, struct config_draft *d);
 /* What a key with KEY_EXISTS names must be readable. `options`: what the key's offset counts from. */
@@ -210,6 +216,7 @@ void config_finish_settings(struct config_run *run);
 void config_finish_sync(struct config_run *run, size_t i);
 void config_check_syncs(struct config_run *run);
 void config_finish_receiver(struct config_run *run);
+void config_finish_metrics(struct config_run *run);
 
 /* What the command line adds to a run. */
 const char *config_cli_dir(const struct config_cli *cli);

@@ -367,11 +367,25 @@ static void read_receiver(struct reading *r, const config_setting_t *s)
 		read_group(r, &sink, s);
 }
 
+static void read_metrics(struct reading *r, const config_setting_t *s)
+{
+	struct config_place at[CONFIG_KEYS_MAX] = { 0 };
+	struct sink sink = { .section = SECTION_METRICS, .at = at };
+
+	if (!config_setting_is_group(s)) {
+		config_error(r->run, place_of(r, s), "metrics: expected a group, metrics = { ... };");
+		return;
+	}
+	sink.base = config_add_metrics(r->run, place_of(r, s));
+	if (sink.base != NULL)
+		read_group(r, &sink, s);
+}
+
 static void read_section(struct reading *r, const config_setting_t *s)
 {
-	static const char *const known[] = { "settings", "sync", "receiver" };
+	static const char *const known[] = { "settings", "sync", "receiver", "metrics" };
 	const char *name = name_of(s);
-	const char *near = config_suggest(known, 3, name);
+	const char *near = config_suggest(known, sizeof(known) / sizeof(known[0]), name);
 
 	if (near != NULL && strcmp(near, "sync") == 0)
 		r->run->saw_sync = true;
@@ -381,14 +395,16 @@ static void read_section(struct reading *r, const config_setting_t *s)
 		read_syncs(r, s);
 	else if (strcmp(name, "receiver") == 0)
 		read_receiver(r, s);
+	else if (strcmp(name, "metrics") == 0)
+		read_metrics(r, s);
 	else if (strcmp(name, "tunnel") == 0)
 		config_warn(r->run, place_of(r, s), "tunnel is ignored: %s",
 			    config_key_find(SECTION_SYNC, "tunnel")->help);
 	else if (near != NULL)
 		config_error(r->run, place_of(r, s), "unknown section \"%s\"; did you mean \"%s\"?", name, near);
 	else
-		config_error(r->run, place_of(r, s), "unknown section \"%s\"; there are settings, sync and receiver",
-			     name);
+		config_error(r->run, place_of(r, s),
+			     "unknown section \"%s\"; there are settings, sync, receiver and metrics", name);
 }
 
 /* The settings first, wherever they stand: the syncs depend on them. */
@@ -414,6 +430,7 @@ static void finish(struct config_run *run)
 		config_finish_sync(run, i);
 	config_check_syncs(run);
 	config_finish_receiver(run);
+	config_finish_metrics(run);
 }
 
 static void parse(struct config_run *run, struct config_source *src)

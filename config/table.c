@@ -68,6 +68,7 @@ static const struct config_choice strict_words[] = { { "true", SSH_STRICT },
 #define TCP(kind, key, field, ...) GROUP(SECTION_SYNC, kind, key, struct sync_options, field, .only = "tcp", __VA_ARGS__)
 #define REC(kind, key, field, ...) GROUP(SECTION_RECEIVER, kind, key, struct receiver_options, field, __VA_ARGS__)
 #define MOD(kind, key, field, ...) GROUP(SECTION_MODULE, kind, key, struct receiver_module, field, __VA_ARGS__)
+#define MET(kind, key, field, ...) GROUP(SECTION_METRICS, kind, key, struct metrics_options, field, __VA_ARGS__)
 #define IGNORED(sect, key, text) { .name = (key), .section = (sect), .type = TYPE_IGNORED, .help = (text) }
 #define COUNT_MAX 1000000000
 #define BYTES_MAX ((int64_t)1 << 60)
@@ -344,6 +345,15 @@ static const struct config_key table[] = {
 	    .help = "caps what a sender may delete at once; auto: the sender's own limit"),
 	MOD(TYPE_INT, "uid", uid, .def = "auto", .min = 0, .max = 4294967294, .flags = KEY_AUTO, .help = "owner of all files here; auto: as at the sender"),
 	MOD(TYPE_INT, "gid", gid, .def = "auto", .min = 0, .max = 4294967294, .flags = KEY_AUTO, .help = "group of all files here; auto: as at the sender"),
+
+	MET(TYPE_STRING, "listen", listen, .flags = KEY_NONEMPTY,
+	    .help = "where numbers (/metrics) and a page (/) are to be had: the path of a Unix socket, or \"ADDRESS:PORT\" or "
+		    "\"[ADDRESS]:PORT\" of this host's loopback; required"),
+	MET(TYPE_STRING, "group", group, .flags = KEY_NONEMPTY,
+	    .help = "group whose members may use the Unix socket, as a proxy's; without it root and the daemon's user only"),
+	MET(TYPE_LIST, "hosts", hosts, .help = "names of this host that requests may be for, besides localhost and its addresses"),
+	MET(TYPE_BOOL, "insecure", insecure, .def = "false",
+	    .help = "listen on an address that is not loopback: everybody who reaches it can read names of files and hosts"),
 };
 /* clang-format on */
 
@@ -370,8 +380,8 @@ size_t config_key_index(const struct config_key *k)
 
 const char *config_section_name(enum config_section section)
 {
-	static const char *const names[CONFIG_SECTIONS] = { "settings", "sync",	    "rsync", "ssh",
-							    "exec",	"receiver", "module" };
+	static const char *const names[CONFIG_SECTIONS] = { "settings", "sync",	    "rsync",  "ssh",
+							    "exec",	"receiver", "module", "metrics" };
 
 	return names[section];
 }

@@ -370,6 +370,7 @@ void config_free(struct config *c)
 		return;
 	config_drop_syncs(c);
 	config_receiver_free(c->receiver);
+	config_metrics_free(c->metrics);
 	config_free_keys(SECTION_SETTINGS, &c->settings);
 	strlist_done(&c->warnings);
 	free(c->path);

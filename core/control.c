@@ -1,16 +1,14 @@
 #include "core/control.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/clock.h"
 #include "core/frame.h"
+#include "core/unix_listen.h"
 
 #define READ_BYTES 4096u
 /* How long a client may take to say its request, and to take the rest of an answer that is complete. */
@@ -32,11 +30,8 @@ struct control_conn {
 
 struct control_server {
 	struct loop *loop;
-	int fd;
+	struct unix_listener listener;
 	struct loop_fd *source;
-	char *path;
-	dev_t dev;
-	ino_t ino;
 	control_request_fn *request;
 	void *ctx;
 	struct control_conn *conns;
@@ -298,78 +293,11 @@ static void on_listen(void *ctx, int listen_fd, unsigned events)
 		conn_new(s, fd);
 }
 
-static int make_address(const char *path, struct sockaddr_un *address, struct err *err)
-{
-	size_t len = strlen(path);
-
-	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	if (len == 0 || len >= sizeof(address->sun_path))
-		return err_set(err, ERR_CONFIG, "the control socket's path must have 1 to %zu bytes: %s",
-			       sizeof(address->sun_path) - 1, path);
-	memcpy(address->sun_path, path, len + 1);
-	return 0;
-}
-
-/* Remove a socket file that nobody answers at. */
-static int clear_path(const char *path, const struct sockaddr_un *address, struct err *err)
-{
-	struct stat st;
-	int fd, code = 0;
-
-	if (lstat(path, &st) < 0)
-		return errno == ENOENT ? 0 : err_errno(err, errno, "%s", path);
-	if (!S_ISSOCK(st.st_mode))
-		return err_set(err, ERR_UNSAFE, "%s exists and is no socket", path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return err_errno(err, errno, "socket");
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
-		code = errno;
-	(void)close(fd);
-	if (code == ENOENT)
-		return 0;
-	if (code == 0 || code == EAGAIN) { /* EAGAIN: it listens, with a full backlog */
-		err_set(err, ERR_LIMIT, "another daemon answers at %s", path);
-		if (err != NULL)
-			err->code = EADDRINUSE;
-		return -1;
-	}
-	if (code != ECONNREFUSED)
-		return err_errno(err, code, "can't tell whether anybody answers at %s", path);
-	if (unlink(path) < 0 && errno != ENOENT)
-		return err_errno(err, errno, "can't remove the stale socket %s", path);
-	return 0;
-}
-
-static int bind_private(int fd, const char *path, const struct sockaddr_un *address, struct err *err)
-{
-	mode_t mask = umask(0177); /* no moment at which others may connect */
-	int rc = bind(fd, (const struct sockaddr *)address, sizeof(*address));
-	int code = errno;
-
-	(void)umask(mask);
-	return rc < 0 ? err_errno(err, code, "can't make the control socket %s", path) : 0;
-}
-
 static int server_listen(struct control_server *s, const char *path, struct err *err)
 {
-	struct sockaddr_un address;
-	struct stat st;
-
-	if (make_address(path, &address, err) < 0 || clear_path(path, &address, err) < 0)
+	if (unix_listen(&s->listener, path, (int)CONTROL_CONNECTIONS_MAX, err) < 0)
 		return -1;
-	s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (s->fd < 0)
-		return err_errno(err, errno, "socket");
-	if (bind_private(s->fd, path, &address, err) < 0)
-		return -1;
-	if (lstat(path, &st) < 0)
-		return err_errno(err, errno, "%s", path);
-	s->dev = st.st_dev;
-	s->ino = st.st_ino;
-	if (listen(s->fd, (int)CONTROL_CONNECTIONS_MAX) < 0)
-		return err_errno(err, errno, "can't listen at %s", path);
-	s->source = loop_fd_add(s->loop, s->fd, LOOP_READ, on_listen, s, err);
+	s->source = loop_fd_add(s->loop, s->listener.fd, LOOP_READ, on_listen, s, err);
 	return s->source == NULL ? -1 : 0;
 }
 
@@ -378,15 +306,12 @@ struct control_server *control_server_new(struct loop *loop, const char *path, c
 {
 	struct control_server *s = calloc(1, sizeof(*s));
 
-	if (s != NULL)
-		s->path = strdup(path);
-	if (s == NULL || s->path == NULL) {
-		free(s);
+	if (s == NULL) {
 		err_set(err, ERR_NOMEM, "out of memory for the control socket");
 		return NULL;
 	}
 	s->loop = loop;
-	s->fd = -1;
+	s->listener = UNIX_LISTENER_INIT;
 	s->request = request;
 	s->ctx = ctx;
 	if (server_listen(s, path, err) < 0) {
@@ -398,8 +323,6 @@ struct control_server *control_server_new(struct loop *loop, const char *path, c
 
 void control_server_free(struct control_server *s)
 {
-	struct stat st;
-
 	if (s == NULL)
 		return;
 	while (s->conns != NULL) {
@@ -408,11 +331,7 @@ void control_server_free(struct control_server *s)
 		conn_drop(s->conns);
 	}
 	loop_fd_remove(s->source);
-	if (s->ino != 0 && lstat(s->path, &st) == 0 && st.st_dev == s->dev && st.st_ino == s->ino)
-		(void)unlink(s->path);
-	if (s->fd >= 0)
-		(void)close(s->fd);
-	free(s->path);
+	unix_listener_done(&s->listener);
 	free(s);
 }
 

@@ -352,7 +352,7 @@ static void reload(struct daemon *d)
 {
 	struct config *config;
 	struct err err = ERR_INIT;
-	bool receiver_changed;
+	bool receiver_changed, metrics_changed;
 	char *socket;
 
 	d->reload = false;
@@ -370,6 +370,7 @@ static void reload(struct daemon *d)
 	    config->settings.watcher_interval_ns != d->config->settings.watcher_interval_ns)
 		log_warn("reload: stateDir, pidfile, fanotifyQueue and watcherInterval change at the next start only");
 	receiver_changed = !d->deps->same_receiver(config->receiver, d->config->receiver);
+	metrics_changed = !d->deps->same_metrics(config->metrics, d->config->metrics);
 	socket = d->config->settings.control_socket == NULL ? NULL : strdup(d->config->settings.control_socket);
 	exchange_members(d, config);
 	d->reloaded = true;
@@ -377,8 +378,10 @@ static void reload(struct daemon *d)
 		log_error("reload: the log stays where it was: %s", err.text);
 	for (size_t i = 0; i < d->n_members; i++)
 		sync_set_log_mask(d->members[i]->sync, log_mask());
-	if (d->config == config)
+	if (d->config == config) {
 		receiver_reload(d, receiver_changed);
+		metrics_reload(d, metrics_changed);
+	}
 	move_control_socket(d, socket);
 	free(socket);
 	note_own_paths(d);
@@ -448,6 +451,7 @@ static void before_wait(void *ctx)
 	if (!d->stopping)
 		sources_poll(d);
 	receiver_poll(d);
+	metrics_poll(d);
 	for (int round = 0; d->poll_all && round < POLL_ROUNDS; round++) {
 		d->poll_all = false;
 		poll_syncs(d);
@@ -611,7 +615,8 @@ static int set_up(struct daemon *d, struct err *err)
 	};
 	if (host_id_get(d->state_dir, d->env.host_id, err) < 0)
 		return -1;
-	if (make_members(d, err) < 0 || (!d->options->once && receiver_start(d, err) < 0))
+	if (make_members(d, err) < 0 ||
+	    (!d->options->once && (receiver_start(d, err) < 0 || metrics_start(d, err) < 0)))
 		return -1;
 	loop_before_wait(d->loop, before_wait, d);
 	return 0;
@@ -623,6 +628,7 @@ static void tear_down(struct daemon *d)
 
 	barriers_end(d);
 	receiver_end(d);
+	metrics_end(d);
 	control_server_free(d->control);
 	schedules_close(d);
 	for (size_t i = 0; i < d->n_members; i++)

@@ -25,6 +25,7 @@ struct daemon_deps {
 	/* The same of the receiver section. */
 	int (*receiver_text_of)(const struct config *c, struct buf *out);
 	bool (*same_receiver)(const struct receiver_options *a, const struct receiver_options *b);
+	bool (*same_metrics)(const struct metrics_options *a, const struct metrics_options *b);
 	/* Log sinks and categories of these settings (the command line's included). */
 	int (*open_log)(void *ctx, const struct settings *s, struct err *err);
 	void *ctx;

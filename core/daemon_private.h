@@ -1,6 +1,6 @@
 /*
  * daemon_private.h - what the parts of the daemon share: daemon.c (life), daemon_sources.c, daemon_barrier.c,
- * daemon_requests.c, daemon_status.c. Included by them alone.
+ * daemon_requests.c, daemon_status.c, daemon_receiver.c, daemon_metrics.c, metrics_text.c. Included by them alone.
  */
 #ifndef FANSYNCD_CORE_DAEMON_PRIVATE_H
 #define FANSYNCD_CORE_DAEMON_PRIVATE_H
@@ -13,6 +13,7 @@
 #include "core/pidfile.h"
 #include "core/schedule.h"
 #include "core/sync.h"
+#include "core/unix_listen.h"
 #include "core/watcher.h"
 #include "core/worker_link.h"
 
@@ -75,6 +76,19 @@ struct receiver_service {
 	struct origins origins; /* its sessions */
 };
 
+/* The process that shows the state to HTTP clients. */
+struct metrics_service {
+	struct daemon *daemon;
+	struct unix_listener listener; /* fd -1: nothing is served; also for TCP, then without a path */
+	struct worker_link *link;      /* NULL: none runs */
+	bool ended;		       /* it is to be freed before the next wait */
+	uint32_t tries;		       /* in a row that failed */
+	struct loop_timer *timer;      /* when it is started again */
+	struct loop_timer *view_timer; /* when the next view may be made */
+	bool wanted[WIRE_VIEWS];
+	int64_t made_ns; /* when the last view was */
+};
+
 struct daemon {
 	const struct daemon_deps *deps;
 	const struct daemon_options *options;
@@ -91,6 +105,7 @@ struct daemon {
 	uint64_t generation;
 	struct barrier *barriers;
 	struct receiver_service receiver;
+	struct metrics_service metrics;
 	struct control_server *control;
 	struct pidfile pidfile;
 	struct notify notify;
@@ -181,6 +196,17 @@ void receiver_poll(struct daemon *d);
 /* After a reload from `old` (NULL: it had none): another configuration takes another process. */
 void receiver_reload(struct daemon *d, bool changed);
 void receiver_end(struct daemon *d);
+
+/* ---- daemon_metrics.c ---- */
+/* Listen and start the process, if the configuration says so. */
+int metrics_start(struct daemon *d, struct err *err);
+void metrics_poll(struct daemon *d);
+void metrics_reload(struct daemon *d, bool changed);
+void metrics_end(struct daemon *d);
+
+/* ---- metrics_text.c ---- */
+/* Prometheus' text format. */
+bool metrics_text(struct daemon *d, struct buf *out);
 
 /* ---- daemon_requests.c ---- */
 void requests_handle(void *ctx, struct control_conn *conn, size_t argc, const char *const *argv);

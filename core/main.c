@@ -19,6 +19,7 @@
 #include "core/log.h"
 #include "core/progress.h"
 #include "core/transport.h"
+#include "core/web.h"
 #include "core/worker.h"
 #include "transports/receiver.h"
 #include "transports/receiver_exam.h"
@@ -342,6 +343,7 @@ static const struct daemon_deps *deps_for(struct app *app, struct daemon_deps *d
 		.same_sync = config_sync_equal,
 		.receiver_text_of = config_dump_receiver_only,
 		.same_receiver = config_receiver_equal,
+		.same_metrics = config_metrics_equal,
 		.open_log = dep_open_log,
 		.ctx = app,
 	};
@@ -657,6 +659,8 @@ int main(int argc, char **argv)
 		return run_worker();
 	if (argc > 1 && strcmp(argv[1], "--receiver") == 0)
 		return run_receiver(argc > 3 ? argv[3] : NULL);
+	if (argc > 1 && strcmp(argv[1], "--web") == 0)
+		return web_run(WORKER_FD, WORKER_FD + 1);
 	app.cli = config_cli_new();
 	if (app.cli == NULL)
 		return EXIT_BAD;

@@ -160,6 +160,14 @@ struct receiver_options {
 	int64_t handshake_ns, timeout_ns;
 };
 
+/* Where the state is shown to programs and people: numbers for Prometheus, a page. */
+struct metrics_options {
+	char *listen;	      /* a Unix socket's path, or "address:port", "[address]:port" */
+	char *group;	      /* whose members may use the Unix socket; NULL: root and the daemon's own user */
+	struct strlist hosts; /* names that requests may call this host by, "localhost" and addresses apart */
+	bool insecure;	      /* other addresses than loopback */
+};
+
 struct settings {
 	char *logfile, *pidfile, *status_file, *control_socket, *state_dir;
 	bool nodaemon, onepass, insist;
@@ -182,6 +190,7 @@ struct config {
 	struct sync_options *syncs;
 	size_t n_syncs;
 	struct receiver_options *receiver; /* NULL: none */
+	struct metrics_options *metrics;   /* NULL: none */
 	struct strlist warnings;	   /* "file:line: text" each */
 };
 

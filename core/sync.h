@@ -70,6 +70,7 @@ struct sync_counters {
 	uint64_t records, dropped, batches, files_sent, bytes, renames, deletions, reconciles, retries, rejected,
 		overflows;
 	uint64_t worker_restarts, handshakes, processes, conflicts, echoes;
+	uint64_t errors[ERR_CLASSES]; /* what was tried again, given up, or took the target down, by class */
 	struct sync_cause causes[SYNC_CAUSES_MAX]; /* of reconciles; unused ones have a NULL cause */
 };
 
@@ -88,7 +89,7 @@ struct sync_snapshot {
 	int64_t last_error_real_ns;
 	const struct failures *failures;
 	const struct sync_counters *counters;
-	const struct wire_progress *progress; /* of the batch in flight; path not set */
+	const struct wire_progress *progress; /* of the batch in flight; path may be NULL, or the end of a long one */
 	int64_t batch_started_ns;
 	pid_t worker; /* 0: none runs */
 };

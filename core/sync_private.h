@@ -40,6 +40,7 @@ struct sync {
 	int64_t batch_started_ns;
 	int64_t batch_started_real_ns; /* the same by the wall clock, which failures carry */
 	struct wire_progress progress;
+	char current[512]; /* its path */
 
 	bool down;
 	bool retry_soon; /* asked to try again while a batch was under way: should it fail, at once */

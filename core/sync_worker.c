@@ -53,6 +53,12 @@ static void log_failure(struct sync *s, const char *path, size_t len, const stru
 		log_debug(LOG_CAT_ALARM, "%s: attempt %u failed: %s", s->opt->name, tries, text);
 }
 
+static void count_error(struct sync *s, const struct err *e)
+{
+	if ((unsigned)e->class < ERR_CLASSES)
+		s->counters.errors[e->class]++;
+}
+
 static void item_verdict(struct sync *s, const struct wire_verdict *v)
 {
 	const struct batch_item *item = &s->batch->items[v->index];
@@ -63,6 +69,7 @@ static void item_verdict(struct sync *s, const struct wire_verdict *v)
 	switch (v->v) {
 	case VERDICT_RETRY:
 		s->counters.retries++;
+		count_error(s, &v->why);
 		tries = failures_note(&s->failures, item->path, item->len, why, false, clock_real_ns());
 		log_failure(s, item->path, item->len, &v->why, tries, false);
 		not_before = now + policy_backoff_ns(item->tries + 1, s->opt->retry_min_ns, s->opt->retry_max_ns,
@@ -70,6 +77,7 @@ static void item_verdict(struct sync *s, const struct wire_verdict *v)
 		break;
 	case VERDICT_REJECT:
 		s->counters.rejected++;
+		count_error(s, &v->why);
 		(void)failures_note(&s->failures, item->path, item->len, why, true, clock_real_ns());
 		log_failure(s, item->path, item->len, &v->why, 1, true);
 		break;
@@ -134,6 +142,7 @@ static void on_found(void *ctx, const struct wire_found *f)
 
 	if (f->v == VERDICT_REJECT) {
 		s->counters.rejected++;
+		count_error(s, &f->why);
 		(void)failures_note(&s->failures, f->path, f->len, why, true, clock_real_ns());
 		log_failure(s, f->path, f->len, &f->why, 1, true);
 		return;
@@ -145,6 +154,7 @@ static void on_found(void *ctx, const struct wire_found *f)
 		sync_count_cause(s, r.change.cause);
 	} else {
 		s->counters.retries++;
+		count_error(s, &f->why);
 		tries = failures_note(&s->failures, f->path, f->len, why, false, clock_real_ns());
 		log_failure(s, f->path, f->len, &f->why, tries, false);
 		/* Of a directory that could not be read all below was left out; a mere look would find nothing to
@@ -202,12 +212,15 @@ static void log_down(struct sync *s, const char *why, bool news)
 		log_error("%s: %s; it is tried again until it works", s->opt->name, why);
 }
 
-/* `final`: it takes somebody to change that, so another reason than before is news as well. */
-static void go_down_for(struct sync *s, const char *why, bool guarded, bool final)
+/* A final one: it takes somebody to change that, so another reason than before is news as well. */
+static void go_down_for(struct sync *s, const struct err *e)
 {
+	const char *why = e->text;
+	bool guarded = e->class == ERR_UNSAFE, final = policy_is_final(e->class);
 	bool news = s->down_tries == 0 || s->guarded != guarded ||
 		    (final && (s->reason == NULL || strcmp(s->reason, why) != 0));
 
+	count_error(s, e);
 	changeset_abandon(s->changes, clock_mono_ns());
 	sync_end_batch(s);
 	s->down = true;
@@ -223,7 +236,10 @@ static void go_down_for(struct sync *s, const char *why, bool guarded, bool fina
 
 void sync_go_down(struct sync *s, const char *why)
 {
-	go_down_for(s, why, false, false);
+	struct err e = ERR_INIT;
+
+	err_set(&e, ERR_NONE, "%s", why);
+	go_down_for(s, &e);
 }
 
 static void on_down(void *ctx, const struct err *why)
@@ -231,7 +247,7 @@ static void on_down(void *ctx, const struct err *why)
 	struct sync *s = ctx;
 
 	s->worker_told = true;
-	go_down_for(s, why->text, why->class == ERR_UNSAFE, policy_is_final(why->class));
+	go_down_for(s, why);
 }
 
 static void on_ready(void *ctx)
@@ -244,8 +260,11 @@ static void on_progress(void *ctx, const struct wire_progress *p)
 	struct sync *s = ctx;
 
 	s->progress = *p;
-	s->progress.path = NULL;
-	s->progress.path_len = 0;
+	/* Of a long path its end tells more. */
+	s->progress.path_len = p->path_len < sizeof(s->current) ? p->path_len : sizeof(s->current);
+	if (s->progress.path_len > 0)
+		memcpy(s->current, p->path + (p->path_len - s->progress.path_len), s->progress.path_len);
+	s->progress.path = s->progress.path_len > 0 ? s->current : NULL;
 	sync_changed(s);
 }
 

@@ -130,6 +130,15 @@ bool wire_put_found(struct buf *out, const struct wire_found *f)
 	return end(out, at);
 }
 
+bool wire_put_view(struct buf *out, uint32_t view, const char *text, size_t len)
+{
+	size_t at = begin(out, WIRE_VIEW);
+
+	buf_add_u32(out, view);
+	put_bytes(out, text, len);
+	return end(out, at);
+}
+
 bool wire_put_down(struct buf *out, const struct err *why)
 {
 	size_t at = begin(out, WIRE_DOWN);
@@ -506,6 +515,16 @@ bool wire_get_peer(const char *p, size_t len, struct host_tree *out)
 	reader_init(&r, p, len);
 	get_tree(&r, out);
 	return finished(&r);
+}
+
+bool wire_get_view(const char *p, size_t len, uint32_t *view, const char **text, size_t *text_len)
+{
+	struct reader r;
+
+	reader_init(&r, p, len);
+	*view = reader_u32(&r);
+	*text = get_bytes(&r, text_len);
+	return finished(&r) && *view > WIRE_VIEW_NONE && *view < WIRE_VIEWS;
 }
 
 bool wire_get_origin(const char *p, size_t len, uint32_t *pid, struct host_tree *out)

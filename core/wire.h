@@ -44,11 +44,22 @@ enum wire_type {
 	 * From the daemon: u32 pid, that is known: the session may write. */
 	WIRE_ORIGIN,
 	WIRE_LINKED, /* struct wire_linked: a file of the source with a further name outside of it */
+	/* From the process that serves status pages: u32 enum wire_view, and an empty text: it wants to be shown
+	 * that. From the daemon: the same with the text. */
+	WIRE_VIEW,
 	WIRE_TYPES
 };
 
 enum wire_batch_flag {
 	WIRE_ALLOW_DELETE = 1u << 0, /* the administrator said --allow-delete: no limit on deletions */
+};
+
+/* What is shown of the daemon's state. */
+enum wire_view {
+	WIRE_VIEW_NONE = 0,
+	WIRE_VIEW_METRICS, /* Prometheus' text format */
+	WIRE_VIEW_PAGE,	   /* lines of JSON: the daemon, the names of the syncs in their order, then a line a sync */
+	WIRE_VIEWS
 };
 
 struct wire_config {
@@ -106,6 +117,7 @@ bool wire_put_log(struct buf *out, uint32_t category, const char *text, size_t l
 bool wire_put_counters(struct buf *out, const struct wire_counters *c);
 bool wire_put_linked(struct buf *out, const struct wire_linked *f);
 bool wire_put_peer(struct buf *out, const struct host_tree *t);
+bool wire_put_view(struct buf *out, uint32_t view, const char *text, size_t len);
 bool wire_put_origin(struct buf *out, uint32_t pid, const struct host_tree *from);
 /* Verdicts are gathered: begin, add..., end. `at` is the frame's place in `out`. */
 size_t wire_begin_verdicts(struct buf *out, uint64_t batch_id);
@@ -124,6 +136,7 @@ bool wire_get_log(const char *p, size_t len, uint32_t *category, const char **te
 bool wire_get_counters(const char *p, size_t len, struct wire_counters *out);
 bool wire_get_linked(const char *p, size_t len, struct wire_linked *out);
 bool wire_get_peer(const char *p, size_t len, struct host_tree *out);
+bool wire_get_view(const char *p, size_t len, uint32_t *view, const char **text, size_t *text_len);
 bool wire_get_origin(const char *p, size_t len, uint32_t *pid, struct host_tree *out);
 /* Start reading verdicts: the batch's id. Then wire_next_verdict until it returns 0 (end); -1: broken. */
 bool wire_get_verdicts(const char *p, size_t len, struct reader *r, uint64_t *batch_id);

@@ -79,7 +79,7 @@ static bool on_verdicts(struct worker_link *l, const char *p, size_t len)
 	uint64_t id;
 	int got;
 
-	if (!wire_get_verdicts(p, len, &r, &id))
+	if (l->events.verdict == NULL || !wire_get_verdicts(p, len, &r, &id))
 		return false;
 	l->events.before_verdicts(l->events.ctx);
 	while ((got = wire_next_verdict(&r, &v)) > 0)
@@ -108,32 +108,34 @@ static bool on_message(struct worker_link *l, uint8_t type, const char *p, size_
 	struct wire_linked linked;
 	struct host_tree tree;
 	struct err why;
-	uint32_t pid;
+	uint32_t pid, view;
 	uint64_t id;
+	const char *text;
+	size_t text_len;
 
 	switch (type) {
 	case WIRE_FOUND:
-		if (!wire_get_found(p, len, &found))
+		if (l->events.found == NULL || !wire_get_found(p, len, &found))
 			return false;
 		l->events.found(l->events.ctx, &found);
 		return true;
 	case WIRE_BATCH_DONE:
-		if (!wire_get_u64(p, len, &id))
+		if (l->events.batch_done == NULL || !wire_get_u64(p, len, &id))
 			return false;
 		l->events.batch_done(l->events.ctx, id);
 		return true;
 	case WIRE_DOWN:
-		if (!wire_get_down(p, len, &why))
+		if (l->events.down == NULL || !wire_get_down(p, len, &why))
 			return false;
 		l->events.down(l->events.ctx, &why);
 		return true;
 	case WIRE_PROGRESS:
-		if (!wire_get_progress(p, len, &progress))
+		if (l->events.progress == NULL || !wire_get_progress(p, len, &progress))
 			return false;
 		l->events.progress(l->events.ctx, &progress);
 		return true;
 	case WIRE_COUNTERS:
-		if (!wire_get_counters(p, len, &counters))
+		if (l->events.counters == NULL || !wire_get_counters(p, len, &counters))
 			return false;
 		l->events.counters(l->events.ctx, &counters);
 		return true;
@@ -157,6 +159,11 @@ static bool on_message(struct worker_link *l, uint8_t type, const char *p, size_
 			return false;
 		l->events.origin(l->events.ctx, pid, &tree);
 		return true;
+	case WIRE_VIEW:
+		if (l->events.view == NULL || !wire_get_view(p, len, &view, &text, &text_len) || text_len > 0)
+			return false;
+		l->events.view(l->events.ctx, (enum wire_view)view);
+		return true;
 	default:
 		return false;
 	}
@@ -166,6 +173,8 @@ static bool on_frame(struct worker_link *l, uint8_t type, const char *p, size_t 
 {
 	switch (type) {
 	case WIRE_READY:
+		if (l->events.ready == NULL)
+			return false;
 		l->events.ready(l->events.ctx);
 		return len == 0;
 	case WIRE_VERDICTS:
@@ -259,6 +268,10 @@ static int spawn(struct worker_link *l, const struct worker_spec *spec, struct e
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
 		return err_errno(err, errno, "socketpair");
 	ps.pass_fd = pair[1];
+	if (spec->more_fd > 0) {
+		ps.more_fds = &spec->more_fd;
+		ps.n_more_fds = 1;
+	}
 	l->fd = pair[0];
 	if (proc_spawn(&p, &ps, err) < 0) {
 		(void)close(pair[1]);
@@ -322,6 +335,14 @@ int worker_link_set_log_mask(struct worker_link *l, uint32_t mask)
 int worker_link_known(struct worker_link *l, uint32_t pid)
 {
 	if (!wire_put_u32(&l->out, WIRE_ORIGIN, pid))
+		return -1;
+	want_write(l);
+	return 0;
+}
+
+int worker_link_show(struct worker_link *l, enum wire_view view, const char *text, size_t len)
+{
+	if (l->out.len > 0 || !wire_put_view(&l->out, view, text, len))
 		return -1;
 	want_write(l);
 	return 0;

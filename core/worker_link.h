@@ -20,6 +20,7 @@
 
 struct worker_link;
 
+/* NULL: that kind of process may not send it; `ended` is needed. */
 struct worker_events {
 	void (*ready)(void *ctx);
 	/* Verdicts follow: the moment to read what the kernel has to say of the time in which they came about. */
@@ -31,10 +32,10 @@ struct worker_events {
 	void (*progress)(void *ctx, const struct wire_progress *p);
 	void (*counters)(void *ctx, const struct wire_counters *c);
 	void (*guard)(void *ctx, const char *text, size_t len);
-	/* NULL: nobody may send these. */
 	void (*linked)(void *ctx, const struct wire_linked *f);
 	void (*peer)(void *ctx, const struct host_tree *t);
 	void (*origin)(void *ctx, uint32_t pid, const struct host_tree *from);
+	void (*view)(void *ctx, enum wire_view view);
 	/* The process is gone; `how` in words. */
 	void (*ended)(void *ctx, const char *how);
 	void *ctx;
@@ -48,6 +49,7 @@ struct worker_spec {
 	size_t guard_len;
 	size_t n_listen; /* how many sockets of the service manager it gets (core/listen_fds.h), behind its own
 			    descriptor */
+	int more_fd;	 /* > 0: becomes descriptor 4 of the process; not with n_listen */
 };
 
 struct worker_link *worker_link_start(struct loop *loop, const struct worker_spec *spec,
@@ -57,6 +59,8 @@ int worker_link_send(struct worker_link *l, const struct batch *b, unsigned flag
 int worker_link_set_log_mask(struct worker_link *l, uint32_t mask);
 /* WIRE_ORIGIN: that process is known. */
 int worker_link_known(struct worker_link *l, uint32_t pid);
+/* WIRE_VIEW. -1: what it was shown before has not left yet, or out of memory. */
+int worker_link_show(struct worker_link *l, enum wire_view view, const char *text, size_t len);
 /* End it now; `ended` follows from the loop. */
 void worker_link_kill(struct worker_link *l);
 pid_t worker_link_pid(const struct worker_link *l);

@@ -3,7 +3,7 @@
 # build: what `make` and `make run` need; all: what `make test` and the checks need as well; bench: what `make bench`
 # compares with; package: what `make deb` needs.
 set -eu
-build='gcc libc6-dev make pkg-config libconfig-dev libsqlite3-dev librsync-dev libssh2-1-dev libxxhash-dev zlib1g-dev libzstd-dev libssl-dev libseccomp-dev rsync openssh-client'
+build='gcc libc6-dev make pkg-config libconfig-dev libmicrohttpd-dev libsqlite3-dev librsync-dev libssh2-1-dev libxxhash-dev zlib1g-dev libzstd-dev libssl-dev libseccomp-dev rsync openssh-client'
 tests='acl attr bash binutils btrfs-progs busybox clang clang-format clang-tidy cppcheck e2fsprogs fish git iproute2 libcap2-bin
 	libclang-rt-dev libcmocka-dev lsyncd lua5.4 man-db mandoc mount openssh-server openssl procps proftpd-core proftpd-mod-crypto
 	python3 shellcheck strace sudo systemd tcsh util-linux valgrind xfsprogs zsh'

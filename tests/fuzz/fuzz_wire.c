@@ -44,6 +44,8 @@ static void read_others(uint8_t type, const char *p, size_t len)
 		(void)wire_get_peer(p, len, &tree);
 	else if (type == WIRE_ORIGIN)
 		(void)wire_get_origin(p, len, &u32, &tree);
+	else if (type == WIRE_VIEW)
+		(void)wire_get_view(p, len, &u32, &text, &n);
 	else if (type == WIRE_DOWN)
 		(void)wire_get_down(p, len, &err);
 	else if (type == WIRE_LOG)

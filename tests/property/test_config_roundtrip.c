@@ -1,7 +1,7 @@
 /* LINK: config/check.c config/cli.c config/command.c config/dump.c config/help.c config/list.c config/paths.c
- * config/reader.c config/rules.c config/receiver.c config/run.c config/source.c config/suggest.c config/table.c
- * config/targets.c config/value.c core/filter.c core/filter_args.c core/bandwidth.c core/schedule.c core/buf.c
- * core/err.c core/path.c */
+ * config/reader.c config/rules.c config/metrics.c config/receiver.c config/run.c config/source.c config/suggest.c
+ * config/table.c config/targets.c config/value.c core/filter.c core/filter_args.c core/bandwidth.c core/schedule.c
+ * core/buf.c core/err.c core/path.c */
 /* LIBS: -lconfig */
 /*
  * Random configurations: what is read, dumped and read again is equal, and so is each sync's own dump.
@@ -279,6 +279,14 @@ static void put_sync(struct gen *g, size_t i)
 	(void)buf_add_str(&g->out, "}; }\n");
 }
 
+static void put_metrics(struct gen *g)
+{
+	static const char *const listen[] = { "/run/m.sock", "127.0.0.1:9737", "[::1]:9737" };
+
+	(void)buf_printf(&g->out, "metrics = { listen = \"%s\"; insecure = %s; hosts = [ \"a.example\", \"b\" ]; };\n",
+			 listen[below(g, 3)], chance(g, 50) ? "true" : "false");
+}
+
 static void put_receiver(struct gen *g)
 {
 	size_t n = 1 + below(g, 3);
@@ -312,6 +320,8 @@ static void put_config(struct gen *g)
 	(void)buf_add_str(&g->out, ");\n");
 	if (chance(g, 30))
 		put_receiver(g);
+	if (chance(g, 30))
+		put_metrics(g);
 	assert_false(g->out.failed);
 }
 
@@ -370,6 +380,7 @@ static void check_config(struct buf *text)
 	for (size_t i = 0; i < a->n_syncs; i++)
 		check(config_sync_equal(&a->syncs[i], &b->syncs[i]), "a sync differs", text, &dump);
 	check(config_receiver_equal(a->receiver, b->receiver), "the receiver differs", text, &dump);
+	check(config_metrics_equal(a->metrics, b->metrics), "the metrics differ", text, &dump);
 	assert_int_equal(config_dump(b, &again), 0);
 	check(strcmp(buf_str(&dump), buf_str(&again)) == 0, "the second dump differs", text, &again);
 	check_sync_dumps(a, text);

@@ -219,6 +219,15 @@ static void others_round_trip(void **state)
 	assert_true(tree2.here_dev == 8 && tree2.here_ino == 9);
 	for (size_t n = 0; n < g.len; n++)
 		assert_false(wire_get_origin(g.payload, n, &pid, &tree2));
+	assert_true(wire_put_view(&out, WIRE_VIEW_PAGE, "{}", 2));
+	g = one_frame(&out);
+	assert_true(g.type == WIRE_VIEW && wire_get_view(g.payload, g.len, &pid, &text, &len));
+	assert_true(pid == WIRE_VIEW_PAGE && len == 2 && memcmp(text, "{}", 2) == 0);
+	for (size_t n = 0; n < g.len; n++)
+		assert_false(wire_get_view(g.payload, n, &pid, &text, &len));
+	/* There is no such view. */
+	assert_false(wire_get_view("\0\0\0\0\0\0\0\0", 8, &pid, &text, &len));
+	assert_false(wire_get_view("\3\0\0\0\0\0\0\0", 8, &pid, &text, &len));
 	/* A reason is due with DOWN. */
 	assert_false(wire_get_down("\0", 1, &down2));
 	buf_done(&out);

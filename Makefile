@@ -126,6 +126,9 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(Q)$(COMPILE) $(WARNINGS) $(WERROR_FLAG) -c -o $@ $<
 
+# The page is put into the program as it stands.
+$(BUILD)/obj/core/web_assets.o: $(wildcard core/page/*)
+
 # Other flags, another compiler: everything is compiled anew.
 FLAGS_NOW = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(WARNINGS) $(WERROR_FLAG) $(ALL_LDFLAGS) $(LIBS)
 $(BUILD)/flags: FORCE

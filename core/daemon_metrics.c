@@ -31,7 +31,7 @@ static void make_view(struct metrics_service *m, enum wire_view view)
 	bool ok;
 
 	buf_init(&text, VIEW_MAX);
-	ok = metrics_text(m->daemon, &text);
+	ok = view == WIRE_VIEW_METRICS ? metrics_text(m->daemon, &text) : page_view(m->daemon, &text);
 	/* What it was shown before it has not read yet: it will ask again. */
 	if (!ok || worker_link_show(m->link, view, text.data, text.len) < 0)
 		log_debug(LOG_CAT_DEBUG, "metrics: a view could not be shown");
@@ -59,6 +59,16 @@ static void on_view(void *ctx, enum wire_view view)
 	m->wanted[view] = true;
 	if (!loop_timer_armed(m->view_timer))
 		loop_timer_at(m->view_timer, soonest);
+}
+
+/* Also while nobody looks: the page begins with what was. */
+static void on_trend(void *ctx)
+{
+	struct metrics_service *m = ctx;
+
+	page_sample(m->daemon);
+	if (m->listener.fd >= 0)
+		loop_timer_after(m->trend_timer, TREND_NS);
 }
 
 /* ---- its process ---- */
@@ -189,10 +199,12 @@ static int begin(struct metrics_service *m, struct err *err)
 		result = open_to_group(o->listen, o->group, &why);
 	if (result == 0)
 		result = launch(m, &why);
-	if (result == 0)
+	if (result == 0) {
 		log_normal("metrics: listening on %s", o->listen);
-	else
+		loop_timer_after(m->trend_timer, 0);
+	} else {
 		unix_listener_done(&m->listener);
+	}
 	return result == 0 ? 0 : err_set(err, why.class, "metrics: %s", why.text);
 }
 
@@ -205,7 +217,8 @@ int metrics_start(struct daemon *d, struct err *err)
 	*m = (struct metrics_service){ .daemon = d, .listener = UNIX_LISTENER_INIT };
 	m->timer = loop_timer_add(d->loop, on_timer, m, err);
 	m->view_timer = loop_timer_add(d->loop, on_view_timer, m, err);
-	if (m->timer == NULL || m->view_timer == NULL)
+	m->trend_timer = loop_timer_add(d->loop, on_trend, m, err);
+	if (m->timer == NULL || m->view_timer == NULL || m->trend_timer == NULL)
 		return -1;
 	return d->config->metrics == NULL ? 0 : begin(m, err);
 }
@@ -256,6 +269,7 @@ void metrics_end(struct daemon *d)
 	drop_process(m);
 	loop_timer_remove(m->timer);
 	loop_timer_remove(m->view_timer);
+	loop_timer_remove(m->trend_timer);
 	unix_listener_done(&m->listener);
 	*m = (struct metrics_service){ .daemon = d, .listener = UNIX_LISTENER_INIT };
 }

@@ -1,6 +1,7 @@
 /*
  * daemon_private.h - what the parts of the daemon share: daemon.c (life), daemon_sources.c, daemon_barrier.c,
- * daemon_requests.c, daemon_status.c, daemon_receiver.c, daemon_metrics.c, metrics_text.c. Included by them alone.
+ * daemon_requests.c, daemon_status.c, daemon_receiver.c, daemon_metrics.c, metrics_text.c,
+ * page_view.c. Included by them alone.
  */
 #ifndef FANSYNCD_CORE_DAEMON_PRIVATE_H
 #define FANSYNCD_CORE_DAEMON_PRIVATE_H
@@ -40,6 +41,16 @@ struct source {
 	int64_t retry_ns;
 };
 
+/* What went over in each of the last periods of TREND_NS: a ring. */
+#define TREND_POINTS 60u
+#define TREND_NS (5 * NS_PER_S)
+struct trend {
+	uint64_t bytes[TREND_POINTS];
+	size_t next;
+	uint64_t last; /* the counter at the latest sample */
+	bool begun;
+};
+
 /* A sync and what the daemon keeps beside it. */
 struct member {
 	struct sync *sync;
@@ -59,6 +70,7 @@ struct member {
 	int64_t sample_ns;
 	uint64_t sample_files, sample_bytes;
 	double files_per_s, bytes_per_s;
+	struct trend trend; /* of bytes, while there is a page to show it on */
 };
 
 struct barrier;
@@ -85,6 +97,7 @@ struct metrics_service {
 	uint32_t tries;		       /* in a row that failed */
 	struct loop_timer *timer;      /* when it is started again */
 	struct loop_timer *view_timer; /* when the next view may be made */
+	struct loop_timer *trend_timer;
 	bool wanted[WIRE_VIEWS];
 	int64_t made_ns; /* when the last view was */
 };
@@ -207,6 +220,12 @@ void metrics_end(struct daemon *d);
 /* ---- metrics_text.c ---- */
 /* Prometheus' text format. */
 bool metrics_text(struct daemon *d, struct buf *out);
+
+/* ---- page_view.c ---- */
+/* What the page shows, as core/wire.h says of WIRE_VIEW_PAGE. */
+bool page_view(struct daemon *d, struct buf *out);
+/* Sample the trends. */
+void page_sample(struct daemon *d);
 
 /* ---- daemon_requests.c ---- */
 void requests_handle(void *ctx, struct control_conn *conn, size_t argc, const char *const *argv);

@@ -13,7 +13,6 @@
 #include "core/web_private.h"
 
 #define READ_BYTES (256u * 1024)
-#define TICK_NS NS_PER_S
 
 /* ---- to the daemon ---- */
 
@@ -98,7 +97,6 @@ static void on_config(struct web *w, const char *payload, size_t len)
 		return;
 	}
 	w->ready = true;
-	loop_timer_after(w->tick, TICK_NS);
 	(void)wire_put_empty(&w->out, WIRE_READY);
 }
 
@@ -162,7 +160,8 @@ static void on_tick(void *ctx)
 	struct web *w = ctx;
 
 	web_http_tick(w, clock_mono_ns());
-	loop_timer_after(w->tick, TICK_NS);
+	if (w->conns != NULL)
+		loop_timer_after(w->tick, WEB_TICK_NS);
 }
 
 /* What the last round left for the daemon, and when the server has to be called without an event. */
@@ -173,13 +172,20 @@ static void before_wait(void *ctx)
 
 	if (w->out.len > 0)
 		flush_out(w);
-	if (w->http != NULL && MHD_get_timeout(w->http, &ms) == MHD_YES)
+	if (w->http == NULL)
+		return;
+	if (w->closed)
+		loop_timer_after(w->http_timer, 0);
+	else if (MHD_get_timeout(w->http, &ms) == MHD_YES)
 		loop_timer_after(w->http_timer, (int64_t)ms * NS_PER_MS);
 }
 
 static void on_http_timer(void *ctx)
 {
-	(void)MHD_run(((struct web *)ctx)->http);
+	struct web *w = ctx;
+
+	w->closed = false;
+	(void)MHD_run(w->http);
 }
 
 static int set_up(struct web *w, struct err *err)

@@ -51,8 +51,7 @@ static void add_header(struct MHD_Response *r, const char *name, const char *val
 		(void)MHD_add_response_header(r, name, value);
 }
 
-/* What every answer says: it is for nobody else's page, and not to be kept. */
-static void add_manners(struct MHD_Response *r, const char *type)
+void web_add_manners(struct MHD_Response *r, const char *type)
 {
 	add_header(r, "Content-Type", type);
 	add_header(r, "Cache-Control", "no-store");
@@ -61,7 +60,7 @@ static void add_manners(struct MHD_Response *r, const char *type)
 	add_header(r, "Referrer-Policy", "no-referrer");
 }
 
-static struct web_conn *conn_of(struct MHD_Connection *http)
+struct web_conn *web_conn_of(struct MHD_Connection *http)
 {
 	const union MHD_ConnectionInfo *info = MHD_get_connection_info(http, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 
@@ -70,27 +69,31 @@ static struct web_conn *conn_of(struct MHD_Connection *http)
 
 static enum MHD_Result queue(struct MHD_Connection *http, unsigned status, struct MHD_Response *r)
 {
-	struct web_conn *c = conn_of(http);
+	struct web_conn *c = web_conn_of(http);
 
 	if (c != NULL)
 		c->deadline_ns = clock_mono_ns() + WEB_ANSWER_NS;
 	return r == NULL ? MHD_NO : MHD_queue_response(http, status, r);
 }
 
-/* A line of text, for who typed the request. */
-static enum MHD_Result say(struct MHD_Connection *http, unsigned status, const char *text)
+enum MHD_Result web_answer(struct MHD_Connection *http, unsigned status, struct MHD_Response *r)
 {
-	struct MHD_Response *r =
-		MHD_create_response_from_buffer(strlen(text), (void *)(uintptr_t)text, MHD_RESPMEM_PERSISTENT);
-	enum MHD_Result result;
+	enum MHD_Result result = queue(http, status, r);
 
-	add_manners(r, "text/plain; charset=utf-8");
-	if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
-		add_header(r, "Allow", "GET, HEAD");
-	result = queue(http, status, r);
 	if (r != NULL)
 		MHD_destroy_response(r);
 	return result;
+}
+
+enum MHD_Result web_say(struct MHD_Connection *http, unsigned status, const char *text)
+{
+	struct MHD_Response *r =
+		MHD_create_response_from_buffer(strlen(text), (void *)(uintptr_t)text, MHD_RESPMEM_PERSISTENT);
+
+	web_add_manners(r, "text/plain; charset=utf-8");
+	if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
+		add_header(r, "Allow", "GET, HEAD");
+	return web_answer(http, status, r);
 }
 
 /* ---- requests that wait for a view ---- */
@@ -132,11 +135,13 @@ void web_http_shown(struct web *w, enum wire_view view, const char *text, size_t
 {
 	struct web_request *rq, *next;
 
+	if (view == WIRE_VIEW_PAGE)
+		web_stream_shown(w, text, len);
 	if (view == WIRE_VIEW_METRICS) {
 		if (w->shown_metrics != NULL)
 			MHD_destroy_response(w->shown_metrics);
 		w->shown_metrics = MHD_create_response_from_buffer(len, (void *)(uintptr_t)text, MHD_RESPMEM_MUST_COPY);
-		add_manners(w->shown_metrics, metrics_type);
+		web_add_manners(w->shown_metrics, metrics_type);
 	}
 	for (rq = w->waiting; rq != NULL; rq = next) {
 		next = rq->next;
@@ -151,7 +156,7 @@ void web_http_shown(struct web *w, enum wire_view view, const char *text, size_t
 static enum MHD_Result serve_metrics(struct web_request *rq)
 {
 	if (rq->failed)
-		return say(rq->http, MHD_HTTP_SERVICE_UNAVAILABLE, "the daemon is busy\n");
+		return web_say(rq->http, MHD_HTTP_SERVICE_UNAVAILABLE, "the daemon is busy\n");
 	if (rq->answered)
 		return queue(rq->http, MHD_HTTP_OK, rq->web->shown_metrics);
 	wait_for(rq, WIRE_VIEW_METRICS);
@@ -160,16 +165,22 @@ static enum MHD_Result serve_metrics(struct web_request *rq)
 
 static enum MHD_Result answer(struct web_request *rq, const char *url, const char *method)
 {
+	const struct web_asset *asset;
 	const char *host = MHD_lookup_connection_value(rq->http, MHD_HEADER_KIND, MHD_HTTP_HEADER_HOST);
 
 	if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
-		return say(rq->http, MHD_HTTP_METHOD_NOT_ALLOWED, "there is nothing to do here but to look\n");
+		return web_say(rq->http, MHD_HTTP_METHOD_NOT_ALLOWED, "there is nothing to do here but to look\n");
 	if (!web_host_ok(rq->web, host))
-		return say(rq->http, MHD_HTTP_MISDIRECTED_REQUEST,
-			   "this host is not known by that name: see metrics.hosts in fansyncd.conf(5)\n");
+		return web_say(rq->http, MHD_HTTP_MISDIRECTED_REQUEST,
+			       "this host is not known by that name: see metrics.hosts in fansyncd.conf(5)\n");
 	if (strcmp(url, "/metrics") == 0)
 		return serve_metrics(rq);
-	return say(rq->http, MHD_HTTP_NOT_FOUND, "there is /metrics\n");
+	if (strcmp(url, "/events") == 0)
+		return web_stream_start(rq->web, rq->http);
+	asset = web_asset_find(url);
+	if (asset != NULL)
+		return web_answer(rq->http, MHD_HTTP_OK, web_asset_response(asset));
+	return web_say(rq->http, MHD_HTTP_NOT_FOUND, "there is a page at / and there are numbers at /metrics\n");
 }
 
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *http, const char *url, const char *method,
@@ -199,7 +210,7 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *http, const 
 static void on_completed(void *ctx, struct MHD_Connection *http, void **request, enum MHD_RequestTerminationCode how)
 {
 	struct web_request *rq = *request;
-	struct web_conn *c = conn_of(http);
+	struct web_conn *c = web_conn_of(http);
 
 	(void)ctx;
 	(void)how;
@@ -225,6 +236,7 @@ static void on_connection(void *ctx, struct MHD_Connection *http, void **socket_
 		*c->at = c->next;
 		if (c->next != NULL)
 			c->next->at = c->at;
+		w->closed = true;
 		free(c);
 		*socket_ctx = NULL;
 		return;
@@ -240,6 +252,8 @@ static void on_connection(void *ctx, struct MHD_Connection *http, void **socket_
 	if (c->next != NULL)
 		c->next->at = &c->next;
 	w->conns = c;
+	if (!loop_timer_armed(w->tick))
+		loop_timer_after(w->tick, WEB_TICK_NS);
 	*socket_ctx = c;
 }
 
@@ -248,6 +262,7 @@ void web_http_tick(struct web *w, int64_t now)
 	struct web_request *rq, *next;
 	bool any = false;
 
+	web_stream_tick(w, now);
 	for (rq = w->waiting; rq != NULL; rq = next) {
 		next = rq->next;
 		if (now < rq->deadline_ns)
@@ -300,6 +315,7 @@ void web_http_stop(struct web *w)
 		return;
 	while (w->waiting != NULL)
 		wake(w->waiting, true);
+	web_stream_end(w);
 	loop_fd_remove(w->http_source);
 	MHD_stop_daemon(w->http);
 	w->http = NULL;

@@ -29,7 +29,7 @@ LIBRARY = {
     "librsync.h": ("transports/delta.c",),
     "sqlite3.h": ("core/archive*.c",),
     "seccomp.h": ("transports/receiver_confine.c", "core/web_confine.c"),
-    "microhttpd.h": ("core/web*.c",),
+    "microhttpd.h": ("core/web*.c", "core/web_private.h"),
     "xxhash.h": ("transports/*.c",),
 }
 

@@ -226,7 +226,7 @@ static void test_sections(void **state)
 	refused("sync = ( );\n", "t.conf: there is neither a sync nor a receiver section\n");
 	refused("setings = { };\n" ONE(RSYNC), "t.conf:1: unknown section \"setings\"; did you mean \"settings\"?\n");
 	refused(ONE(RSYNC) "\nfoo = 1;\n",
-		"t.conf:3: unknown section \"foo\"; there are settings, sync and receiver\n");
+		"t.conf:3: unknown section \"foo\"; there are settings, sync, receiver and metrics\n");
 	refused("settings = 1;\n" ONE(RSYNC), "t.conf:1: settings: expected a group, settings = { ... };\n");
 	refused("\nsync = 1;\n", "t.conf:2: sync: expected a list of groups, sync = ( { ... }, { ... } );\n");
 	refused("sync = ( 1,\n2 );\n", "t.conf:1: sync: expected groups, sync = ( { ... }, { ... } );\n"

@@ -57,7 +57,7 @@ static void test_include_places(void **state)
 	file_refused(d, "\n@include \"b.conf\"\n", "$/b.conf:2: syntax error\n");
 	/* In a string or a comment it is no directive. */
 	file_refused(d, "/*\n@include \"none\"\n*/\n# @include \"none\"\nx = 1;\n",
-		     "$/a.conf:5: unknown section \"x\"; there are settings, sync and receiver\n"
+		     "$/a.conf:5: unknown section \"x\"; there are settings, sync, receiver and metrics\n"
 		     "$/a.conf: there is neither a sync nor a receiver section\n");
 }
 

@@ -1,7 +1,7 @@
 /*
  * daemon_private.h - what the parts of the daemon share: daemon.c (life), daemon_sources.c, daemon_barrier.c,
  * daemon_requests.c, daemon_status.c, daemon_receiver.c, daemon_metrics.c, metrics_text.c,
- * page_view.c. Included by them alone.
+ * page_view.c, top_report.c. Included by them alone.
  */
 #ifndef FANSYNCD_CORE_DAEMON_PRIVATE_H
 #define FANSYNCD_CORE_DAEMON_PRIVATE_H
@@ -226,6 +226,10 @@ bool metrics_text(struct daemon *d, struct buf *out);
 bool page_view(struct daemon *d, struct buf *out);
 /* Sample the trends. */
 void page_sample(struct daemon *d);
+
+/* ---- top_report.c ---- */
+/* What core/top_view.c reads. */
+bool top_report(struct daemon *d, struct buf *out);
 
 /* ---- daemon_requests.c ---- */
 void requests_handle(void *ctx, struct control_conn *conn, size_t argc, const char *const *argv);

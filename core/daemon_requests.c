@@ -1,4 +1,4 @@
-/* What clients ask over the control socket: "status", "wait", "sync-now". */
+/* What clients ask over the control socket: "status", "top", "wait", "sync-now". */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,6 +103,24 @@ static void handle_barrier(struct daemon *d, struct control_conn *conn, size_t a
 		control_conn_set_closed(conn, on_closed, b);
 }
 
+static void answer(struct control_conn *conn, struct buf *text, bool ok)
+{
+	if (ok)
+		control_out(conn, text->data, text->len);
+	else
+		control_err(conn, "out of memory for the status\n", 29);
+	buf_done(text);
+	control_exit(conn, ok ? 0 : 1);
+}
+
+static void handle_top(struct daemon *d, struct control_conn *conn)
+{
+	struct buf text;
+
+	buf_init(&text, CONTROL_QUEUE_MAX / 2);
+	answer(conn, &text, top_report(d, &text));
+}
+
 static void handle_status(struct daemon *d, struct control_conn *conn, size_t argc, const char *const *argv)
 {
 	struct buf text;
@@ -114,12 +132,7 @@ static void handle_status(struct daemon *d, struct control_conn *conn, size_t ar
 	}
 	buf_init(&text, CONTROL_QUEUE_MAX / 2);
 	ok = json ? status_json(d, &text) : status_text(d, &text);
-	if (ok)
-		control_out(conn, text.data, text.len);
-	else
-		control_err(conn, "out of memory for the status\n", 29);
-	buf_done(&text);
-	control_exit(conn, ok ? 0 : 1);
+	answer(conn, &text, ok);
 }
 
 void requests_handle(void *ctx, struct control_conn *conn, size_t argc, const char *const *argv)
@@ -128,6 +141,8 @@ void requests_handle(void *ctx, struct control_conn *conn, size_t argc, const ch
 
 	if (argc > 0 && strcmp(argv[0], "status") == 0)
 		handle_status(d, conn, argc, argv);
+	else if (argc == 1 && strcmp(argv[0], "top") == 0)
+		handle_top(d, conn);
 	else if (argc > 0 && (strcmp(argv[0], "wait") == 0 || strcmp(argv[0], "sync-now") == 0))
 		handle_barrier(d, conn, argc, argv);
 	else

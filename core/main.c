@@ -18,6 +18,7 @@
 #include "core/listen_fds.h"
 #include "core/log.h"
 #include "core/progress.h"
+#include "core/top.h"
 #include "core/transport.h"
 #include "core/web.h"
 #include "core/worker.h"
@@ -43,6 +44,7 @@ enum mode {
 	MODE_WAIT,
 	MODE_NAMES,
 	MODE_DOCTOR,
+	MODE_TOP,
 	MODE_HELP,
 	MODE_VERSION,
 	MODE_HELP_CONFIG,
@@ -55,7 +57,7 @@ struct app {
 	struct config_cli *cli;
 	struct strlist only;
 	bool json, quiet, allow_delete;
-	const char *timeout; /* as given */
+	const char *timeout, *interval; /* as given */
 	bool background;
 	uint32_t default_log_mask;
 	size_t n_listen; /* sockets of the service manager */
@@ -73,6 +75,7 @@ static const char usage[] =
 	"       fansyncd --check [CONFIG]                     validate, print the effective configuration\n"
 	"       fansyncd --status [--json] [CONFIG]           ask the running daemon\n"
 	"       fansyncd --names [CONFIG]                     print the names of the syncs\n"
+	"       fansyncd --top [--interval S] [CONFIG]        all syncs in a terminal, kept up to date\n"
 	"       fansyncd --wait [--timeout S] [--only NAME]... [CONFIG]\n"
 	"                                                     return when all changes made before are mirrored:\n"
 	"                                                     0 equal, 1 failures (named), 2 time-out, 3 no daemon\n"
@@ -106,6 +109,7 @@ static bool take_mode(struct app *app, const char *name)
 		{ "wait", MODE_WAIT },
 		{ "names", MODE_NAMES },
 		{ "doctor", MODE_DOCTOR },
+		{ "top", MODE_TOP },
 		{ "help", MODE_HELP },
 		{ "version", MODE_VERSION },
 		{ "help-config", MODE_HELP_CONFIG },
@@ -135,6 +139,9 @@ static int take_own(struct app *app, const char *name, int left, char *const *ar
 		return left < 2 || strlist_add(&app->only, argv[1]) < 0 ? -1 : 2;
 	else if (strcmp(name, "timeout") == 0) {
 		app->timeout = left < 2 ? NULL : argv[1];
+		return left < 2 ? -1 : 2;
+	} else if (strcmp(name, "interval") == 0) {
+		app->interval = left < 2 ? NULL : argv[1];
 		return left < 2 ? -1 : 2;
 	} else {
 		return 0;
@@ -194,6 +201,7 @@ static int check_own(const struct app *app)
 		{ "timeout", "--wait or --doctor", app->timeout != NULL, wait || doctor },
 		{ "json", "--sync-now, --status or --doctor", app->json,
 		  sync_now || doctor || app->mode == MODE_STATUS },
+		{ "interval", "--top", app->interval != NULL, app->mode == MODE_TOP },
 		{ "quiet", "--sync-now", app->quiet, sync_now },
 		{ "allow-delete", "--sync-now", app->allow_delete, sync_now },
 	};
@@ -511,6 +519,33 @@ static int run_client(struct app *app)
 	return code;
 }
 
+static int run_top(struct app *app)
+{
+	char *end = NULL;
+	double seconds = app->interval == NULL ? 0 : strtod(app->interval, &end);
+	struct config *c;
+	struct err err = ERR_INIT;
+	struct top_options o = { 0 };
+	int code;
+
+	if (app->interval != NULL && (end == app->interval || *end != '\0' || !(seconds >= 0.1 && seconds <= 3600))) {
+		(void)fprintf(stderr, "fansyncd: --interval: seconds, 0.1 to 3600\n");
+		return EXIT_BAD;
+	}
+	o.interval_ns = (int64_t)(seconds * (double)NS_PER_S);
+	c = load(app, false, complain_stderr);
+	if (c == NULL)
+		return EXIT_BAD;
+	o.socket = c->settings.control_socket;
+	code = top_run(&o, &err);
+	if (code < 0) {
+		complain_stderr(err.text);
+		code = err.class == ERR_GONE ? EXIT_NO_DAEMON : EXIT_BAD;
+	}
+	config_free(c);
+	return code;
+}
+
 /* ---- the small ones ---- */
 
 static int run_check(struct app *app)
@@ -608,6 +643,8 @@ static int run(struct app *app)
 		return print_names(app);
 	case MODE_DOCTOR:
 		return run_doctor(app);
+	case MODE_TOP:
+		return run_top(app);
 	case MODE_HELP:
 		return print_help();
 	case MODE_VERSION:

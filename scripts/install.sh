@@ -54,9 +54,12 @@ done
 for example in docs/examples/systemd/*; do
 	file 0644 "$example" "$DOCDIR/examples/systemd/$(basename "$example")"
 done
+for example in docs/monitoring/*; do
+	file 0644 "$example" "$DOCDIR/examples/monitoring/$(basename "$example")"
+done
 
 if [ "$action" = uninstall ]; then
-	for d in "$DOCDIR/examples/systemd" "$DOCDIR/examples" "$DOCDIR"; do
+	for d in "$DOCDIR/examples/monitoring" "$DOCDIR/examples/systemd" "$DOCDIR/examples" "$DOCDIR"; do
 		[ ! -d "$DESTDIR$d" ] || rmdir --ignore-fail-on-non-empty "$DESTDIR$d"
 	done
 fi

@@ -354,6 +354,11 @@ void config_check_file(struct config_run *run, const struct config_key *key, con
 		return;
 	}
 	path = *(char *const *)(const void *)((const char *)options + key->offset);
+	if (path != NULL && (key->flags & KEY_CREDENTIAL) != 0 &&
+	    strncmp(path, CREDENTIAL_PREFIX, strlen(CREDENTIAL_PREFIX)) == 0)
+		config_warn(run, at,
+			    "%s: %s: only the service has it, by LoadCredential= in its unit; it is not looked at here",
+			    key->name, path);
 	if (path != NULL && path[0] == '/' && access(path, R_OK) != 0)
 		config_error(run, at, "%s: %s: %s", key->name, path, strerror(errno));
 }

@@ -62,6 +62,7 @@ enum config_key_flag {
 	KEY_WORDS = 1u << 11,	   /* a list of arguments: one string with blanks in it is a mistake */
 	KEY_NONEMPTY = 1u << 12,   /* an empty string is a mistake */
 	KEY_RATES = 1u << 14,	   /* a list of numbers, of strings and of groups { K = "V"; }, these as "K=V K=V" */
+	KEY_CREDENTIAL = 1u << 16, /* "credential:NAME" is one of systemd's, "credential:" their directory */
 	KEY_ACCOUNT = 1u << 15,	   /* names an account of this host */
 	KEY_AUTO = 1u << 13,	   /* an integer, or the word "auto", which is stored as -1 */
 };
@@ -70,6 +71,8 @@ struct config_choice {
 	const char *word;
 	int value;
 };
+
+#define CREDENTIAL_PREFIX "credential:"
 
 struct config_key {
 	const char *name;

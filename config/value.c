@@ -71,6 +71,30 @@ static int store_time(const struct config_key *k, const struct config_value *v, 
 	return 0;
 }
 
+static bool is_credential(const struct config_key *k, const char *s)
+{
+	return (k->flags & KEY_CREDENTIAL) != 0 && strncmp(s, CREDENTIAL_PREFIX, strlen(CREDENTIAL_PREFIX)) == 0;
+}
+
+/* Its path in the service. Elsewhere, for --check, the text stays: nobody but the service gets to see it. */
+static char *credential(const struct config_key *k, const char *s, struct err *err)
+{
+	const char *dir = secure_getenv("CREDENTIALS_DIRECTORY"), *name = s + strlen(CREDENTIAL_PREFIX);
+	char *path = NULL;
+
+	if (strchr(name, '/') != NULL || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
+		(void)err_set(err, ERR_CONFIG, "%s: \"%.200s\": no name of a credential", k->name, s);
+		return NULL;
+	}
+	if (dir == NULL || dir[0] != '/')
+		path = strdup(s);
+	else if (asprintf(&path, "%s%s%s", dir, name[0] == '\0' ? "" : "/", name) < 0)
+		path = NULL;
+	if (path == NULL)
+		(void)err_set(err, ERR_NOMEM, "out of memory");
+	return path;
+}
+
 /* Paths that a program is to look up or to expand itself stay as they are. */
 static bool left_alone(const struct config_key *k, const char *s)
 {
@@ -87,7 +111,11 @@ static int store_string(const struct config_key *k, const struct config_value *v
 		return wrong_type(k, v, err, "a string");
 	if (v->s[0] == '\0' && (k->flags & KEY_NONEMPTY) != 0)
 		return err_set(err, ERR_CONFIG, "%s: must not be empty", k->name);
-	if (left_alone(k, v->s)) {
+	if (is_credential(k, v->s)) {
+		copy = credential(k, v->s, err);
+		if (copy == NULL)
+			return -1;
+	} else if (left_alone(k, v->s)) {
 		copy = strdup(v->s);
 		if (copy == NULL)
 			return err_set(err, ERR_NOMEM, "out of memory");

@@ -63,7 +63,7 @@ def install(place):
     make("install", *words)
     found = [f for f in files_below(root) if not f.startswith("usr/share/doc/fansyncd/")]
     expect(found == FILES, "missing: %s; too many: %s" % (set(FILES) - set(found), set(found) - set(FILES)))
-    for doc in ("README.md", "OPERATIONS.md", "examples/maxscale.conf", "examples/systemd/btrfs.conf"):
+    for doc in ("README.md", "OPERATIONS.md", "examples/maxscale.conf", "examples/systemd/credentials.conf"):
         expect(os.path.exists(root + "/usr/share/doc/fansyncd/" + doc), doc)
     expect(os.access(root + "/usr/bin/fansyncd", os.X_OK), "the program can't be run")
     for unit in FILES:

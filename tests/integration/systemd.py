@@ -264,6 +264,35 @@ def receiver_by_socket(_):
     stop(m, "fansyncd-receiver.service")
 
 
+def credentials(_):
+    """Keys that only the services get: of the receiver all that there are, of the sender one by its name."""
+    m = MACHINE
+    m.inside("sh", "-c", "rm -rf /srv/module/* /etc/fansyncd/keys/*; mkdir -p /root/secret")
+    m.write("/root/secret/web.key", "fedcba9876543210" * 4 + "\n", 0o600)
+    m.write("/etc/fansyncd/receiver.conf", 'receiver = { keys = "credential:"; modules = ( { name = "web"; '
+            'path = "/srv/module"; allow = [ "web" ]; } ); };\n')
+    config(m, "/etc/fansyncd/send.conf", '{ name = "send"; transport = "tcp"; source = "/srv/sent"; host = "127.0.0.1"; module = "web"; '
+           'key = "credential:web.key"; watcher = "inotify"; rsync = { archive = true; }; }')
+    for unit in ("fansyncd-receiver.service", "fansyncd@send.service"):
+        drop_in(m, unit, "[Service]\nLoadCredential=web.key:/root/secret/web.key\n")
+    done = m.inside("fansyncd", "--check", "/etc/fansyncd/send.conf")
+    expect(b"LoadCredential" in done.stderr, "--check says nothing: %r" % done.stderr)
+    start(m, "fansyncd-receiver.socket")
+    m.write("/srv/sent/file", "with credentials")
+    start(m, "fansyncd@send")
+    await_fact(lambda: m.text("cat", "/srv/module/file", check=False) == "with credentials", 20, "the file\n%s\n%s" % (
+        m.journal("fansyncd@send"), m.journal("fansyncd-receiver")))
+    for unit in ("fansyncd@send", "fansyncd-receiver.socket", "fansyncd-receiver.service"):
+        stop(m, unit)
+    # Without the drop-in there is none.
+    no_drop_in(m, "fansyncd@send.service")
+    start(m, "fansyncd-receiver.socket")
+    start(m, "fansyncd@send")
+    await_fact(lambda: "credential:web.key" in m.text("fansyncd", "--status", "/etc/fansyncd/send.conf"), 20, "the reason is told")
+    for unit in ("fansyncd@send", "fansyncd-receiver.socket", "fansyncd-receiver.service"):
+        stop(m, unit)
+
+
 def sync_now(_):
     """The oneshot unit asks a running daemon; without one it does it itself. And its timer is a good one."""
     m = MACHINE
@@ -316,6 +345,6 @@ if __name__ == "__main__":
         MACHINE.start()
         install(MACHINE)
         main([watches_and_mirrors, sandboxed, programs_do_not_regain, reload, watchdog, read_only, nothing_configured, receiver_by_socket,
-              sync_now, of_a_user])
+              credentials, sync_now, of_a_user])
     finally:
         MACHINE.stop()

@@ -511,21 +511,47 @@ static void test_cvs_exclude(void **state)
 	config_free(c);
 }
 
+/* Secrets that a service manager hands over: a path in the service, left as they are elsewhere. */
+static void test_credentials(void **state)
+{
+	static const char text[] =
+		"sync = ( { name = \"n\"; transport = \"tcp\"; source = \"/s\"; host = \"h\"; module = \"m\";\n"
+		"key = \"credential:web.key\"; } );\n"
+		"receiver = { listen = [ \"0.0.0.0:1\" ]; keys = \"credential:\";\n"
+		"modules = ( { name = \"m\"; path = \"/m\"; allow = [ \"web\" ]; } ); };\n";
+	struct config *c;
+
+	(void)state;
+	assert_int_equal(setenv("CREDENTIALS_DIRECTORY", "/run/credentials/x", 1), 0);
+	c = load(text);
+	assert_string_equal(c->syncs[0].tcp.key, "/run/credentials/x/web.key");
+	assert_string_equal(c->receiver->keys, "/run/credentials/x");
+	config_free(c);
+	assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);
+	c = load(text);
+	assert_string_equal(c->syncs[0].tcp.key, "credential:web.key");
+	assert_string_equal(c->receiver->keys, "credential:");
+	config_free(c);
+	refused("sync = ( { transport = \"tcp\"; source = \"/s\"; host = \"h\"; module = \"m\"; key = "
+		"\"credential:../k\"; } );\n",
+		"t.conf:1: key: \"credential:../k\": no name of a credential\n");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_maxscale),	 cmocka_unit_test(test_setting_defaults),
-		cmocka_unit_test(test_sync_defaults),	 cmocka_unit_test(test_native_defaults),
-		cmocka_unit_test(test_archive),		 cmocka_unit_test(test_values),
-		cmocka_unit_test(test_syntax),		 cmocka_unit_test(test_nul_byte),
-		cmocka_unit_test(test_sections),	 cmocka_unit_test(test_unknown_keys),
-		cmocka_unit_test(test_wrong_types),	 cmocka_unit_test(test_bad_values),
-		cmocka_unit_test(test_transport_errors), cmocka_unit_test(test_filter_errors),
-		cmocka_unit_test(test_all_errors),	 cmocka_unit_test(test_error_limit),
-		cmocka_unit_test(test_long_socket),	 cmocka_unit_test(test_target_in_source),
-		cmocka_unit_test(test_one_target),	 cmocka_unit_test(test_one_name),
-		cmocka_unit_test(test_ignored),		 cmocka_unit_test(test_cvs_exclude),
-		cmocka_unit_test(test_without_effect),
+		cmocka_unit_test(test_credentials),	 cmocka_unit_test(test_maxscale),
+		cmocka_unit_test(test_setting_defaults), cmocka_unit_test(test_sync_defaults),
+		cmocka_unit_test(test_native_defaults),	 cmocka_unit_test(test_archive),
+		cmocka_unit_test(test_values),		 cmocka_unit_test(test_syntax),
+		cmocka_unit_test(test_nul_byte),	 cmocka_unit_test(test_sections),
+		cmocka_unit_test(test_unknown_keys),	 cmocka_unit_test(test_wrong_types),
+		cmocka_unit_test(test_bad_values),	 cmocka_unit_test(test_transport_errors),
+		cmocka_unit_test(test_filter_errors),	 cmocka_unit_test(test_all_errors),
+		cmocka_unit_test(test_error_limit),	 cmocka_unit_test(test_long_socket),
+		cmocka_unit_test(test_target_in_source), cmocka_unit_test(test_one_target),
+		cmocka_unit_test(test_one_name),	 cmocka_unit_test(test_ignored),
+		cmocka_unit_test(test_cvs_exclude),	 cmocka_unit_test(test_without_effect),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

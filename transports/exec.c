@@ -592,4 +592,5 @@ const struct transport transport_exec = {
 	.apply = apply,
 	.reconcile = reconcile,
 	.close = close_session,
+	.examine = exec_examine,
 };

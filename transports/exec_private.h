@@ -12,6 +12,9 @@
 #include "transports/exec_records.h"
 #include "transports/exec_walk.h"
 
+/* transport.examine. */
+void exec_examine(const struct sync_options *opt, struct exam *x);
+
 /* Changes of an apply, by their places: first the renames, then the items; their records are numbered from 1. */
 struct exec_range {
 	size_t lo, hi;

@@ -196,6 +196,20 @@ def probe(port):
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
+def programs(place):
+    """Of the transport exec: it is not run."""
+    a, = filled(place, "a")
+    put(place + "/fine", "#!/bin/sh\ntouch %s/ran\n" % place)
+    for name, mode in (("fine", 0o755), ("open", 0o777)):
+        shutil.copy(place + "/fine", place + "/" + name) if name != "fine" else None
+        os.chmod(place + "/" + name, mode)
+    d = Doctor(place, ", ".join(sync(n, "exec", a, 'target = "x%s"; exec = { command = [ "%s" ]; };' % (n, c)) for n, c in (
+        ("fine", place + "/fine"), ("open", place + "/open"), ("path", "sh"), ("none", place + "/missing"))))
+    d.expect("ok", "fine", "program", "can be executed").expect("fail", "open", "program", "0777", "chmod go-w").expect("ok", "path", "program", "/sh can")
+    d.expect("fail", "none", "program", "No such file")
+    expect(not os.path.exists(place + "/ran"), "it was run")
+
+
 def senders(place):
     """A receiver that is not there, another key, a module that it does not have, one that the key may not write to."""
     a, t = filled(place, "a", "t")
@@ -379,5 +393,5 @@ def what_hangs(place):
     expect(done.returncode != 0, "it left something running: %r" % done.stdout)
 
 
-main([all_is_well, logins, at_the_other_host, rsync_daemons, senders, receivers, a_running_daemon, sources, another_directory, unreadable, inotify_limit, local_targets,
+main([all_is_well, logins, at_the_other_host, rsync_daemons, programs, senders, receivers, a_running_daemon, sources, another_directory, unreadable, inotify_limit, local_targets,
       the_daemons_own, rings, what_hangs])

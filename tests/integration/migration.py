@@ -171,6 +171,7 @@ alarm(now() + 5, function() end)
     c.expect_said((3, 'onStartup is "if true; then'), (6, "onCreate is"), (7, "onDelete is a Lua function"), (10, "script of its own"),
                   (14, "action is a Lua function"), (17, "collect is"), (24, "init is"), (25, "alarm()"))
     expect("onModify" not in c.text, "what is commented out was taken")
+    expect('# \ttransport = "exec";\n\t# \tsource    = "%s/src";' % place in c.text, "no suggestion: " + c.text)
     found = c.check()
     expect(found["host"] == ['"h"'] and found["targetdir"] == ['"/d"'], "prepare was not run: " + c.text)
     expect(found["transport"] == ['"rsyncssh"', '"rsync"'], c.text)

@@ -22,7 +22,7 @@
 #include "core/proc.h"
 #include "core/transport.h"
 
-/* Examinations at a time, and how long one may take. */
+/* Examinations at a time; how long one may take when there is as much, and else a third of all. */
 #define AT_ONCE 6u
 #define EACH_NS (30 * NS_PER_S)
 
@@ -196,9 +196,9 @@ static int start(struct doctor *d, struct examination *e, struct err *err)
 {
 	pid_t parent = getpid();
 	int ends[2];
-	int64_t now = clock_mono_ns();
+	int64_t now = clock_mono_ns(), each = d->o->limit_ns / 3 > EACH_NS ? d->o->limit_ns / 3 : EACH_NS;
 
-	e->until_ns = d->until_ns - now < EACH_NS ? d->until_ns : now + EACH_NS;
+	e->until_ns = d->until_ns - now < each ? d->until_ns : now + each;
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return err_errno(err, errno, "pipe");
 	(void)fflush(stdout);

@@ -130,7 +130,7 @@ void rsync_exam_there(const struct sync_options *opt, const struct rsync_job *jo
 	exam_begin(x, "rsync there");
 	dry.rsync.dry_run = true;
 	rc = dry_run(&dry, job, x, first, sizeof(first));
-	if (rc > 0 && job->kind == RSYNC_SHELL) { /* rrsync refuses -s */
+	if (rc > 0 && job->kind == RSYNC_SHELL && strstr(first, "-s has been disabled") != NULL) { /* rrsync's words */
 		bare.bare = true;
 		rc = dry_run(&dry, &bare, x, said, sizeof(said)) == 0 ? 0 : rc;
 	}

@@ -311,7 +311,10 @@ static void judge(struct visit *v)
 		return;
 	}
 	exam_begin(v->x, "shell");
-	if (v->opt->bidirectional)
+	if (v->o.timed_out)
+		exam_fail(v->x, "see how busy the host is, and what its login shell does",
+			  "logged in, and then no answer in time");
+	else if (v->opt->bidirectional)
 		exam_fail(v->x, "give the key a shell (no forced command); see ssh.remotePrefix",
 			  "no shell answers there: %.300s", v->said);
 	else
@@ -338,8 +341,8 @@ static void visit(struct visit *v)
 		exam_fail(v->x, "", "out of memory");
 	} else {
 		v->before_ns = clock_real_ns();
-		if (exam_run((const char *const *)a.v, NULL, script, exam_left_ns(v->x, o->timeout_ns), &v->o, &err) <
-		    0) {
+		if (exam_run((const char *const *)a.v, NULL, script, exam_left_ns(v->x, 2 * o->timeout_ns), &v->o,
+			     &err) < 0) {
 			exam_fail(v->x, "install ssh, or set ssh.binary", "%s", err.text);
 		} else {
 			v->after_ns = clock_real_ns();

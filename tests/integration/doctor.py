@@ -26,7 +26,8 @@ class Doctor:
         put(self.path, 'settings = { stateDir = "%s/state"; controlSocket = "%s/ctl"; %s };\n%s%s' % (
             place, place, settings if settings is not None else 'logfile = "%s/log";' % place,
             "sync = ( %s );\n" % syncs if syncs else "", receiver))
-        done = run(*prefix, BINARY, "--doctor", "--json", *argv, self.path, check=False, env=dict(os.environ, **(env or {})))
+        argv = argv if "--timeout" in argv else ("--timeout", "200") + tuple(argv)  # of a machine that is busy with other tests
+        done = run(*prefix, BINARY, "--doctor", "--json", *argv, self.path, check=False, timeout=220, env=dict(os.environ, **(env or {})))
         self.code, self.err = done.returncode, done.stderr.decode()
         try:
             self.report = json.loads(done.stdout)
@@ -134,12 +135,12 @@ def logins(place):
 
 
 def at_the_other_host(place):
-    """No rsync there, a directory that can't be made, no marker, a clock that is off, a key without a shell, no sftp subsystem."""
+    """No rsync there, a directory that can't be made, no marker, a clock that is off, a key that may run rrsync alone, no sftp subsystem."""
     a, t, fake = filled(place, "a", "t", "fake")
     put(fake + "/date", "#!/bin/sh\necho fs date 1000000\n")
     os.chmod(fake + "/date", 0o755)
     sshd = Sshd(place + "/sshd").start()
-    forced = Sshd(place + "/forced", config="ForceCommand /bin/false\n").start()
+    forced = Sshd(place + "/forced", config="ForceCommand rrsync -no-lock %s\n" % t).start()
     try:
         def ssh(name, more, directory=t, server=sshd, options=""):
             section = server.section()[:-2] + options + " };"
@@ -148,11 +149,12 @@ def at_the_other_host(place):
             ssh("rsync", 'rsync = { rsync_path = "/no/such/rsync"; };'), ssh("dir", "", "/no/such/place"),
             ssh("marker", 'requireTargetMarker = "here";', a), ssh("clock", "bidirectional = true;",
                                                                   options='remotePrefix = [ "env", "PATH=%s:/usr/bin:/bin" ];' % fake),
-            ssh("forced", "", server=forced),
+            ssh("forced", "", "", forced),
             sync("nosftp", "sftp", a, 'host = "127.0.0.1"; targetdir = "%s/s"; %s' % (t, sshd.section())))))
         d.expect("fail", "rsync", "rsync version", "/no/such/rsync", "install rsync there").expect("fail", "rsync", "rsync there", "")
         d.expect("fail", "dir", "target", "can't be made", "parent").expect("fail", "marker", "marker", "here is not there")
         d.expect("fail", "clock", "clock", "off this one", "NTP").expect("warn", "forced", "shell", "no shell")
+        d.expect("ok", "forced", "rsync there", "goes well")
         d.expect("fail", "nosftp", "ssh login", "subsystem", "Subsystem sftp")
     finally:
         sshd.stop()

@@ -56,7 +56,7 @@ def pss_of(pid):
 
 
 class Meter:
-    """CPU time and peak memory of trees of processes, while `with` lasts. Memory is looked at every 50 ms: in all
+    """CPU time and peak memory of trees of processes, while `with` lasts. Memory is looked at every 100 ms: in all
     processes, and in those that stay (without the rsync and ssh processes that come and go with the work)."""
 
     PASSING = ("rsync", "ssh", "sleep")
@@ -85,7 +85,7 @@ class Meter:
         self.peak_resident_kib = max(self.peak_resident_kib, resident)
 
     def _sample(self):
-        while not self._end.wait(0.05):
+        while not self._end.wait(0.1):
             self._look()
 
     def __enter__(self):
@@ -109,9 +109,10 @@ class Tree:
     """What a source holds, in a form that is quickly compared with a target: each directory's names and time (in
      whole seconds: plain rsync keeps no more of them)."""
 
-    def __init__(self, root):
+    def __init__(self, root, name=""):
+        """`name`: which the root itself will have in a target, where it is an entry, too."""
         self.dirs = []  # (relative path, names, mtime)
-        self.entries = 0
+        self.entries = 1 if name else 0
         todo = [""]
         for path in todo:
             at = os.path.join(root, path)
@@ -122,7 +123,7 @@ class Tree:
                     if e.is_dir(follow_symlinks=False):
                         todo.append(os.path.join(path, e.name))
             self.entries += len(names)
-            self.dirs.append((path, names, int(os.stat(at).st_mtime)))
+            self.dirs.append((os.path.join(name, path), names, int(os.stat(at).st_mtime)))
 
     def missing(self, target):
         """What is not there yet: names, and directories that have not got their time."""
@@ -167,7 +168,7 @@ class Arrival:
         while used_inodes(self.file_system) < expected:
             if time.perf_counter() > end:
                 raise NotEqual("%d of %d inodes are missing" % (expected - used_inodes(self.file_system), expected))
-            pause(0.001)
+            pause(0.004)
         return self._look_closer(tree, end)
 
     def _look_closer(self, tree, end):

@@ -30,10 +30,11 @@ def moved_once(place, name, make, shape, seed, report):
         rows.await_true(c.compared, 60, c.name + " has compared")
         pause(rows.SETTLE)
         arrival = Arrival(place.target(""), [pairs[0][1]])
+        tree = Tree(made, "new")
         with Meter(c.pids()) as meter:
             begun = time.perf_counter()
             os.rename(made, pairs[0][0] + "/new")
-            instant, _ = arrival.wait(Tree(pairs[0][0]), 120)
+            instant, _ = arrival.wait(tree, 120)
         verify(*pairs[0], 10**9 if c.whole_seconds else 1)
         report.take(name, instant - begun, meter, c.counters())
     except NotEqual as e:

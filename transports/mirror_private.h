@@ -80,6 +80,7 @@ struct entry {
 	struct fileops_store store;
 	char *xattrs, *text; /* malloc'ed */
 	size_t xattrs_len, text_len;
+	bool without_acl; /* the source's were read: no other ACL may stay */
 	unsigned char digest[16];
 	struct link_group *group; /* it is the first name of */
 

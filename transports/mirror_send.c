@@ -225,18 +225,25 @@ static enum fileops_result stored(struct entry *e)
 	return m->source.ops->restat(m->source.ctx, &e->op, &e->from);
 }
 
+/* Those of the source were read, if they count. When there are none, too: what is made below a default ACL has got one.
+ */
+static void want_xattrs(struct entry *e)
+{
+	if (e->xattrs == NULL && !e->without_acl)
+		return;
+	e->attrs.mask |= FILEOPS_XATTR;
+	e->attrs.xattr_kinds = e->m->rules.xattr_kinds;
+	e->attrs.xattrs = e->xattrs;
+	e->attrs.xattrs_len = e->xattrs_len;
+}
+
 static enum fileops_result start_store(struct entry *e, uint64_t offset)
 {
 	struct mirror *m = e->m;
 	struct fileops_file to = e->op.file;
 
 	mirror_want_attrs(&m->rules, &e->src, e->dst_there ? &e->dst : NULL, true, &e->attrs);
-	if (e->xattrs != NULL) {
-		e->attrs.mask |= FILEOPS_XATTR;
-		e->attrs.xattr_kinds = m->rules.xattr_kinds;
-		e->attrs.xattrs = e->xattrs;
-		e->attrs.xattrs_len = e->xattrs_len;
-	}
+	want_xattrs(e);
 	e->store = (struct fileops_store){ .from = &e->from,
 					   .offset = offset,
 					   .size = (uint64_t)e->src.st_size,
@@ -284,12 +291,24 @@ static enum fileops_result create_temp(struct entry *e)
 	return m->target.ops->create(m->target.ctx, &e->op, e->temp, e->temp_len, e->part && !e->cleared);
 }
 
-static enum fileops_result xattrs_read(struct entry *e)
+static bool take_xattrs(struct entry *e)
 {
 	if (e->r != FILEOPS_OK)
-		return entry_finish(e, VERDICT_GONE, NULL);
+		return false;
 	entry_take_bytes(e, &e->xattrs, &e->xattrs_len);
-	return create_temp(e);
+	e->without_acl = (e->m->rules.xattr_kinds & FILEOPS_XATTR_ACL) != 0;
+	return true;
+}
+
+static enum fileops_result xattrs_read(struct entry *e)
+{
+	return take_xattrs(e) ? create_temp(e) : entry_finish(e, VERDICT_GONE, NULL);
+}
+
+static bool xattrs_count(const struct mirror *m)
+{
+	return m->rules.xattr_kinds != 0 && (m->rules.caps & FILEOPS_XATTRS) != 0 &&
+	       (m->rules.unmet & FILEOPS_XATTR) == 0;
 }
 
 static enum fileops_result opened(struct entry *e)
@@ -304,7 +323,7 @@ static enum fileops_result opened(struct entry *e)
 	e->from = e->op.file;
 	e->from_open = true;
 	e->src = e->op.st;
-	if (m->rules.xattr_kinds == 0 || (m->rules.caps & FILEOPS_XATTRS) == 0 || (m->rules.unmet & FILEOPS_XATTR) != 0)
+	if (!xattrs_count(m))
 		return create_temp(e);
 	e->step = xattrs_read;
 	return m->source.ops->xattrs(m->source.ctx, &e->op, e->path, e->len, m->rules.xattr_kinds);
@@ -373,6 +392,7 @@ static enum fileops_result set_temp_attrs(struct entry *e)
 	struct mirror *m = e->m;
 
 	mirror_want_attrs(&m->rules, &e->src, e->dst_there ? &e->dst : NULL, true, &e->attrs);
+	want_xattrs(e);
 	if (e->attrs.mask == 0)
 		return send_replace(e);
 	e->step = attrs_on_temp;
@@ -464,12 +484,21 @@ static enum fileops_result make_node(struct entry *e)
 	return m->target.ops->node(m->target.ctx, &e->op, e->temp, e->temp_len, &e->src);
 }
 
+static enum fileops_result node_xattrs_read(struct entry *e)
+{
+	return take_xattrs(e) ? make_node(e) : entry_finish(e, VERDICT_GONE, NULL);
+}
+
 enum fileops_result send_node(struct entry *e)
 {
+	struct mirror *m = e->m;
 	bool device = S_ISBLK(e->src.st_mode) || S_ISCHR(e->src.st_mode);
 
 	if (e->dst_there && (e->dst.st_mode & S_IFMT) == (e->src.st_mode & S_IFMT) &&
 	    (!device || e->dst.st_rdev == e->src.st_rdev))
 		return entry_same(e);
-	return make_node(e);
+	if (!xattrs_count(m))
+		return make_node(e);
+	e->step = node_xattrs_read;
+	return m->source.ops->xattrs(m->source.ctx, &e->op, e->path, e->len, m->rules.xattr_kinds);
 }

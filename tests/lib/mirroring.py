@@ -439,13 +439,23 @@ def extended_attributes(make):
     os.setxattr(w.at("d"), "user.dir", b"x")
     run("setfacl", "-m", "u:12:rw,m::rw", f)
     run("setfacl", "-m", "d:u:34:rx", w.at("d"))
+    # At the target they are made where a default ACL already is, which they would inherit.
+    w.put("d/plain")
+    os.mkfifo(w.at("d/fifo"))
+    os.mkdir(w.at("d/below"))
+    run("setfacl", "-b", w.at("d/plain"), w.at("d/fifo"), w.at("d/below"))
 
     def check(what):
         w.synced(what)
-        for n in ("f", "d"):
+        for n in ("f", "d", "d/plain", "d/fifo", "d/below"):
             a, b = ({k: os.getxattr(p, k) for k in os.listxattr(p)} for p in (w.at(n), w.there(n)))
             expect(a == b, "%s: %s: %s %s" % (what, n, a, b))
     check("attributes")
+    w.put("d/plain", "and once more")
+    os.unlink(w.at("d/fifo"))
+    os.mkfifo(w.at("d/fifo"))
+    run("setfacl", "-b", w.at("d/fifo"))
+    check("made again below a default ACL")
     os.setxattr(f, "user.one", b"other")
     os.removexattr(f, "user.two")
     run("setfacl", "-x", "u:12", f)

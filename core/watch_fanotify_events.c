@@ -458,27 +458,44 @@ static void move_child(struct fan *b, const struct event *e, struct fan_node *fr
 	fan_place_roots(b);
 }
 
+/* One end of a rename; NULL in *dir where it is not plainly ours. That is judged at once: to resolve the other end may
+ * drop what was found of this one. */
+static enum fan_found resolve_end(struct fan *b, struct fan_view *v, struct event *e, const struct entry *at,
+				  struct fan_node **dir)
+{
+	enum fan_found found = fan_resolve(b, v, &at->dir, dir);
+
+	if (!judge(b, e, found, *dir))
+		*dir = NULL;
+	return found;
+}
+
+static bool was_dropped(struct fan *b, const struct entry *at, const struct fan_node *dir)
+{
+	return dir != NULL && fan_cache_find(b->cache, &at->dir) != dir;
+}
+
 static void rename_in_view(struct fan *b, struct fan_view *v, struct event *e, bool reverse)
 {
 	struct fan_node *from, *to;
 	enum fan_found old, new;
 
 	e->old.dir.view = e->new.dir.view = v->id;
-	old = fan_resolve(b, v, &e->old.dir, &from);
-	new = fan_resolve(b, v, &e->new.dir, &to);
+	old = resolve_end(b, v, e, &e->old, &from);
+	new = resolve_end(b, v, e, &e->new, &to);
 	/* To place the second may have dropped the first. */
-	for (int i = 0; i < 4 && old == FAN_OURS && fan_cache_find(b->cache, &e->old.dir) != from; i++) {
-		old = fan_resolve(b, v, &e->old.dir, &from);
-		new = fan_resolve(b, v, &e->new.dir, &to);
+	for (int i = 0; i < 4 && was_dropped(b, &e->old, from); i++) {
+		old = resolve_end(b, v, e, &e->old, &from);
+		new = resolve_end(b, v, e, &e->new, &to);
 	}
-	if (new == FAN_OURS && fan_cache_find(b->cache, &e->new.dir) != to)
-		new = FAN_UNSURE;
-	if (old == FAN_OURS && fan_cache_find(b->cache, &e->old.dir) != from)
-		old = FAN_UNSURE;
-	if (!judge(b, e, old, from))
+	if (was_dropped(b, &e->old, from)) {
 		from = NULL;
-	if (!judge(b, e, new, to))
+		b->lost = true;
+	}
+	if (was_dropped(b, &e->new, to)) {
 		to = NULL;
+		b->lost = true;
+	}
 	for (struct fan_source *s = b->sources; s != NULL && (from != NULL || to != NULL); s = s->next)
 		emit_move(b, s, e, from, to);
 	if (e->is_dir && (old != FAN_NOT_OURS || new != FAN_NOT_OURS)) {

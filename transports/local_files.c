@@ -236,7 +236,8 @@ static int set_xattrs(struct fileop *op, const struct local_target *of, const st
 		(void)snprintf(proc, sizeof(proc), "/proc/self/fd/%d/%s", of->at->dir->fd, of->at->name);
 	if (local_xattrs_set(&inode, kind, a->xattrs, a->xattrs_len) == 0)
 		return 0;
-	if (errno != EPERM && errno != EOPNOTSUPP && errno != EACCES)
+	/* Any other refusal is of this one: it is immutable, or no directory any more. */
+	if (errno != EOPNOTSUPP)
 		return -1;
 	op->unmet |= FILEOPS_XATTR;
 	return 0;

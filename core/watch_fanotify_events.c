@@ -255,14 +255,20 @@ static void reconcile_dir(struct fan *b, struct fan_source *s, struct event *e, 
 	too_long(b, s, dir);
 }
 
-/* What a directory that is not ours in the plain sense means. Returns whether it is plainly ours. */
-static bool judge(struct fan *b, struct event *e, enum fan_found found, const struct fan_node *dir)
+/* The directory of a name; NULL in *dir where it is not plainly ours. What that means is told at once: to resolve
+ * another one may drop what was found of this one. */
+static enum fan_found resolve_dir(struct fan *b, struct fan_view *v, struct event *e, const struct entry *at,
+				  struct fan_node **dir)
 {
+	enum fan_found found = fan_resolve(b, v, &at->dir, dir);
+
 	if (found == FAN_ABOVE)
-		for_sources(b, e, dir, reconcile_dir);
+		for_sources(b, e, *dir, reconcile_dir);
 	else if (found == FAN_UNSURE)
 		b->lost = true;
-	return found == FAN_OURS;
+	if (found != FAN_OURS)
+		*dir = NULL;
+	return found;
 }
 
 /* ---- events with one name ---- */
@@ -367,7 +373,7 @@ static void on_name(struct fan *b, struct event *e)
 		if (v->fs != e->fs)
 			continue;
 		e->at.dir.view = v->id;
-		if (!judge(b, e, fan_resolve(b, v, &e->at.dir, &dir), dir))
+		if (resolve_dir(b, v, e, &e->at, &dir) != FAN_OURS)
 			continue;
 		for_sources(b, e, dir, emit_name);
 		if (moved)
@@ -458,18 +464,6 @@ static void move_child(struct fan *b, const struct event *e, struct fan_node *fr
 	fan_place_roots(b);
 }
 
-/* One end of a rename; NULL in *dir where it is not plainly ours. That is judged at once: to resolve the other end may
- * drop what was found of this one. */
-static enum fan_found resolve_end(struct fan *b, struct fan_view *v, struct event *e, const struct entry *at,
-				  struct fan_node **dir)
-{
-	enum fan_found found = fan_resolve(b, v, &at->dir, dir);
-
-	if (!judge(b, e, found, *dir))
-		*dir = NULL;
-	return found;
-}
-
 static bool was_dropped(struct fan *b, const struct entry *at, const struct fan_node *dir)
 {
 	return dir != NULL && fan_cache_find(b->cache, &at->dir) != dir;
@@ -481,12 +475,12 @@ static void rename_in_view(struct fan *b, struct fan_view *v, struct event *e, b
 	enum fan_found old, new;
 
 	e->old.dir.view = e->new.dir.view = v->id;
-	old = resolve_end(b, v, e, &e->old, &from);
-	new = resolve_end(b, v, e, &e->new, &to);
+	old = resolve_dir(b, v, e, &e->old, &from);
+	new = resolve_dir(b, v, e, &e->new, &to);
 	/* To place the second may have dropped the first. */
 	for (int i = 0; i < 4 && was_dropped(b, &e->old, from); i++) {
-		old = resolve_end(b, v, e, &e->old, &from);
-		new = resolve_end(b, v, e, &e->new, &to);
+		old = resolve_dir(b, v, e, &e->old, &from);
+		new = resolve_dir(b, v, e, &e->new, &to);
 	}
 	if (was_dropped(b, &e->old, from)) {
 		from = NULL;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/guard_switches.h"
 #include "core/path.h"
@@ -224,6 +225,27 @@ static void add_keep(struct arglist *a, const struct keep *k)
 	buf_done(&rule);
 }
 
+static bool is_root_there(const struct rsync_job *job)
+{
+	return strncmp(job->dest, "root@", 5) == 0 || job->rsync_path != NULL ||
+	       (memchr(job->dest, '@', strcspn(job->dest, ":")) == NULL && geteuid() == 0);
+}
+
+/* We can't see trusted.* (it takes CAP_SYS_ADMIN), so a receiver that can takes what is there of it for superfluous.
+ * XFS shows ACLs as trusted.SGI_ACL_FILE as well: they would be removed. Who is not root gets what rsync gives him by
+ * itself. */
+static void add_attribute_names(struct arglist *a, const struct rsync_job *job, const struct sync_options *o)
+{
+	if (!o->rsync.xattrs || job->kind != RSYNC_SHELL || job->bare)
+		return;
+	if (!is_root_there(job)) {
+		(void)arglist_add(a, "--remote-option=--filter=-x! user.*");
+		return;
+	}
+	(void)arglist_add(a, "--remote-option=--filter=-x system.*");
+	(void)arglist_add(a, "--remote-option=--filter=-x trusted.*");
+}
+
 static void add_filters(struct arglist *a, const struct rsync_job *job, const struct sync_options *o)
 {
 	for (size_t i = 0; job->keep != NULL && job->recurse && job->del && i < job->keep->n; i++)
@@ -333,6 +355,7 @@ bool rsync_args_build(struct arglist *a, const struct rsync_job *job, const stru
 	add_connection(a, job, &o->rsync);
 	add_job(a, job, o);
 	add_filters(a, job, o);
+	add_attribute_names(a, job, o);
 	(void)arglist_add(a, "--outbuf=L");
 	add_output(a, job);
 	(void)arglist_add(a, "--no-8-bit-output");

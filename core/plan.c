@@ -19,6 +19,8 @@ struct maker {
 		size_t len;
 		bool known;
 	} parents[PLAN_STEPS];
+	struct known_parent above; /* of the last absent path */
+	bool above_gone;
 	bool no_memory;
 };
 
@@ -133,6 +135,23 @@ static bool is_kept(struct maker *m, size_t i)
 	return true;
 }
 
+/* Then the directory above went by itself, which was or will be told of its own name. */
+static bool is_parent_gone(struct maker *m, const struct batch_item *b)
+{
+	size_t n = path_parent_len(b->path, b->len);
+	struct known_parent *last = &m->above;
+	struct stat st;
+	enum look look;
+
+	if (n == 0 || m->in->bidirectional)
+		return false;
+	if (last->known && last->len == n && memcmp(last->path, b->path, n) == 0)
+		return m->above_gone;
+	*last = (struct known_parent){ b->path, n, true };
+	m->above_gone = m->in->look(m->in->ctx, b->path, n, &look, &st, NULL) == 0 && look == LOOK_ABSENT;
+	return m->above_gone;
+}
+
 static void plan_absent(struct maker *m, size_t i)
 {
 	const struct batch_item *b = &m->in->batch->items[i];
@@ -150,6 +169,10 @@ static void plan_absent(struct maker *m, size_t i)
 	}
 	if (is_kept(m, i))
 		return;
+	if (is_parent_gone(m, b)) {
+		settle(m, i, VERDICT_GONE, NULL);
+		return;
+	}
 	if (add_item(m, &m->p->part[PLAN_APPLY], i, LOOK_ABSENT, NULL) == NULL)
 		return;
 	if (!m->in->bidirectional)

@@ -5,6 +5,7 @@
  * The rules that keep a late or early look from doing harm are here, once for all transports:
  *  - an absent path is deleted on the target by its topmost ancestor (or itself) that is absent and whose *name* is
  *    marked in this batch; an absent path without such an ancestor is GONE: the event that explains it is on its way;
+ *    so is one whose directory is absent and has no such mark: that event is on its way, or was dealt with;
  *  - a path first seen being created that is gone again (MARK_BORN) is nothing to the target;
  *  - what cannot be looked at (denied, I/O error) is neither sent nor deleted, but tried again;
  *  - what the filter does not include is not sent, what it protects is not deleted;

@@ -174,6 +174,23 @@ static void absent_without_a_name_is_gone(void **state)
 	assert_int_equal(f->world.verdicts[1], VERDICT_GONE);
 }
 
+/* rsync says of such a name that its directory is not in its list, each time again. */
+static void absent_below_an_absent_directory_is_gone(void **state)
+{
+	static const char *const present[] = { "d kept", NULL };
+	struct fixture *f = *state;
+
+	item(f, "d/x", MARK_NAME | MARK_WAS_FILE);
+	item(f, "d/y", MARK_NAME | MARK_WAS_FILE);
+	item(f, "kept/z", MARK_NAME | MARK_WAS_FILE);
+	make(f, present);
+	assert_int_equal(f->world.verdicts[0], VERDICT_GONE);
+	assert_int_equal(f->world.verdicts[1], VERDICT_GONE);
+	assert_int_equal(f->plan.part[PLAN_APPLY].work.n_items, 2);
+	expect_item(&f->plan.part[PLAN_APPLY], 0, "kept", LOOK_DIR, 0, 0);
+	expect_item(&f->plan.part[PLAN_APPLY], 1, "kept/z", LOOK_ABSENT, 2, 3);
+}
+
 static void what_cannot_be_looked_at_is_not_deleted(void **state)
 {
 	static const char *const present[] = { "! d", NULL };
@@ -399,6 +416,7 @@ int main(void)
 		T(own_item_wins_over_parent),
 		T(topmost_absent_name_is_deleted),
 		T(absent_without_a_name_is_gone),
+		T(absent_below_an_absent_directory_is_gone),
 		T(what_cannot_be_looked_at_is_not_deleted),
 		T(recursive_directories_are_reconciled_and_cover),
 		T(delete_modes),

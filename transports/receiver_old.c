@@ -61,7 +61,6 @@ void receiver_old_start(struct receiver_old *s, struct old_reading *r)
 	*last = r;
 	r->next = NULL;
 	r->queued = true;
-	r->at = 0;
 	loop_timer_after(s->timer, 0);
 }
 
@@ -112,6 +111,14 @@ static bool hash_some(struct receiver_old *s, struct old_reading *r)
 	return n == HASH_TURN;
 }
 
+static void tell_end(struct receiver_old *s, const struct old_reading *r)
+{
+	buf_clear(&s->scratch);
+	buf_add_u32(&s->scratch, r->file);
+	buf_add_u64(&s->scratch, (r->at + r->block - 1) / r->block);
+	(void)tcp_stream_send(s->stream, TCP_HASHES, s->scratch.data, s->scratch.len, ZSTREAM_STORE);
+}
+
 /* One frame of a signature; of a file that became shorter it is that of what there is. Out of memory it ends without
  * being one: the sender sees that. */
 static bool sign_some(struct receiver_old *s, struct old_reading *r)
@@ -146,6 +153,8 @@ static void on_timer(void *ctx)
 	loop_timer_after(s->timer, 0);
 	if (s->piece != NULL && (r->signer != NULL ? sign_some(s, r) : hash_some(s, r)))
 		return;
+	if (r->tells_end)
+		tell_end(s, r);
 	tcp_stream_kick(s->stream);
 	receiver_old_stop(s, r);
 	if (s->first == NULL) {

@@ -20,13 +20,14 @@ struct old_reading {
 	uint32_t file; /* its number in the frames */
 	uint32_t block;
 	struct delta_signer *signer; /* NULL: hashes; freed when it is over or stopped */
+	uint64_t at;		     /* where it begins, at a multiple of the block */
+	bool tells_end;		     /* by a frame without hashes */
 	/* All is sent. Never from within a call. */
 	void (*done)(void *ctx);
 	void *ctx;
 	/* Of this module: */
 	struct old_reading *next;
 	bool queued;
-	uint64_t at;
 };
 
 struct receiver_old;

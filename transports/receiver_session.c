@@ -673,7 +673,7 @@ static bool on_hello(struct receiver_session *s, const char *payload, size_t len
 	}
 	s->welcome.version = h.version_max < TCP_VERSION_MAX ? h.version_max : TCP_VERSION_MAX;
 	s->welcome.features = h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY |
-					    TCP_FEATURE_MOVED | TCP_FEATURE_ZSTD);
+					    TCP_FEATURE_MOVED | TCP_FEATURE_ZSTD | TCP_FEATURE_FINER);
 	memcpy(from.host, h.host_id, sizeof(from.host));
 	tcp_get_root(h.options.p, h.options.len, &from.dev, &from.ino);
 	if (local_tree_root(s->tree, &root) == 0) {

@@ -35,7 +35,7 @@ struct remote_file {
 	uint64_t to;		/* nothing beyond was asked for */
 	struct fileop *opening; /* complete when the hashes of the old file's blocks were sent */
 	struct old_reading old;
-	bool signed_once;
+	bool asked_old[2]; /* FINER; SIGN */
 	uint64_t base_size;
 	/* Came with its item: the whole content. */
 	char *content;
@@ -700,35 +700,39 @@ static void hash_old(struct receiver_source *s, struct question **at, struct rem
 	receiver_old_start(s->old, &f->old);
 }
 
-static void on_signed(void *ctx)
+static void on_told(void *ctx)
 {
 	(void)ctx; /* what follows is the sender's */
 }
 
-/* Once a file, while its content is awaited. */
-static bool on_sign(struct receiver_source *s, const char *payload, size_t len, struct err *err)
+/* A signature, or hashes of smaller blocks from one of them on: each once a file, while its content is awaited. */
+static bool on_ask_old(struct receiver_source *s, bool sign, const char *payload, size_t len, struct err *err)
 {
 	struct err none = ERR_INIT;
 	struct remote_file *f;
+	uint64_t first = 0;
 	struct reader r;
 	uint32_t block;
 
 	reader_init(&r, payload, len);
 	f = find_file(s, reader_u32(&r));
 	block = reader_u32(&r);
-	if (r.failed || r.left > 0 || !delta_block_valid(block))
+	if (!sign)
+		first = reader_u64(&r);
+	if (r.failed || r.left > 0 || !(sign ? delta_block_valid(block) : tcp_block_valid(block)))
 		return broken(err, "a question");
 	if (f == NULL || !f->reading)
 		return true; /* closed meanwhile */
-	if (!f->asked || f->base_fd < 0 || f->signed_once || f->at > 0 || f->base_size / block > DELTA_BLOCKS_MAX)
+	if (!f->asked || f->base_fd < 0 || f->asked_old[sign] || f->old.queued || first > f->base_size / block ||
+	    (sign && (f->at > 0 || f->base_size / block > DELTA_BLOCKS_MAX)))
 		return broken(err, "a question");
-	f->signed_once = true;
-	f->old = (struct old_reading){ .fd = f->base_fd,
-				       .size = f->base_size,
-				       .file = f->id,
-				       .signer = delta_signer_new(block),
-				       .done = on_signed };
-	if (f->old.signer != NULL) {
+	f->asked_old[sign] = true;
+	f->old = (struct old_reading){ .fd = f->base_fd, .size = f->base_size, .file = f->id, .done = on_told };
+	f->old.block = block;
+	f->old.at = first * block;
+	f->old.tells_end = !sign;
+	f->old.signer = sign ? delta_signer_new(block) : NULL;
+	if (!sign || f->old.signer != NULL) {
 		receiver_old_start(s->old, &f->old);
 		return true;
 	}
@@ -845,7 +849,8 @@ bool receiver_source_frame(struct receiver_source *s, uint8_t type, const char *
 	case TCP_END:
 		return on_end(s, payload, len, err);
 	case TCP_SIGN:
-		return on_sign(s, payload, len, err);
+	case TCP_FINER:
+		return on_ask_old(s, type == TCP_SIGN, payload, len, err);
 	default:
 		return broken(err, "a frame");
 	}

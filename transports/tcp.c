@@ -659,7 +659,9 @@ static void on_ready(void *ctx, const char *peer)
 	const struct sync_options *opt = t->env->opt;
 	struct tcp_hello h = { .version_min = TCP_VERSION_MIN,
 			       .version_max = TCP_VERSION_MAX,
-			       .features = (opt->tcp.delta == DELTA_NEVER ? 0 : TCP_FEATURE_DELTA | TCP_FEATURE_MOVED) |
+			       .features = (opt->tcp.delta == DELTA_NEVER
+						    ? 0
+						    : TCP_FEATURE_DELTA | TCP_FEATURE_MOVED | TCP_FEATURE_FINER) |
 					   TCP_FEATURE_RESUME | TCP_FEATURE_ZSTD |
 					   (t->twoway == NULL ? 0 : TCP_FEATURE_TWOWAY),
 			       .software = { "fansyncd " FANSYNCD_VERSION, strlen("fansyncd " FANSYNCD_VERSION) },

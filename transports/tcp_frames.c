@@ -777,6 +777,11 @@ bool tcp_next_entry(struct reader *r, struct tcp_list_entry *out)
 	return !r->failed;
 }
 
+bool tcp_block_valid(uint32_t block)
+{
+	return block >= TCP_BLOCK_MIN && block <= TCP_BLOCK_MAX && (block & (block - 1)) == 0;
+}
+
 bool tcp_get_opened(const char *p, size_t len, struct tcp_opened *out)
 {
 	struct reader r;
@@ -791,9 +796,7 @@ bool tcp_get_opened(const char *p, size_t len, struct tcp_opened *out)
 		get_state(&r, &out->state);
 		out->wants_hashes = get_bool(&r);
 		out->block = reader_u32(&r);
-		if (out->wants_hashes &&
-		    (out->block < TCP_BLOCK_MIN || out->block > TCP_BLOCK_MAX || (out->block & (out->block - 1)) != 0))
-			r.failed = true;
+		r.failed = r.failed || (out->wants_hashes && !tcp_block_valid(out->block));
 	}
 	return finished(&r);
 }

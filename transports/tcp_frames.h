@@ -33,6 +33,7 @@
 /* Blocks that a difference is made of: a power of two. */
 #define TCP_BLOCK_MIN (16u * 1024)
 #define TCP_BLOCK_MAX (256u * 1024)
+bool tcp_block_valid(uint32_t block);
 #define TCP_TEXT_MAX 255u
 /* What WELCOME gives at least. */
 #define TCP_CREDIT_MIN (1024u * 1024)
@@ -76,6 +77,7 @@ enum tcp_frame {
 	TCP_COPY,
 	TCP_END,
 	TCP_SIGN,
+	TCP_FINER,
 };
 
 enum tcp_feature {
@@ -83,7 +85,8 @@ enum tcp_feature {
 	TCP_FEATURE_TWOWAY = 1u << 1,
 	TCP_FEATURE_RESUME = 1u << 2,
 	TCP_FEATURE_MOVED = 1u << 3,
-	TCP_FEATURE_ZSTD = 1u << 4
+	TCP_FEATURE_ZSTD = 1u << 4,
+	TCP_FEATURE_FINER = 1u << 5
 };
 
 /* A byte string inside a payload. */

@@ -8,9 +8,11 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "transports/tcp_frames.h"
 #include "transports/tcp_private.h"
 
 #define SAMPLES 32u
+#define BLOCKS_MAX 65536u
 
 struct tcp_memory {
 	struct tcp_blocks *newest, *oldest;
@@ -29,6 +31,30 @@ struct tcp_memory *tcp_memory_new(size_t max_bytes)
 static size_t size_of(const struct tcp_blocks *b)
 {
 	return sizeof(*b) + b->path_len + b->n * sizeof(*b->hash);
+}
+
+uint32_t tcp_block_for(uint64_t size)
+{
+	uint32_t block = TCP_BLOCK_MIN;
+
+	while (size / block > BLOCKS_MAX && block < TCP_BLOCK_MAX)
+		block *= 2;
+	return block;
+}
+
+bool tcp_blocks_add(struct tcp_blocks *b, uint64_t hash)
+{
+	if (b->n == b->cap) {
+		size_t cap = b->cap == 0 ? 64 : 2 * b->cap;
+		uint64_t *v = realloc(b->hash, cap * sizeof(*v));
+
+		if (v == NULL)
+			return false;
+		b->hash = v;
+		b->cap = cap;
+	}
+	b->hash[b->n++] = hash;
+	return true;
 }
 
 void tcp_blocks_free(struct tcp_blocks *b)

@@ -54,7 +54,11 @@ void tcp_answers_free(struct tcp_answers *s);
 bool tcp_answers_give(struct tcp_answers *s, enum tcp_frame asked, const struct tcp_request *r);
 bool tcp_answers_send(struct tcp_answers *s, enum tcp_frame asked, const struct tcp_answer *a);
 
+/* The size of a file's blocks. */
+uint32_t tcp_block_for(uint64_t size);
 void tcp_blocks_free(struct tcp_blocks *b);
+/* false: memory. */
+bool tcp_blocks_add(struct tcp_blocks *b, uint64_t hash);
 /* Those of that version; they are the caller's. NULL: not remembered. */
 struct tcp_blocks *tcp_memory_take(struct tcp_memory *m, const char *path, size_t len, uint64_t size,
 				   const struct timespec *mtime);

@@ -18,11 +18,14 @@
 #define HASHES_BYTES_MAX (16u * 1024 * 1024)
 /* A file shorter than this is sent whole. */
 #define DELTA_MIN (128u * 1024)
-#define BLOCKS_MAX 65536u
 /* Files in which it is worth looking for content that moved. */
 #define MOVED_MIN (1024u * 1024)
 /* One turn of one file. */
 #define TURN_BYTES (256u * 1024)
+/* What a receiver hashes at first of a file that is not remembered, when it knows FINER; a turn. Of a log that grew
+ * little is asked besides. */
+#define RUN TCP_BLOCK_MAX
+#define RUNS_MIN 4u
 #define COPY_BYTES (16u * 1024 * 1024)
 /* Hashed without being sent, before somebody else gets the loop. */
 #define HASHED_BYTES (8u * 1024 * 1024)
@@ -47,6 +50,9 @@ struct served {
 	uint32_t block;		/* 0: none is made */
 	struct tcp_blocks *old; /* what the receiver has; NULL: not known (yet) */
 	struct tcp_blocks *new; /* of what is sent now; NULL: not gathered */
+	bool coarse;		/* `old` is of larger blocks (RUN) until FINER was asked */
+	bool awaits_finer;	/* more of `old` is on its way */
+	bool may_have_moved;	/* to be looked at when it is there */
 	bool wants_hashes;
 	uint64_t old_size;
 	struct delta_maker *moved; /* content that moved is looked for; there is one at a time */
@@ -177,15 +183,6 @@ static bool send_scratch(struct tcp_serve *s, enum tcp_frame type)
 
 /* ---- opening ---- */
 
-static uint32_t block_for(uint64_t size)
-{
-	uint32_t block = TCP_BLOCK_MIN;
-
-	while (size / block > BLOCKS_MAX && block < TCP_BLOCK_MAX)
-		block *= 2;
-	return block;
-}
-
 /* Whether and how a difference is made. */
 static void plan_delta(struct tcp_serve *s, struct served *f, const struct tcp_request *r)
 {
@@ -193,7 +190,7 @@ static void plan_delta(struct tcp_serve *s, struct served *f, const struct tcp_r
 
 	if ((s->up.features & TCP_FEATURE_DELTA) == 0 || size < DELTA_MIN)
 		return;
-	f->block = block_for(size);
+	f->block = tcp_block_for(size);
 	f->old_size = r->old_size;
 	f->new = calloc(1, sizeof(*f->new));
 	if (f->new == NULL || r->old_size < DELTA_MIN || r->old.look != LOOK_FILE)
@@ -203,7 +200,8 @@ static void plan_delta(struct tcp_serve *s, struct served *f, const struct tcp_r
 		f->block = f->old->block;
 		return;
 	}
-	f->old_hashes = r->old_size / f->block + 1;
+	f->coarse = (s->up.features & TCP_FEATURE_FINER) != 0 && f->block < RUN && r->old_size >= RUNS_MIN * RUN;
+	f->old_hashes = r->old_size / (f->coarse ? RUN : f->block) + 1;
 	f->wants_hashes = f->old_hashes <= HASHES_BYTES_MAX / 8 - s->n_hashes;
 }
 
@@ -262,7 +260,7 @@ static bool on_open(struct tcp_serve *s, const struct tcp_request *r)
 		o.file = f->id;
 		o.state = tcp_state_of(&f->st, true);
 		o.wants_hashes = f->wants_hashes;
-		o.block = f->block;
+		o.block = f->wants_hashes && f->coarse ? RUN : f->block;
 	}
 	buf_clear(&s->scratch);
 	tcp_put_opened(&s->scratch, &o);
@@ -271,19 +269,19 @@ static bool on_open(struct tcp_serve *s, const struct tcp_request *r)
 
 /* ---- hashes of what the receiver has ---- */
 
-static bool add_hash(struct tcp_blocks *b, uint64_t hash)
-{
-	if (b->n == b->cap) {
-		size_t cap = b->cap == 0 ? 64 : 2 * b->cap;
-		uint64_t *v = realloc(b->hash, cap * sizeof(*v));
+static bool look_for_moved(struct tcp_serve *s, struct served *f);
 
-		if (v == NULL)
-			return false;
-		b->hash = v;
-		b->cap = cap;
+/* More hashes have come. */
+static void go_on(struct tcp_serve *s, struct served *f)
+{
+	if (f->may_have_moved) {
+		if (f->awaits_finer)
+			return;
+		f->may_have_moved = false;
+		if (look_for_moved(s, f))
+			return;
 	}
-	b->hash[b->n++] = hash;
-	return true;
+	activate(s, f);
 }
 
 static bool on_hashes(struct tcp_serve *s, const char *payload, size_t len)
@@ -299,7 +297,7 @@ static bool on_hashes(struct tcp_serve *s, const char *payload, size_t len)
 		return false;
 	if (f == NULL)
 		return true; /* closed meanwhile */
-	if (!f->wants_hashes || f->reading)
+	if (!f->awaits_finer && (!f->wants_hashes || f->reading))
 		return false;
 	if (f->old == NULL)
 		f->old = calloc(1, sizeof(*f->old));
@@ -307,12 +305,52 @@ static bool on_hashes(struct tcp_serve *s, const char *payload, size_t len)
 		return true; /* it is sent whole then */
 	if (first != f->n_hashes || r.left / 8 > f->old_hashes - f->n_hashes)
 		return false;
-	f->old->block = f->block;
+	f->old->block = f->coarse ? RUN : f->block;
+	f->awaits_finer = f->awaits_finer && r.left > 0;
 	for (; r.left > 0; f->n_hashes++, s->n_hashes++)
 		if (s->n_hashes < HASHES_BYTES_MAX / 8 && f->old->n == f->n_hashes)
-			(void)add_hash(f->old, reader_u64(&r));
+			(void)tcp_blocks_add(f->old, reader_u64(&r));
 		else
 			(void)reader_u64(&r);
+	if (f->reading)
+		go_on(s, f);
+	return true;
+}
+
+/* From f->at on what is equal is to be found in smaller blocks; false: memory. What is before them has no hash. */
+static bool ask_finer(struct tcp_serve *s, struct served *f)
+{
+	uint64_t first = f->at / f->block;
+
+	s->n_hashes -= f->n_hashes;
+	f->n_hashes = 0;
+	f->old->n = 0;
+	f->coarse = false;
+	f->old->block = f->block;
+	while (f->n_hashes < first && s->n_hashes < HASHES_BYTES_MAX / 8 && tcp_blocks_add(f->old, 0)) {
+		f->n_hashes++;
+		s->n_hashes++;
+	}
+	if (f->n_hashes < first || f->at >= f->old_size)
+		return true; /* what follows is sent */
+	f->old_hashes = f->old_size / f->block + 1;
+	f->awaits_finer = true;
+	buf_clear(&s->scratch);
+	buf_add_u32(&s->scratch, f->id);
+	buf_add_u32(&s->scratch, f->block);
+	buf_add_u64(&s->scratch, first);
+	return send_scratch(s, TCP_FINER);
+}
+
+/* Whether the hashes that the next turn compares with have not come yet: then this file waits for them. */
+static bool waits_for_hashes(struct tcp_serve *s, struct served *f)
+{
+	uint64_t end = f->at + TURN_BYTES < f->old_size ? f->at + TURN_BYTES : f->old_size;
+
+	if (!f->awaits_finer || f->n_hashes * f->block >= end)
+		return false;
+	deactivate(s, f);
+	f->reading = true;
 	return true;
 }
 
@@ -328,6 +366,10 @@ static bool look_for_moved(struct tcp_serve *s, struct served *f)
 	    f->st.st_size < (off_t)MOVED_MIN || f->block == 0 || DELTA_FEED_MAX % f->block != 0 ||
 	    !tcp_most_differs(f->file.fd, (uint64_t)f->st.st_size, f->old, s->piece))
 		return false;
+	if (f->coarse) { /* or there are many small changes */
+		f->may_have_moved = true;
+		return ask_finer(s, f) && f->awaits_finer;
+	}
 	f->moved = delta_maker_new(f->old_size, block);
 	if (f->moved == NULL)
 		return false;
@@ -519,7 +561,7 @@ static bool serve_hole(struct tcp_serve *s, struct served *f, uint64_t len)
 
 static void note_hash(struct served *f, uint64_t hash)
 {
-	if (f->new == NULL || add_hash(f->new, hash))
+	if (f->new == NULL || tcp_blocks_add(f->new, hash))
 		return;
 	tcp_blocks_free(f->new);
 	f->new = NULL;
@@ -557,6 +599,27 @@ static bool serve_blocks(struct tcp_serve *s, struct served *f, const unsigned c
 	if (run > 0 && !send_copy_or_hole(s, f, TCP_COPY, run))
 		return false;
 	f->at += run;
+	return true;
+}
+
+/* A whole turn; with larger blocks, whether what was read is one of them. */
+static bool run_is_equal(const struct served *f, const unsigned char *p, size_t n)
+{
+	uint64_t index = f->at / RUN;
+
+	return f->at % RUN == 0 && index < f->old->n && f->old->hash[index] == XXH3_64bits(p, n);
+}
+
+static bool serve_piece(struct tcp_serve *s, struct served *f, const unsigned char *p, size_t n)
+{
+	if (f->block == 0)
+		return send_data(s, f, p, n);
+	if (!f->coarse || f->old == NULL)
+		return serve_blocks(s, f, p, n);
+	hash_blocks(f, p, n);
+	if (!send_copy_or_hole(s, f, TCP_COPY, n))
+		return false;
+	f->at += n;
 	return true;
 }
 
@@ -643,6 +706,8 @@ static bool serve_turn(struct tcp_serve *s, struct served *f)
 		return hash_turn(s, f);
 	if (f->moved != NULL)
 		return moved_turn(s, f);
+	if (waits_for_hashes(s, f))
+		return true;
 	find_hole(s, f, &hole);
 	if (hole > 0)
 		return serve_hole(s, f, hole);
@@ -655,9 +720,10 @@ static bool serve_turn(struct tcp_serve *s, struct served *f)
 		return fail_file(s, f, errno);
 	if (f->block != 0) /* what is equal sends next to nothing, and must not hold the loop up */
 		s->hashed += (uint64_t)got;
+	if (got > 0 && f->coarse && f->old != NULL && !run_is_equal(f, s->piece, (size_t)got))
+		return ask_finer(s, f); /* it is this file's turn once more */
 	(void)XXH3_128bits_update(f->digest, s->piece, (size_t)got);
-	if (got > 0 &&
-	    (f->block != 0 ? !serve_blocks(s, f, s->piece, (size_t)got) : !send_data(s, f, s->piece, (size_t)got)))
+	if (got > 0 && !serve_piece(s, f, s->piece, (size_t)got))
 		return false;
 	if (f->at >= f->end || (size_t)got < want) {
 		struct stat before = f->st;
@@ -705,6 +771,7 @@ static bool on_read(struct tcp_serve *s, const struct tcp_span *span)
 		tcp_blocks_free(f->new); /* blocks are not aligned */
 		f->new = NULL;
 		f->block = 0;
+		f->coarse = false;
 	}
 	if (!look_for_moved(s, f))
 		activate(s, f);

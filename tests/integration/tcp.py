@@ -119,6 +119,40 @@ def difference(place):
             raise Failure("%d bytes for 100000 that were appended" % (p.counters()["bytes"] - before))
 
 
+def cold_differences(place):
+    """All kinds of changes that a sender finds which knows nothing of what stands at the receiver."""
+    size = 3 << 20
+    with Pair(place) as p:
+        for name in ("grown", "cut", "first", "last", "many", "grown-and-changed", "whole"):
+            with open(p.source + "/" + name, "wb") as f:
+                f.write(os.urandom(size + 5000))
+        p.sender.start()
+        p.equal("the whole")
+        p.sender.stop()
+
+        def change(name, *places, end=None):
+            with open(p.source + "/" + name, "r+b") as f:
+                f.truncate(end if end and end < size else size + 5000)
+                for at in places:
+                    f.seek(at)
+                    f.write(os.urandom(100))
+                if end and end > size:
+                    f.seek(size + 5000)
+                    f.write(os.urandom(end - size - 5000))
+        change("grown", end=size + 300000)
+        change("cut", end=size - 1234567)
+        change("first", 0)
+        change("last", size + 4900)
+        change("many", *range(1000, size, 100000))
+        change("grown-and-changed", 2000000, end=size + 300000)
+        p.sender.start()
+        p.equal("differences")
+        # two that grew, five blocks, one in each of thirty places
+        sent, most = p.counters()["bytes"], 2 * 310000 + (5 + 32) * 17000
+        if sent > most:
+            raise Failure("%d bytes, where %d are enough" % (sent, most))
+
+
 def compared_after_a_reconnect(place):
     """A new session of the same worker: it sees all of the source again."""
     with Pair(place) as p:
@@ -246,4 +280,4 @@ def another_port(place):
             raise Failure("%d: %s" % (done.returncode, done.stdout + done.stderr))
 
 
-main([everyday, another_port, moved_content, plaintext_on_loopback, difference, compared_after_a_reconnect, limit_over_pieces, wrong_key, read_only_module, unknown_module, either_end_dies])
+main([everyday, another_port, moved_content, plaintext_on_loopback, difference, cold_differences, compared_after_a_reconnect, limit_over_pieces, wrong_key, read_only_module, unknown_module, either_end_dies])

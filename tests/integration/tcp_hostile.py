@@ -618,6 +618,69 @@ def lying_signatures(source, fake):
     os.unlink(source + "/large")
 
 
+def finer_hashes(source, fake):
+    """Of a file that is not remembered the hashes of large blocks come first; from the first one that differs on smaller ones are
+    asked for, and nothing else is taken instead."""
+    size, run, block = 2 << 20, 262144, 16384
+    content = os.urandom(size)
+    with open(source + "/large", "wb") as f:
+        f.write(content)
+    old = bytearray(content)
+    old[5 * run + 3 * block] ^= 1
+
+    def hashes(piece, first):
+        return b"".join(struct.pack("<Q", tcp.block_hash(bytes(old[at:at + piece]))) for at in range(first * piece, size, piece))
+    for answer in ("right", "from elsewhere", "too many", "one more end"):
+        c = fake.accept(features=1 | tcp.FEATURE_FINER)
+        _, _, r = tcp.ask(c, tcp.OPEN, 1, "large", struct.pack("<Q", size) + tcp.state(FILE, size))
+        file = r.take("I")
+        r.state()
+        if r.take("BI") != (1, run):
+            raise Failure("no large blocks first")
+        c.frame(tcp.HASHES, struct.pack("<IQ", file, 0) + hashes(run, 0))
+        c.frame(tcp.READ, struct.pack("<IQQ", file, 0, size))
+        copied = 0
+        while True:
+            kind, r = c.next()
+            if kind != tcp.COPY:
+                break
+            copied += r.take("IQQQ")[2]
+        first = 5 * run // block
+        if kind != tcp.FINER or r.take("IIQ") != (file, block, first) or copied != 5 * run:
+            raise Failure("after %d bytes that are equal frame %d" % (copied, kind))
+        if answer == "from elsewhere":
+            c.frame(tcp.HASHES, struct.pack("<IQ", file, 0) + hashes(block, first))
+        elif answer == "too many":
+            c.frame(tcp.HASHES, struct.pack("<IQ", file, first) + hashes(block, first) + b"h" * 16)
+        else:
+            for at in range(first, size // block, 7):  # in pieces
+                c.frame(tcp.HASHES, struct.pack("<IQ", file, at) + hashes(block, at)[:56])
+            c.frame(tcp.HASHES, struct.pack("<IQ", file, size // block))
+        if answer in ("from elsewhere", "too many"):
+            ends(c, "hashes %s" % answer)
+            continue
+        sent = b""
+        while True:
+            kind, r = c.next()
+            if kind == tcp.DATA:
+                if r.take("IQ") != (file, first * block + 3 * block + len(sent)):
+                    raise Failure("other content than what differs")
+                sent += r.data[r.at:]
+            elif kind == tcp.COPY:
+                copied += r.take("IQQQ")[2]
+            else:
+                break
+        if kind != tcp.END or len(sent) != block or copied + block != size:
+            raise Failure("%d bytes sent, %d equal, then frame %d" % (len(sent), copied, kind))
+        if answer == "one more end":
+            for _ in range(2):  # its last block may still be missing, not more
+                c.frame(tcp.HASHES, struct.pack("<IQ", file, size // block) + b"h" * 16)
+            ends(c, "hashes behind the end")
+        else:
+            c.close()
+    os.unlink(source + "/large")
+
+
 def hostile_receiver(place):
     """What a receiver asks of a sender beyond its source, or of what the sender's rules exclude, does not exist."""
     source = place + "/source"
@@ -684,6 +747,7 @@ def hostile_receiver(place):
         for how in ({"changes": 1}, {"changes": 0}, {"credit": 0}, {"version": 9}):
             ends(fake.accept(**how), "WELCOME %s" % how)
         lying_signatures(source, fake)
+        finer_hashes(source, fake)
         # many listings asked for and never read: the sender's memory does not grow with them
         for i in range(3000):
             with open(source + "/dir/%s%d" % ("n" * 200, i), "w"):

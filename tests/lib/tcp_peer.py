@@ -15,11 +15,11 @@ MAGIC = 0x31636e7973616e66
 (WORK, RENAME, ITEM, KEEP) = range(16, 20)
 (ACK, FOUND, PROGRESS, DONE, NOTE, MOVED, CONFLICT) = range(32, 39)
 (LOOK, LIST, READLINK, XATTRS, DIGEST, OPEN, RESTAT, READ, CLOSE, CREDIT, HASHES, SIGNATURE, AGREED) = range(48, 61)
-(ANSWER, LISTING, OPENED, DATA, HOLE, COPY, END, SIGN) = range(64, 72)
+(ANSWER, LISTING, OPENED, DATA, HOLE, COPY, END, SIGN, FINER) = range(64, 73)
 APPLY, RECONCILE = 1, 2
 ABSENT, DIR, FILE, SYMLINK, OTHER = range(1, 6)
 OK, GONE = 0, 2
-ZSTD = 16  # the feature
+ZSTD, FEATURE_FINER = 16, 32
 LINKS, TIMES, PERMS, OWNER, GROUP, DEVICES, SPECIALS, HARD_LINKS = (1 << n for n in (0, 1, 2, 3, 4, 5, 6, 9))
 FLAGS = LINKS | TIMES | PERMS | SPECIALS | HARD_LINKS | 1 << 16
 FORMAT = {DIR: stat.S_IFDIR, FILE: stat.S_IFREG, SYMLINK: stat.S_IFLNK, OTHER: stat.S_IFIFO}
@@ -81,6 +81,12 @@ class Zstd:
 
     def decompress(self, data):
         return self._run(lambda o, i: self.lib.ZSTD_decompressStream(self.d, o, i), data)
+
+
+def block_hash(content):
+    f = ctypes.CDLL("libxxhash.so.0").XXH3_64bits
+    f.restype, f.argtypes = ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_size_t]
+    return f(content, len(content))
 
 
 def counted(b):

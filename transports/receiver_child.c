@@ -2,6 +2,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +22,7 @@
 
 /* A write of no more is never mixed with another session's. */
 #define LINE_MAX_BYTES 1024u
+#define MMAP_THRESHOLD (128 * 1024)
 
 struct child {
 	const struct receiver_child *c;
@@ -27,6 +31,15 @@ struct child {
 	struct loop_fd *go;
 	bool over;
 };
+
+/* Listings that grow are moved, not copied beside themselves, and what is large goes back when it is freed: the C
+ * library would keep more and more of it for itself. */
+static void give_back(void)
+{
+#ifdef __GLIBC__
+	(void)mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+#endif
+}
 
 /* The listener passes them on. A line that it does not take is lost, not waited for. */
 static void log_sink(void *ctx, enum log_category cat, const char *text, size_t len)
@@ -163,6 +176,7 @@ void receiver_child_run(const struct receiver_child *c)
 	int result;
 
 	(void)signal(SIGPIPE, SIG_IGN);
+	give_back();
 	(void)prctl(PR_SET_NAME, "fansyncd:session", 0, 0, 0);
 	log_set_sink(log_sink, &ch);
 	/* Certificates lie outside the modules: they are out of reach afterwards. */

@@ -25,6 +25,8 @@ static const int levels[] = { 0, 1, 3, 6 };
 #define LEVEL_BEGIN 2u
 /* Less than this in a period is no load. */
 #define LEVEL_BYTES (32u * 1024)
+/* So much content, and there will be more: it gets a larger window. Names and questions don't need one. */
+#define CONTENT_WIDE (256u * 1024)
 
 enum stream_state { STREAM_CONNECTING = 1, STREAM_HANDSHAKE, STREAM_OPEN, STREAM_FINISHING, STREAM_ENDED };
 
@@ -58,6 +60,7 @@ struct tcp_stream {
 	int64_t peer_blocked_us;  /* as the kernel counts since the beginning */
 	int64_t pack_ns;	  /* time in it that went into compression */
 	size_t put;		  /* bytes in it that were to be sent */
+	uint64_t content;	  /* bytes so far, of what is worth compressing */
 };
 
 static void on_socket(void *ctx, int fd, unsigned events);
@@ -210,6 +213,9 @@ bool tcp_stream_send2(struct tcp_stream *s, uint8_t type, const void *head, size
 		return false;
 	}
 	s->put += len;
+	s->content += how == ZSTREAM_PACK ? body_len : 0;
+	if (s->content >= CONTENT_WIDE)
+		zstream_widen(s->pack);
 	if (begun != 0)
 		s->pack_ns += clock_mono_ns() - begun;
 	if (queued(s) >= HIGH_MARK) {
@@ -231,8 +237,11 @@ bool tcp_stream_send_buf(struct tcp_stream *s, unsigned type, const struct buf *
 
 bool tcp_stream_use_zstd(struct tcp_stream *s, unsigned window_log)
 {
-	if (zstream_use_zstd(s->pack, &s->out, window_log) && zstream_expect_zstd(s->unpack))
+	if (zstream_use_zstd(s->pack, &s->out, window_log) && zstream_expect_zstd(s->unpack)) {
+		if (adaptive(s))
+			zstream_set_level(s->pack, levels[s->level_at]);
 		return true;
+	}
 	fail(s, ERR_NOMEM, "out of memory for compression");
 	return false;
 }
@@ -611,7 +620,8 @@ static void on_timer(void *ctx)
 static bool set_up(struct tcp_stream *s, struct tls_context *tls, struct err *err)
 {
 	s->level_at = LEVEL_BEGIN;
-	s->pack = zstream_out_new(adaptive(s) ? levels[s->level_at] : s->limits.level);
+	/* Greetings are not worth the memory of a compression that may be another one behind them. */
+	s->pack = zstream_out_new(adaptive(s) ? 0 : s->limits.level);
 	s->unpack = zstream_in_new();
 	if (tls != NULL)
 		s->tls = tls_conn_new(tls, s->fd);

@@ -70,6 +70,12 @@ void zstream_out_free(struct zstream_out *z)
 	free(z);
 }
 
+void zstream_widen(struct zstream_out *z)
+{
+	if (z->zstd != NULL)
+		zstd_out_widen(z->zstd);
+}
+
 void zstream_set_level(struct zstream_out *z, int level)
 {
 	z->next_level = level;

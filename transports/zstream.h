@@ -28,7 +28,7 @@
  * is said. */
 #define ZSTREAM_WINDOW_LOG_MAX 21
 #define ZSTREAM_WINDOW_LOG 20
-#define ZSTREAM_WINDOW_LOG_SMALL 17
+#define ZSTREAM_WINDOW_LOG_SMALL 15
 
 enum zstream_how {
 	ZSTREAM_PACK = 0, /* worth compressing */
@@ -41,9 +41,11 @@ struct zstream_in;
 /* Level 0 stores everything, up to 9. NULL: out of memory. About 260 KiB; nothing is allocated for level 0. */
 struct zstream_out *zstream_out_new(int level);
 void zstream_out_free(struct zstream_out *z);
-/* From the next record on: what is compressed is so by zstd, with a window of 2^`window_log` bytes. Once, and only when
- * the peer can read it. false: memory. */
+/* From the next record on: what is compressed is so by zstd, with a window of 2^`window_log` bytes at most. Once, and
+ * only when the peer can read it. false: memory. */
 bool zstream_use_zstd(struct zstream_out *z, struct buf *wire, unsigned window_log);
+/* There is content to be sent, of which a window as large as it may be is worth its memory. Without zstd: nothing. */
+void zstream_widen(struct zstream_out *z);
 /* From the next record on; with zstd, when that is worth a new beginning. */
 void zstream_set_level(struct zstream_out *z, int level);
 /* Append `n` bytes as (parts of) records to `wire`. They may wait inside until zstream_flush. false: `wire` can't take

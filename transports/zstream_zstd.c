@@ -12,8 +12,9 @@
 static const unsigned char magic[4] = { 0x28, 0xb5, 0x2f, 0xfd };
 
 struct zstd_out {
-	ZSTD_CCtx *c; /* made for the first byte */
-	unsigned window_log;
+	ZSTD_CCtx *c;		       /* made for the first byte */
+	unsigned window_log, most_log; /* of the frame; that it may have */
+	bool wide;
 	int level; /* of the frame that is open; 0: none is */
 	uint64_t bytes;
 };
@@ -38,8 +39,18 @@ struct zstd_out *zstd_out_new(unsigned window_log)
 	struct zstd_out *z = calloc(1, sizeof(*z));
 
 	if (z != NULL)
-		z->window_log = window_log;
+		z->most_log = window_log;
 	return z;
+}
+
+void zstd_out_widen(struct zstd_out *z)
+{
+	z->wide = true;
+}
+
+static unsigned next_log(const struct zstd_out *z)
+{
+	return z->wide || z->most_log < ZSTREAM_WINDOW_LOG_SMALL ? z->most_log : ZSTREAM_WINDOW_LOG_SMALL;
 }
 
 void zstd_out_free(struct zstd_out *z)
@@ -57,13 +68,23 @@ static bool set(struct zstd_out *z, ZSTD_cParameter what, int value)
 
 static bool begin(struct zstd_out *z, int level)
 {
+	/* No more entries than half of what the window holds. */
+	int most = (int)next_log(z) - 1;
+
 	if (z->c == NULL)
 		z->c = ZSTD_createCCtx();
-	if (z->c == NULL || !set(z, ZSTD_c_compressionLevel, level) || !set(z, ZSTD_c_windowLog, (int)z->window_log) ||
-	    !set(z, ZSTD_c_hashLog, level < TABLES_LEVEL ? 0 : HASH_LOG) ||
-	    !set(z, ZSTD_c_chainLog, level < TABLES_LEVEL ? 0 : CHAIN_LOG))
+	if (z->c == NULL || !set(z, ZSTD_c_compressionLevel, level) || !set(z, ZSTD_c_windowLog, (int)next_log(z)) ||
+	    !set(z, ZSTD_c_hashLog,
+		 level < TABLES_LEVEL ? 0
+		 : most < HASH_LOG    ? most
+				      : HASH_LOG) ||
+	    !set(z, ZSTD_c_chainLog,
+		 level < TABLES_LEVEL ? 0
+		 : most < CHAIN_LOG   ? most
+				      : CHAIN_LOG))
 		return false;
 	z->level = level;
+	z->window_log = next_log(z);
 	z->bytes = 0;
 	return true;
 }
@@ -101,7 +122,7 @@ bool zstd_out_put(struct zstd_out *z, struct buf *wire, const void *data, size_t
 bool zstd_out_flush(struct zstd_out *z, struct buf *wire, int level)
 {
 	ZSTD_inBuffer none = { 0 };
-	bool over = level != 0 && level != z->level && z->bytes >= FRAME_MIN;
+	bool over = z->window_log != next_log(z) || (level != 0 && level != z->level && z->bytes >= FRAME_MIN);
 
 	if (!run(z, wire, &none, over ? ZSTD_e_end : ZSTD_e_flush))
 		return false;

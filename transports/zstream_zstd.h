@@ -17,9 +17,11 @@
 struct zstd_out;
 struct zstd_in;
 
-/* The window of 2^`window_log` bytes is what each end keeps of the past; nothing is allocated before the first byte.
- * NULL: out of memory. */
+/* The window of 2^`window_log` bytes at most is what each end keeps of the past: ZSTREAM_WINDOW_LOG_SMALL until it is
+ * made wide. Nothing is allocated before the first byte. NULL: out of memory. */
 struct zstd_out *zstd_out_new(unsigned window_log);
+/* From the next frame on, which begins behind the next flush. */
+void zstd_out_widen(struct zstd_out *z);
 void zstd_out_free(struct zstd_out *z);
 /* Append what becomes of `n` bytes to `wire`, as far as it is known by now. A frame is begun at `level`. */
 bool zstd_out_put(struct zstd_out *z, struct buf *wire, const void *data, size_t n, int level);

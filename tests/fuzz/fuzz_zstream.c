@@ -100,12 +100,14 @@ static void send_some(const uint8_t *data, size_t size, size_t piece, bool zstd)
 	buf_init(&wire, WIRE_MAX);
 	buf_init(&sent, WIRE_MAX);
 	buf_init(&got, WIRE_MAX);
-	if (out == NULL || (zstd && !zstream_use_zstd(out, &wire, ZSTREAM_WINDOW_LOG_SMALL)))
+	if (out == NULL || (zstd && !zstream_use_zstd(out, &wire, ZSTREAM_WINDOW_LOG_SMALL + 2)))
 		abort();
 	for (size_t i = 0; i + 1 < size && sent.len < WIRE_MAX / 16; i += 2) {
 		enum zstream_how how = (data[i] & 4) != 0 ? ZSTREAM_STORE : ZSTREAM_PACK;
 		size_t n = data[i + 1];
 
+		if (data[i] == 4)
+			zstream_widen(out);
 		if (data[i] % 4 == 0)
 			zstream_set_level(out, data[i + 1] % (ZSTREAM_LEVEL_MAX + 1));
 		if (data[i] % 4 == 1 && !zstream_flush(out, &wire))

@@ -17,7 +17,7 @@ TEXT = base64.b64encode(os.urandom(300000))
 
 def text_in(directory):
     os.makedirs(directory, exist_ok=True)
-    for name in ("a", "b"):  # the second one is farther away than deflate can see
+    for name in ("a", "b", "c"):  # each is farther away from the one before than deflate can see
         with open(directory + "/" + name, "wb") as f:
             f.write(TEXT)
 
@@ -73,7 +73,7 @@ def receiving(place):
 
 def of_a_receiver(place):
     with receiving(place) as receiver:
-        for features, packs, expected in ((0, 0, {1}), (0, 1, {1}), (tcp.ZSTD, 2, {1, 2}), (tcp.ZSTD, 1, {1, 2})):
+        for features, packs, expected in ((0, 0, set()), (0, 1, set()), (tcp.ZSTD, 2, {2}), (tcp.ZSTD, 1, {2})):
             s = Sender(receiver.port).greet(features=features)
             if s.features != features:
                 raise Failure("WELCOME with features %d" % s.features)
@@ -86,7 +86,8 @@ def of_a_receiver(place):
                 with open(place + "/module/" + name, "rb") as f:
                     if f.read() != content:
                         raise Failure("%s has other content" % name)
-            expect_kinds(s, expected, "the receiver, with features %d," % features)
+            if set(s.kinds) - {0, 1} != expected:
+                raise Failure("the receiver, with features %d, sends records of the kinds %s" % (features, s.kinds))
             s.close()
 
 
@@ -98,8 +99,8 @@ def of_both(place):
         try:
             expect_equal(place + "/source", place + "/module", "the first comparison")
             sent = sender.sync("dr")["counters"]["bytes"]
-            if sent > 400000:
-                raise Failure("%d bytes for 300000 and what is equal to them" % sent)
+            if sent > 600000:  # a window that large begins with the content
+                raise Failure("%d bytes for 300000 and twice what is equal to them" % sent)
         finally:
             sender.stop()
 

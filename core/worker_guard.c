@@ -266,6 +266,12 @@ static void tell_kept(const struct worker_guard *g)
 	}
 }
 
+/* systemd's InaccessiblePaths= and ProtectKernelModules=: an empty directory in front of what is really there. */
+static bool is_hidden_by_manager(const struct mount *m)
+{
+	return strncmp(m->root, "/systemd/inaccessible/", 22) == 0;
+}
+
 static int take_mounts(struct worker_guard *g, const struct mounts *table, struct err *err)
 {
 	struct guard_seen *seen = calloc(table->n + 1, sizeof(*seen));
@@ -280,7 +286,9 @@ static int take_mounts(struct worker_guard *g, const struct mounts *table, struc
 		if (path == NULL)
 			continue;
 		seen[n] = (struct guard_seen){ .path = path, .len = strlen(path) };
-		look_at_mount(g, &seen[n++]);
+		if (!is_hidden_by_manager(&table->list[i]))
+			look_at_mount(g, &seen[n]);
+		n++;
 	}
 	if (seen != NULL && guard_put(&before, &g->state))
 		rc = guard_mounts(&g->state, seen, n, g->allow);

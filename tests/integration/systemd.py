@@ -293,6 +293,27 @@ def credentials(_):
         stop(m, unit)
 
 
+def made_inaccessible(_):
+    """What a drop-in hides below the source is empty to the service. That empties nothing on the target, not even at a first start."""
+    m = MACHINE
+    m.inside("mkdir", "-p", "/srv/i/hidden", "/mnt/i")
+    m.write("/srv/i/hidden/file", "kept")
+    config(m, "/etc/fansyncd/i.conf", sync("i"))
+    start(m, "fansyncd@i")
+    mirrored(m, "i", "one")
+    m.inside("fansyncd", "--wait", "--timeout", "20", "/etc/fansyncd/i.conf")
+    expect(m.text("cat", "/mnt/i/hidden/file") == "kept", "not mirrored")
+    stop(m, "fansyncd@i")
+    m.inside("rm", "-rf", "/var/lib/fansyncd-i")
+    drop_in(m, "fansyncd@i.service", "[Service]\nInaccessiblePaths=/srv/i/hidden\n")
+    start(m, "fansyncd@i")
+    mirrored(m, "i", "two")
+    m.inside("fansyncd", "--wait", "--timeout", "20", "/etc/fansyncd/i.conf", check=False)
+    expect(m.text("cat", "/mnt/i/hidden/file", check=False) == "kept", "it was deleted\n" + m.journal("fansyncd@i"))
+    expect("nothing is deleted at and below hidden" in m.journal("fansyncd@i"), m.journal("fansyncd@i"))
+    stop(m, "fansyncd@i")
+
+
 def sync_now(_):
     """The oneshot unit asks a running daemon; without one it does it itself. And its timer is a good one."""
     m = MACHINE
@@ -345,6 +366,6 @@ if __name__ == "__main__":
         MACHINE.start()
         install(MACHINE)
         main([watches_and_mirrors, sandboxed, programs_do_not_regain, reload, watchdog, read_only, nothing_configured, receiver_by_socket,
-              credentials, sync_now, of_a_user])
+              credentials, made_inaccessible, sync_now, of_a_user])
     finally:
         MACHINE.stop()

@@ -223,7 +223,7 @@ static void check_stop(struct daemon *d)
 	if (!d->stopping)
 		return;
 	for (size_t i = 0; i < d->n_members; i++)
-		if (sync_busy(d->members[i]->sync))
+		if (sync_busy(d->members[i]->sync) || sync_hooks_run(d->members[i]->sync))
 			return;
 	loop_stop(d->loop, d->exit_code);
 }

@@ -209,8 +209,8 @@ static void check(struct barrier *b, struct awaited *a)
 	/* A comparison that was asked for does not wait for a target to come back; the barrier does. */
 	if (!b->rq.sync_now)
 		return;
-	if ((snap.state == SYNC_DOWN || snap.state == SYNC_STOPPED) && !sync_busy(m->sync) &&
-	    snap.down_tries > a->down_tries) {
+	if ((snap.state == SYNC_DOWN || snap.state == SYNC_STOPPED || snap.state == SYNC_VETOED) &&
+	    !sync_busy(m->sync) && snap.down_tries > a->down_tries) {
 		(void)snprintf(why, sizeof(why), "%s", snap.reason == NULL ? "the target is down" : snap.reason);
 		over(b, a, &snap, why);
 	} else if (snap.state == SYNC_NO_SOURCE && snap.reason != NULL) {

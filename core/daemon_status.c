@@ -425,7 +425,10 @@ void status_line(struct daemon *d, char *out, size_t size)
 		sync_snapshot(d->members[i]->sync, &s);
 		pending += s.pending + s.in_flight;
 		failures += s.failures->n;
-		in_trouble += s.state == SYNC_DOWN || s.state == SYNC_STOPPED || s.state == SYNC_NO_SOURCE ? 1 : 0;
+		in_trouble += s.state == SYNC_DOWN || s.state == SYNC_STOPPED || s.state == SYNC_VETOED ||
+					      s.state == SYNC_NO_SOURCE
+				      ? 1
+				      : 0;
 	}
 	(void)snprintf(out, size, "%zu sync%s, %zu changes pending, %zu failures, %zu targets or sources out of reach",
 		       d->n_members, d->n_members == 1 ? "" : "s", pending, failures, in_trouble);

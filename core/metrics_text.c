@@ -213,7 +213,7 @@ static void put_states(struct buf *out, const struct subject *subjects, size_t n
 
 	family(out, name, "gauge", "1 for the state that the sync is in, 0 for the others.");
 	for (size_t i = 0; i < n; i++)
-		for (enum sync_state s = SYNC_NO_SOURCE; s <= SYNC_STOPPED; s++) {
+		for (enum sync_state s = SYNC_NO_SOURCE; s <= SYNC_VETOED; s++) {
 			begin_sample(out, name, &subjects[i], "state", sync_state_name(s));
 			buf_printf(out, "%d\n", subjects[i].s.state == s ? 1 : 0);
 		}

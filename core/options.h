@@ -135,6 +135,9 @@ struct sync_options {
 	struct ssh_options ssh;
 	struct tcp_options tcp;
 	struct exec_options exec;
+	struct strlist pre_batch, on_batch, on_error, on_reconnect, on_change; /* argv each; empty: none */
+	char *hook_user;
+	int64_t hook_timeout_ns, hook_processes;
 	int line; /* where the section starts, for messages */
 	char *file;
 };

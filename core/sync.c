@@ -17,6 +17,7 @@ const char *sync_state_name(enum sync_state s)
 	static const char *const names[] = {
 		[SYNC_NO_SOURCE] = "no source", [SYNC_IDLE] = "idle", [SYNC_WAITING] = "waiting",
 		[SYNC_SENDING] = "sending",	[SYNC_DOWN] = "down", [SYNC_STOPPED] = "stopped",
+		[SYNC_VETOED] = "vetoed",
 	};
 
 	return names[s];
@@ -120,6 +121,7 @@ void sync_record(struct sync *s, const struct change *c, uint64_t generation)
 		return;
 	}
 	for (size_t i = 0; i < n; i++) {
+		sync_hooks_saw(s, &r[i].change);
 		if (is_echo(s, &r[i].change)) {
 			s->counters.echoes++;
 			continue;
@@ -187,6 +189,7 @@ void sync_end_batch(struct sync *s)
 {
 	if (s->batch == NULL)
 		return;
+	hooks_cancel_check(s->hooks);
 	batch_free(s->batch);
 	s->batch = NULL;
 	memset(&s->progress, 0, sizeof(s->progress));
@@ -218,19 +221,11 @@ static bool is_due(const struct sync *s, int64_t now, int64_t *next)
 	return false;
 }
 
-static void send_batch(struct sync *s, int64_t now)
+void sync_carry(struct sync *s)
 {
 	struct err err = ERR_INIT;
 
-	s->batch = changeset_take(s->changes, now);
-	if (s->batch == NULL) {
-		s->env->slot_give(s->env->ctx);
-		return;
-	}
-	s->batch_started_ns = now;
-	s->batch_started_real_ns = clock_real_ns();
 	s->worker_told = false; /* a `down` before this batch does not explain its end */
-	s->counters.batches++;
 	if (worker_link_send(s->worker, s->batch, s->allow_delete ? WIRE_ALLOW_DELETE : 0, &err) < 0) {
 		sync_go_down(s, err.text);
 		return;
@@ -239,6 +234,22 @@ static void send_batch(struct sync *s, int64_t now)
 	log_debug(LOG_CAT_RECORD, "%s: batch %llu of %zu paths and %zu renames", s->opt->name,
 		  (unsigned long long)s->batch->id, s->batch->n_items, s->batch->n_renames);
 	sync_changed(s);
+}
+
+static void send_batch(struct sync *s, int64_t now)
+{
+	s->batch = changeset_take(s->changes, now);
+	if (s->batch == NULL) {
+		s->env->slot_give(s->env->ctx);
+		return;
+	}
+	s->batch_started_ns = now;
+	s->batch_started_real_ns = clock_real_ns();
+	s->counters.batches++;
+	if (hooks_wanted(s->hooks, HOOK_PRE_BATCH))
+		sync_hooks_check(s);
+	else
+		sync_carry(s);
 }
 
 /* A worker that says nothing for its time limit has lost its target, or its mind: one of them is replaced. */
@@ -265,7 +276,7 @@ void sync_poll(struct sync *s)
 		sync_drop_worker(s);
 	loop_timer_stop(s->timer);
 	if (s->batch != NULL) {
-		if (s->worker != NULL)
+		if (s->worker != NULL && !hooks_checking(s->hooks))
 			loop_timer_at(s->timer, check_progress(s, now));
 		return;
 	}
@@ -324,7 +335,7 @@ void sync_source_found(struct sync *s, int root_fd)
 		sync_drop_worker(s); /* it has the old directory open */
 	s->root_dev = st.st_dev;
 	s->root_ino = st.st_ino;
-	s->down = s->guarded = false;
+	s->down = s->guarded = s->vetoed = false;
 	sync_set_text(&s->reason, NULL);
 	sync_changed(s);
 }
@@ -363,6 +374,11 @@ struct sync *sync_new(const struct sync_env *env, const struct sync_options *opt
 	}
 	s->env = env;
 	s->root_fd = -1;
+	s->hooks = hooks_new(env->loop, opt, err);
+	if (s->hooks == NULL) {
+		free(s);
+		return NULL;
+	}
 	sync_rebind(s, opt);
 	s->changes = changeset_new(&limits);
 	s->timer = loop_timer_add(env->loop, on_timer, s, err);
@@ -377,6 +393,7 @@ struct sync *sync_new(const struct sync_env *env, const struct sync_options *opt
 void sync_rebind(struct sync *s, const struct sync_options *opt)
 {
 	s->opt = opt;
+	hooks_rebind(s->hooks, opt);
 	s->intake = (struct intake){
 		.filter = opt->filter,
 		.delete_excluded = opt->rsync.delete_excluded,
@@ -392,6 +409,7 @@ void sync_free(struct sync *s)
 	sync_drop_worker(s);
 	if (s->batch != NULL)
 		sync_end_batch(s);
+	hooks_free(s->hooks);
 	if (s->timer != NULL)
 		loop_timer_remove(s->timer);
 	changeset_free(s->changes);
@@ -416,6 +434,11 @@ bool sync_busy(const struct sync *s)
 	return s->batch != NULL;
 }
 
+bool sync_hooks_run(const struct sync *s)
+{
+	return hooks_busy(s->hooks);
+}
+
 void sync_set_log_mask(struct sync *s, uint32_t mask)
 {
 	if (s->worker != NULL && !s->worker_ended)
@@ -429,7 +452,7 @@ static enum sync_state state_of(const struct sync *s)
 	if (s->batch != NULL && s->down_tries == 0)
 		return SYNC_SENDING;
 	if (s->batch != NULL || s->down)
-		return s->guarded ? SYNC_STOPPED : SYNC_DOWN;
+		return s->guarded ? SYNC_STOPPED : s->vetoed ? SYNC_VETOED : SYNC_DOWN;
 	return changeset_pending(s->changes) + changeset_pending_renames(s->changes) > 0 ? SYNC_WAITING : SYNC_IDLE;
 }
 
@@ -458,7 +481,8 @@ void sync_snapshot(const struct sync *s, struct sync_snapshot *out)
 		.batch_started_ns = s->batch_started_ns,
 		.worker = s->worker == NULL ? 0 : worker_link_pid(s->worker),
 	};
-	if (out->state == SYNC_NO_SOURCE || out->state == SYNC_DOWN || out->state == SYNC_STOPPED)
+	if (out->state == SYNC_NO_SOURCE || out->state == SYNC_DOWN || out->state == SYNC_STOPPED ||
+	    out->state == SYNC_VETOED)
 		out->reason = s->reason;
 	else if (s->held)
 		out->reason = "another fansyncd is at work on this sync";

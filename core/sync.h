@@ -55,6 +55,7 @@ enum sync_state {
 	SYNC_SENDING,	    /* a batch is in flight */
 	SYNC_DOWN,	    /* the target can't be reached: waiting to try again */
 	SYNC_STOPPED,	    /* a guard against deletions refused: looked at again now and then */
+	SYNC_VETOED,	    /* preBatch refused: asked again after a backoff, and when something changes */
 };
 
 const char *sync_state_name(enum sync_state s);
@@ -77,7 +78,7 @@ struct sync_counters {
 struct sync_snapshot {
 	const struct sync_options *opt;
 	enum sync_state state;
-	/* Why NO_SOURCE, DOWN or STOPPED, or that another process holds the sync up; NULL otherwise. */
+	/* Why NO_SOURCE, DOWN, STOPPED or VETOED, or that another process holds the sync up; NULL otherwise. */
 	const char *reason;
 	bool first_done; /* the first reconcile is over */
 	size_t pending, pending_renames, in_flight;
@@ -124,6 +125,8 @@ void sync_poll(struct sync *s);
 /* No new batches from now on. */
 void sync_stop(struct sync *s);
 bool sync_busy(const struct sync *s);
+/* Whether a command of the administrator's runs, or is to be run: a stop waits for it as well. */
+bool sync_hooks_run(const struct sync *s);
 void sync_set_log_mask(struct sync *s, uint32_t mask);
 
 void sync_snapshot(const struct sync *s, struct sync_snapshot *out);

@@ -7,6 +7,7 @@
 
 #include <sys/stat.h>
 
+#include "core/hooks.h"
 #include "core/intake.h"
 #include "core/sync.h"
 #include "core/worker_link.h"
@@ -45,6 +46,9 @@ struct sync {
 	bool down;
 	bool retry_soon; /* asked to try again while a batch was under way: should it fail, at once */
 	bool guarded;	 /* down, and not for want of the target: a guard refused */
+	bool vetoed;	 /* the same: preBatch refused */
+	struct hooks *hooks;
+	bool hook_failed; /* what onError is told of was logged */
 	uint32_t down_tries;
 	int64_t down_until_ns;
 	int64_t pause_until_ns; /* something was due, and yet there was no batch */
@@ -69,8 +73,22 @@ void sync_add_to_changes(struct sync *s, const struct intake_record *r, uint64_t
 int sync_stat_below(const struct sync *s, const char *path, size_t len, struct stat *out);
 /* Whether the first reconcile is still to end. */
 bool sync_starting(const struct sync *s);
+/* Send the batch that was taken to the worker. */
+void sync_carry(struct sync *s);
 /* There is none in flight any more; its slot is free. */
 void sync_end_batch(struct sync *s);
+
+/* ---- sync_hooks.c ---- */
+
+/* The watcher saw it. */
+void sync_hooks_saw(struct sync *s, const struct change *c);
+/* preBatch looks at the batch that was just taken; it is sent (sync_carry), or goes back. */
+void sync_hooks_check(struct sync *s);
+/* A path is on the target, or is not. */
+void sync_hooks_done(struct sync *s, const char *path, size_t len);
+void sync_hooks_failed(struct sync *s, const char *path, size_t len);
+/* The batch is over, one way or another: onBatch and onError run, if there is anything to tell. */
+void sync_hooks_over(struct sync *s);
 
 /* ---- sync_worker.c ---- */
 
@@ -79,5 +97,7 @@ int sync_start_worker(struct sync *s, struct err *err);
 void sync_drop_worker(struct sync *s);
 /* The batch in flight goes back; the target, or what is needed to reach it, is tried again after a backoff. */
 void sync_go_down(struct sync *s, const char *why);
+/* The same for want of preBatch's consent. */
+void sync_veto(struct sync *s, const struct err *why);
 
 #endif

@@ -72,6 +72,8 @@ static void item_verdict(struct sync *s, const struct wire_verdict *v)
 		count_error(s, &v->why);
 		tries = failures_note(&s->failures, item->path, item->len, why, false, clock_real_ns());
 		log_failure(s, item->path, item->len, &v->why, tries, false);
+		if (tries <= 1 && v->why.class != ERR_AGAIN)
+			sync_hooks_failed(s, item->path, item->len);
 		not_before = now + policy_backoff_ns(item->tries + 1, s->opt->retry_min_ns, s->opt->retry_max_ns,
 						     random_bits());
 		break;
@@ -80,12 +82,15 @@ static void item_verdict(struct sync *s, const struct wire_verdict *v)
 		count_error(s, &v->why);
 		(void)failures_note(&s->failures, item->path, item->len, why, true, clock_real_ns());
 		log_failure(s, item->path, item->len, &v->why, 1, true);
+		sync_hooks_failed(s, item->path, item->len);
 		break;
 	case VERDICT_RECONCILE:
 		sync_count_cause(s, "the transport asked for it");
 		break;
 	case VERDICT_DONE:
 	case VERDICT_GONE:
+		if (v->v == VERDICT_DONE)
+			sync_hooks_done(s, item->path, item->len);
 		if ((item->flags & MARK_RECURSIVE) != 0)
 			failures_clear_below(&s->failures, item->path, item->len, s->batch_started_real_ns);
 		else
@@ -114,8 +119,12 @@ static void on_verdict(void *ctx, uint64_t batch_id, const struct wire_verdict *
 	if (v->is_rename) {
 		if (v->index >= s->batch->n_renames)
 			return;
-		if (v->v != VERDICT_DONE)
+		if (v->v != VERDICT_DONE) {
 			sync_count_cause(s, "a rename that the target could not do");
+		} else {
+			sync_hooks_done(s, s->batch->renames[v->index].from, s->batch->renames[v->index].from_len);
+			sync_hooks_done(s, s->batch->renames[v->index].to, s->batch->renames[v->index].to_len);
+		}
 		(void)changeset_settle_rename(s->changes, batch_id, v->index, v->v, clock_mono_ns());
 	} else if (v->index < s->batch->n_items) {
 		item_verdict(s, v);
@@ -145,6 +154,7 @@ static void on_found(void *ctx, const struct wire_found *f)
 		count_error(s, &f->why);
 		(void)failures_note(&s->failures, f->path, f->len, why, true, clock_real_ns());
 		log_failure(s, f->path, f->len, &f->why, 1, true);
+		sync_hooks_failed(s, f->path, f->len);
 		return;
 	}
 	if (f->v == VERDICT_RECONCILE) {
@@ -157,6 +167,8 @@ static void on_found(void *ctx, const struct wire_found *f)
 		count_error(s, &f->why);
 		tries = failures_note(&s->failures, f->path, f->len, why, false, clock_real_ns());
 		log_failure(s, f->path, f->len, &f->why, tries, false);
+		if (tries <= 1 && f->why.class != ERR_AGAIN)
+			sync_hooks_failed(s, f->path, f->len);
 		/* Of a directory that could not be read all below was left out; a mere look would find nothing to
 		 * delete. */
 		if (strstr(why, "opendir") != NULL || strstr(why, "readdir") != NULL ||
@@ -184,8 +196,11 @@ static void on_batch_done(void *ctx, uint64_t batch_id)
 	log_info("%s: batch of %zu paths and %zu renames done in %.3f s", s->opt->name, s->batch->n_items,
 		 s->batch->n_renames, (double)(clock_mono_ns() - s->batch_started_ns) / (double)NS_PER_S);
 	if (s->down_tries > 0)
-		log_normal("%s: %s", s->opt->name, s->guarded ? "goes on" : "the target is back");
-	s->down = s->guarded = s->retry_soon = false;
+		log_normal("%s: %s", s->opt->name, s->guarded || s->vetoed ? "goes on" : "the target is back");
+	if (s->down_tries > 0 && !s->guarded && !s->vetoed)
+		hooks_run(s->hooks, HOOK_RECONNECT, s->reason);
+	sync_hooks_over(s);
+	s->down = s->guarded = s->vetoed = s->retry_soon = false;
 	s->down_tries = 0;
 	s->last_done_real_ns = clock_real_ns();
 	sync_end_batch(s);
@@ -206,18 +221,21 @@ static void log_down(struct sync *s, const char *why, bool news)
 {
 	if (!news)
 		log_debug(LOG_CAT_ALARM, "%s: attempt %u failed: %s", s->opt->name, s->down_tries, why);
+	else if (s->vetoed)
+		log_error("%s: vetoed: %s; nothing is sent until it consents", s->opt->name, why);
 	else if (s->guarded)
 		log_error("%s: stopped: %s", s->opt->name, why);
 	else
 		log_error("%s: %s; it is tried again until it works", s->opt->name, why);
 }
 
-/* A final one: it takes somebody to change that, so another reason than before is news as well. */
-static void go_down_for(struct sync *s, const struct err *e)
+/* A final one: it takes somebody to change that, so another reason than before is news as well; so it is with a veto.
+ */
+static void go_down_for(struct sync *s, const struct err *e, bool vetoed)
 {
 	const char *why = e->text;
-	bool guarded = e->class == ERR_UNSAFE, final = policy_is_final(e->class);
-	bool news = s->down_tries == 0 || s->guarded != guarded ||
+	bool guarded = e->class == ERR_UNSAFE, final = vetoed || policy_is_final(e->class);
+	bool news = s->down_tries == 0 || s->guarded != guarded || s->vetoed != vetoed ||
 		    (final && (s->reason == NULL || strcmp(s->reason, why) != 0));
 
 	count_error(s, e);
@@ -225,12 +243,16 @@ static void go_down_for(struct sync *s, const struct err *e)
 	sync_end_batch(s);
 	s->down = true;
 	s->guarded = guarded;
+	s->vetoed = vetoed;
 	s->down_tries++;
 	s->down_until_ns = s->retry_soon ? 0 : clock_mono_ns() + pause_after(s);
 	s->retry_soon = false;
 	sync_set_text(&s->reason, why);
 	sync_note_error(s, why);
 	log_down(s, why, news);
+	sync_hooks_over(s);
+	if (news)
+		hooks_run(s->hooks, HOOK_ERROR, why);
 	sync_changed(s);
 }
 
@@ -239,7 +261,12 @@ void sync_go_down(struct sync *s, const char *why)
 	struct err e = ERR_INIT;
 
 	err_set(&e, ERR_NONE, "%s", why);
-	go_down_for(s, &e);
+	go_down_for(s, &e, false);
+}
+
+void sync_veto(struct sync *s, const struct err *why)
+{
+	go_down_for(s, why, true);
 }
 
 static void on_down(void *ctx, const struct err *why)
@@ -247,7 +274,7 @@ static void on_down(void *ctx, const struct err *why)
 	struct sync *s = ctx;
 
 	s->worker_told = true;
-	go_down_for(s, why);
+	go_down_for(s, why, false);
 }
 
 static void on_ready(void *ctx)

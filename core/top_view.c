@@ -172,7 +172,8 @@ bool top_view_read(struct top_view *v, const char *report, size_t len, int64_t n
 
 static bool is_trouble(const char *state)
 {
-	return strcmp(state, "down") == 0 || strcmp(state, "stopped") == 0 || strcmp(state, "no source") == 0;
+	return strcmp(state, "down") == 0 || strcmp(state, "stopped") == 0 || strcmp(state, "vetoed") == 0 ||
+	       strcmp(state, "no source") == 0;
 }
 
 static int urgency(const struct top_row *r)
@@ -358,7 +359,7 @@ static const char *color_of(const char *state)
 		return "36";
 	if (strcmp(state, "down") == 0)
 		return "1;31";
-	if (strcmp(state, "stopped") == 0)
+	if (strcmp(state, "stopped") == 0 || strcmp(state, "vetoed") == 0)
 		return "1;35";
 	return strcmp(state, "no source") == 0 ? "1;33" : "0";
 }

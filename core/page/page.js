@@ -2,8 +2,8 @@
 /* Shows what the daemon says of itself (core/page_view.c), as it says it. Names of files are strangers' text: they reach the page
    as text only, and what would not be seen, or would turn the line around, is spelled out. */
 (function () {
-  const TROUBLE = { "down": 1, "stopped": 2, "no source": 3 };
-  const STATES = ["stopped", "no source", "down", "sending", "waiting", "idle"];
+  const TROUBLE = { "down": 1, "stopped": 2, "vetoed": 2, "no source": 3 };
+  const STATES = ["stopped", "vetoed", "no source", "down", "sending", "waiting", "idle"];
   const syncs = new Map(); /* name -> { data, at, item, parts, open } */
   let order = [], daemon = null, shown = "", resort = true;
   const $ = (id) => document.getElementById(id);
@@ -245,7 +245,7 @@
       b.setAttribute("aria-pressed", String(shown === state));
       b.hidden = state !== "" && !counts[state] && shown !== state;
     });
-    const trouble = (counts.down || 0) + (counts.stopped || 0) + (counts["no source"] || 0);
+    const trouble = (counts.down || 0) + (counts.stopped || 0) + (counts.vetoed || 0) + (counts["no source"] || 0);
     document.title = (trouble ? "(" + trouble + ") " : "") + "fansyncd";
   }
 

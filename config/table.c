@@ -41,6 +41,10 @@ static const struct config_choice durability_words[] = {
 	{ "none", DURABILITY_NONE }, { "batch", DURABILITY_BATCH }, { "file", DURABILITY_FILE }, { NULL, 0 }
 };
 
+static const struct config_choice log_format_words[] = { { "text", LOG_FORMAT_TEXT },
+							 { "json", LOG_FORMAT_JSON },
+							 { NULL, 0 } };
+
 static const struct config_choice client_words[] = { { "libssh2", SSH_LIBSSH2 },
 						     { "openssh", SSH_OPENSSH },
 						     { NULL, 0 } };
@@ -98,6 +102,8 @@ static const struct config_key table[] = {
 	SET(TYPE_STRING, "logident", log_ident, .def = "fansyncd", .flags = KEY_CLI | KEY_NONEMPTY, .help = "syslog identifier"),
 	SET(TYPE_LIST, "log", log, .flags = KEY_CLI,
 	    .help = "log categories to switch on: \"all\", \"scarce\" (errors and warnings only), or names such as \"Exec\""),
+	SET(TYPE_CHOICE, "logFormat", log_format, .def = "text", .choices = log_format_words, .flags = KEY_CLI,
+	    .help = "lines of the log file and of standard output: text, or a JSON object each"),
 	SET(TYPE_CHOICE, "inotifyMode", inotify_mode, .def = "CloseWrite", .choices = inotify_words, .flags = KEY_CLI,
 	    .help = "when a written file counts as changed, for syncs that do not say so themselves; on the command line for all"),
 	SET(TYPE_INT, "maxProcesses", max_processes, .def = "0", .min = 0, .max = 65535, .flags = KEY_CLI,

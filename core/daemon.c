@@ -12,6 +12,7 @@
 #include "core/daemon_private.h"
 #include "core/fsutil.h"
 #include "core/log.h"
+#include "core/log_ids.h"
 #include "core/progress.h"
 #include "core/runtime_dir.h"
 
@@ -360,7 +361,8 @@ static void reload(struct daemon *d)
 	log_normal("reload: reading %s", d->config->path == NULL ? "the command line" : d->config->path);
 	config = d->deps->load(d->deps->ctx);
 	if (config == NULL) {
-		log_error("reload: the configuration has errors: the old one stays");
+		log_event(&(const struct log_fields){ .message_id = LOG_ID_REFUSED }, LOG_CAT_ERROR,
+			  "reload: the configuration has errors: the old one stays");
 		(void)notify_ready(&d->notify, NULL, NULL);
 		return;
 	}
@@ -391,8 +393,9 @@ static void reload(struct daemon *d)
 		s->retry_ns = 0;
 	schedules_poll(d);
 	d->poll_all = true;
-	log_normal("reload: done, %zu sync%s%s", d->n_members, d->n_members == 1 ? "" : "s",
-		   d->config->receiver == NULL ? "" : " and a receiver");
+	log_event(&(const struct log_fields){ .message_id = LOG_ID_RELOADED }, LOG_CAT_NORMAL,
+		  "reload: done, %zu sync%s%s", d->n_members, d->n_members == 1 ? "" : "s",
+		  d->config->receiver == NULL ? "" : " and a receiver");
 	(void)notify_ready(&d->notify, NULL, NULL);
 }
 
@@ -420,7 +423,8 @@ static void on_signal(void *ctx, int signo)
 			loop_stop(d->loop, d->exit_code);
 			break;
 		}
-		log_normal("received signal %d (%s): stopping", signo, strsignal(signo));
+		log_event(&(const struct log_fields){ .message_id = LOG_ID_STOPPING }, LOG_CAT_NORMAL,
+			  "received signal %d (%s): stopping", signo, strsignal(signo));
 		/* Interrupted, a comparison has not made the targets equal. */
 		daemon_stop(d, d->options->once ? 128 + signo : 0);
 		break;
@@ -661,8 +665,9 @@ static int announce(struct daemon *d, struct err *err)
 	on_status(d);
 	if (notify_watchdog_interval_ns(&d->notify) > 0)
 		on_watchdog(d);
-	log_normal("fansyncd %s: %zu sync%s%s", FANSYNCD_VERSION, d->n_members, d->n_members == 1 ? "" : "s",
-		   d->config->receiver == NULL ? "" : " and a receiver");
+	log_event(&(const struct log_fields){ .message_id = LOG_ID_STARTED }, LOG_CAT_NORMAL,
+		  "fansyncd %s: %zu sync%s%s", FANSYNCD_VERSION, d->n_members, d->n_members == 1 ? "" : "s",
+		  d->config->receiver == NULL ? "" : " and a receiver");
 	return 0;
 }
 

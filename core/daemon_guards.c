@@ -9,6 +9,7 @@
 #include "core/guard_file.h"
 #include "core/guard_switches.h"
 #include "core/log.h"
+#include "core/log_ids.h"
 #include "core/path.h"
 
 static char *path_of(const struct member *m, const char *key)
@@ -134,7 +135,9 @@ int guards_admit(struct member *m, int root_fd, struct err *err)
 void guards_refuse(struct member *m, const char *why)
 {
 	if (m->refused == NULL || strcmp(m->refused, why) != 0) {
-		log_error("%s: stopped: %s", sync_options_of(m->sync)->name, why);
+		log_event(&(const struct log_fields){ .sync = sync_options_of(m->sync)->name,
+						      .message_id = LOG_ID_STOPPED },
+			  LOG_CAT_ERROR, "%s: stopped: %s", sync_options_of(m->sync)->name, why);
 		free(m->refused);
 		m->refused = strdup(why);
 	}

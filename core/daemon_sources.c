@@ -12,6 +12,7 @@
 #include "core/fsutil.h"
 #include "core/guard_switches.h"
 #include "core/log.h"
+#include "core/log_ids.h"
 
 /* How often a missing source, or a lock that another process holds, is looked for. */
 #define RETRY_FIRST_NS NS_PER_S
@@ -262,7 +263,8 @@ void sources_on_state(void *ctx, struct watched *w, enum watched_state state, co
 			daemon_stop(d, 255);
 		break;
 	case WATCHED_GONE:
-		log_error("%s: %s; its syncs wait until it is back", s->path, why);
+		log_event(&(const struct log_fields){ .message_id = LOG_ID_NO_SOURCE }, LOG_CAT_ERROR,
+			  "%s: %s; its syncs wait until it is back", s->path, why);
 		set_why(s, why);
 		s->lost = true; /* the watcher can't be called from here */
 		break;
@@ -370,7 +372,8 @@ static void find(struct source *s)
 	}
 	close_source(s);
 	if (s->why == NULL || strcmp(s->why, err.text) != 0)
-		log_error("%s; its syncs wait for it", err.text);
+		log_event(&(const struct log_fields){ .message_id = LOG_ID_NO_SOURCE }, LOG_CAT_ERROR,
+			  "%s; its syncs wait for it", err.text);
 	set_why(s, err.text);
 	plan_retry(s);
 	for (size_t i = 0; i < s->daemon->n_members; i++)

@@ -21,6 +21,20 @@
 #define LONG_BYTES (64u * 1024)
 #define STAMP_BYTES 64u
 
+/* An error or warning that comes again and again is told a few times, and how often then. */
+#define REPEATS 32u
+#define REPEATS_TOLD 5u
+#define REPEATS_S 60
+#define REPEAT_BYTES 200u
+struct repeat {
+	uint64_t hash; /* 0: free */
+	enum log_category cat;
+	time_t since; /* of the first one of this period */
+	time_t last;
+	uint32_t count; /* in this period */
+	char text[REPEAT_BYTES];
+};
+
 static struct {
 	bool opened;
 	bool to_syslog, to_stdout;
@@ -33,6 +47,11 @@ static struct {
 	void (*sink)(void *ctx, enum log_category cat, const char *text, size_t len);
 	void *sink_ctx;
 	bool in_sink;
+	bool (*entry)(void *ctx, const struct log_entry *e);
+	void *entry_ctx;
+	char *(*format)(const struct log_entry *e, size_t *len);
+	const struct log_fields *fields; /* of the line that is being delivered */
+	struct repeat repeats[REPEATS];
 } state = { .fd = -1, .mask = MASK_DEFAULT };
 
 static const char *const names[LOG_CATEGORIES] = {
@@ -243,7 +262,10 @@ int log_open(const struct log_settings *s, struct err *err)
 	state.ident = ident;
 	state.facility = s->facility;
 	state.to_stdout = s->to_stdout;
-	state.to_syslog = s->to_syslog && file == NULL;
+	state.entry = file == NULL ? s->entry : NULL;
+	state.entry_ctx = s->entry_ctx;
+	state.format = s->format;
+	state.to_syslog = s->to_syslog && file == NULL && state.entry == NULL;
 	if (state.to_syslog)
 		openlog(ident != NULL ? ident : "fansyncd", LOG_PID, state.facility);
 	return 0;
@@ -274,6 +296,8 @@ void log_close(void)
 	state.file = state.ident = NULL;
 	state.fd = -1;
 	state.opened = state.to_syslog = state.to_stdout = false;
+	state.entry = NULL;
+	state.format = NULL;
 }
 
 void log_set_sink(void (*sink)(void *ctx, enum log_category cat, const char *text, size_t len), void *ctx)
@@ -338,27 +362,135 @@ static size_t compose(char *line, size_t size, bool with_date, const struct tm *
 	return at + len + 1;
 }
 
+static struct log_entry entry_of(enum log_category cat, const char *text, size_t len)
+{
+	return (struct log_entry){ .cat = cat,
+				   .text = text,
+				   .len = len,
+				   .fields = state.fields == NULL ? (struct log_fields){ 0 } : *state.fields,
+				   .priority = priority(cat),
+				   .facility = state.facility,
+				   .ident = state.ident != NULL ? state.ident : "fansyncd" };
+}
+
+static void write_to_file(const char *line, size_t len, time_t now, bool *lost)
+{
+	follow_name(now);
+	*lost = !write_line(state.fd, line, len);
+	state.lost += *lost ? 1 : 0;
+}
+
+static void write_to_terminal(enum log_category cat, const char *line, size_t len, bool lost)
+{
+	if (state.to_stdout && cat != LOG_CAT_ERROR && !lost)
+		(void)write_line(STDOUT_FILENO, line, len);
+	else if (state.to_stdout || lost || (state.file == NULL && !state.to_syslog))
+		(void)write_line(STDERR_FILENO, line, len);
+}
+
+/* false: no memory; the ordinary line will do. */
+static bool write_formatted(const struct log_entry *e, time_t now)
+{
+	size_t len;
+	char *line = state.format(e, &len);
+	bool lost = false;
+
+	if (line == NULL)
+		return false;
+	if (state.file != NULL)
+		write_to_file(line, len, now, &lost);
+	write_to_terminal(e->cat, line, len, lost);
+	free(line);
+	return true;
+}
+
 static void write_sinks(enum log_category cat, const char *text, size_t len, char *line, size_t size)
 {
+	struct log_entry e = entry_of(cat, text, len);
 	time_t now = time(NULL);
 	struct tm tm = { 0 };
 	bool lost = false;
-	size_t n;
 
-	(void)localtime_r(&now, &tm);
+	if (state.entry != NULL && state.entry(state.entry_ctx, &e))
+		return;
 	if (state.to_syslog)
 		syslog(priority(cat), "%s, %s", log_category_name(cat), text);
-	if (state.file != NULL) {
-		follow_name(now);
-		n = compose(line, size, true, &tm, cat, text, len);
-		lost = !write_line(state.fd, line, n);
-		state.lost += lost ? 1 : 0;
+	if (state.format != NULL && write_formatted(&e, now))
+		return;
+	(void)localtime_r(&now, &tm);
+	if (state.file != NULL)
+		write_to_file(line, compose(line, size, true, &tm, cat, text, len), now, &lost);
+	write_to_terminal(cat, line, compose(line, size, false, &tm, cat, text, len), lost);
+}
+
+/* ---- repetitions ---- */
+
+static uint64_t hash_of(enum log_category cat, const char *text, size_t len)
+{
+	uint64_t h = 14695981039346656037u ^ (uint64_t)cat;
+
+	for (size_t i = 0; i < len; i++)
+		h = (h ^ (unsigned char)text[i]) * 1099511628211u;
+	return h == 0 ? 1 : h;
+}
+
+/* The period is over: say how often it came that was not told. */
+static void end_repeat(struct repeat *r, char *line, size_t size)
+{
+	char text[REPEAT_BYTES + 64];
+	int n;
+
+	if (r->count > REPEATS_TOLD) {
+		n = snprintf(text, sizeof(text), "repeated %u times in %ld s: %s", r->count - REPEATS_TOLD,
+			     (long)(r->last - r->since), r->text);
+		if (n > 0)
+			write_sinks(r->cat, text, strlen(text), line, size);
 	}
-	n = compose(line, size, false, &tm, cat, text, len);
-	if (state.to_stdout && cat != LOG_CAT_ERROR && !lost)
-		(void)write_line(STDOUT_FILENO, line, n);
-	else if (state.to_stdout || lost || (state.file == NULL && !state.to_syslog))
-		(void)write_line(STDERR_FILENO, line, n);
+	r->hash = 0;
+}
+
+static struct repeat *find_repeat(uint64_t hash, time_t now, char *line, size_t size)
+{
+	struct repeat *found = NULL, *rarest = &state.repeats[0];
+
+	for (size_t i = 0; i < REPEATS; i++) {
+		struct repeat *r = &state.repeats[i];
+
+		if (r->hash != 0 && (now - r->since >= REPEATS_S || now < r->since))
+			end_repeat(r, line, size);
+		if (r->hash == hash)
+			found = r;
+		if (r->hash == 0 || (rarest->hash != 0 && r->count < rarest->count))
+			rarest = r;
+	}
+	if (found != NULL)
+		return found;
+	if (rarest->hash != 0)
+		end_repeat(rarest, line, size);
+	return rarest;
+}
+
+/* Whether this line was told often enough lately. */
+static bool is_repeated(enum log_category cat, const char *text, size_t len, char *line, size_t size)
+{
+	const struct log_fields *fields = state.fields;
+	time_t now = time(NULL);
+	struct repeat *r;
+	uint64_t hash;
+
+	if (cat != LOG_CAT_ERROR && cat != LOG_CAT_WARN)
+		return false;
+	hash = hash_of(cat, text, len);
+	state.fields = NULL; /* those of this line are not those of the ones that are told of */
+	r = find_repeat(hash, now, line, size);
+	state.fields = fields;
+	if (r->hash == 0) {
+		*r = (struct repeat){ .hash = hash, .cat = cat, .since = now };
+		(void)escape(r->text, sizeof(r->text), text, len, false);
+	}
+	r->last = now;
+	r->count++;
+	return r->count > REPEATS_TOLD;
 }
 
 /* Deliver an escaped text: text[len] is NUL. */
@@ -384,7 +516,8 @@ static void deliver(enum log_category cat, const char *text, size_t len)
 		}
 		size = line == space ? sizeof(space) : size;
 	}
-	write_sinks(cat, text, len, line, line == space ? sizeof(space) : size);
+	if (!is_repeated(cat, text, len, line, line == space ? sizeof(space) : size))
+		write_sinks(cat, text, len, line, line == space ? sizeof(space) : size);
 	if (line != space)
 		free(line);
 	errno = saved;
@@ -420,28 +553,28 @@ static void escape_and_deliver(enum log_category cat, const char *prefix, const 
 
 void log_forward(enum log_category cat, const char *prefix, const char *text, size_t len)
 {
+	const struct log_fields fields = { .sync = prefix };
+
 	if (cat == LOG_NONE || (unsigned)cat >= LOG_CATEGORIES)
 		cat = LOG_CAT_WARN; /* it comes from another process: rather seen than dropped */
 	if (!log_enabled(cat))
 		return;
 	/* Escaped already, they say. What is not must not forge a line either; backslashes are theirs. */
+	state.fields = &fields;
 	escape_and_deliver(cat, prefix, text, len < LONG_BYTES ? len : LONG_BYTES, false);
+	state.fields = NULL;
 }
 
-void log_msg(enum log_category cat, const char *fmt, ...)
+static void __attribute__((format(printf, 2, 0))) log_va(enum log_category cat, const char *fmt, va_list ap)
 {
 	char space[SHORT_BYTES];
 	char *text = space, *more = NULL;
 	int saved = errno; /* %m, and the caller's own use of it afterwards */
-	va_list ap, again;
+	va_list again;
 	int n;
 
-	if (!log_enabled(cat))
-		return;
-	va_start(ap, fmt);
 	va_copy(again, ap);
 	n = vsnprintf(space, sizeof(space), fmt, ap);
-	va_end(ap);
 	if (n >= (int)sizeof(space)) {
 		size_t want = (size_t)n < LONG_BYTES ? (size_t)n + 1 : LONG_BYTES;
 
@@ -455,6 +588,30 @@ void log_msg(enum log_category cat, const char *fmt, ...)
 		escape_and_deliver(cat, NULL, text, strlen(text), true);
 	free(more);
 	errno = saved;
+}
+
+void log_msg(enum log_category cat, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!log_enabled(cat))
+		return;
+	va_start(ap, fmt);
+	log_va(cat, fmt, ap);
+	va_end(ap);
+}
+
+void log_event(const struct log_fields *f, enum log_category cat, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!log_enabled(cat))
+		return;
+	state.fields = f;
+	va_start(ap, fmt);
+	log_va(cat, fmt, ap);
+	va_end(ap);
+	state.fields = NULL;
 }
 
 /* ---- limiter ---- */

@@ -38,12 +38,38 @@ enum log_target {
 	LOG_TO_SINK    /* a function: the worker's way to the daemon */
 };
 
+/* What a line is about, for a log that keeps fields apart. Borrowed; each may be NULL. */
+struct log_fields {
+	const char *sync;
+	const char *path; /* path_len bytes, as they are */
+	size_t path_len;
+	const char *message_id; /* one of core/log_ids.h */
+};
+
+/* A line on its way to a log that keeps fields apart. */
+struct log_entry {
+	enum log_category cat;
+	const char *text; /* escaped; text[len] is NUL */
+	size_t len;
+	struct log_fields fields;
+	int priority; /* of <syslog.h> */
+	int facility; /* as in log_settings */
+	const char *ident;
+};
+
 struct log_settings {
 	const char *file;  /* NULL: none */
 	bool to_syslog;	   /* when there is no file and the process is a daemon */
 	bool to_stdout;	   /* foreground: also to standard output (errors: standard error) */
 	int facility;	   /* LOG_USER, LOG_DAEMON ... of <syslog.h>, already shifted */
 	const char *ident; /* syslog ident */
+	/* Where lines go instead of standard output and syslog; false: not taken, then standard error gets it. May be
+	 * NULL. */
+	bool (*entry)(void *ctx, const struct log_entry *e);
+	void *entry_ctx;
+	/* The line (malloc'ed, *len bytes, its newline included) that the file and standard output get instead of ours;
+	 * NULL: no memory. May be NULL. */
+	char *(*format)(const struct log_entry *e, size_t *len);
 };
 
 /* Open the sinks. Strings are copied. May be called again (reload): on failure the old sinks stay. */
@@ -53,6 +79,9 @@ int log_reopen(struct err *err);
 void log_close(void);
 /* Give every line to `sink` instead (NULL: back to the opened sinks). `text` is escaped, without newline. */
 void log_set_sink(void (*sink)(void *ctx, enum log_category cat, const char *text, size_t len), void *ctx);
+/* A line with fields; in a worker they are lost, and the daemon adds which sync it is. */
+void log_event(const struct log_fields *f, enum log_category cat, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
 /* Let pass an already escaped line of another process (a worker's). */
 void log_forward(enum log_category cat, const char *prefix, const char *text, size_t len);
 

@@ -15,8 +15,10 @@
 #include "core/daemon.h"
 #include "core/daemonize.h"
 #include "core/doctor.h"
+#include "core/journal.h"
 #include "core/listen_fds.h"
 #include "core/log.h"
+#include "core/log_entry.h"
 #include "core/progress.h"
 #include "core/top.h"
 #include "core/transport.h"
@@ -60,6 +62,7 @@ struct app {
 	const char *timeout, *interval; /* as given */
 	bool background;
 	uint32_t default_log_mask;
+	struct log_journal journal;
 	size_t n_listen; /* sockets of the service manager */
 	bool empty;	 /* the configuration has neither a sync nor a receiver */
 };
@@ -318,12 +321,30 @@ static void warn_categories(const struct settings *s, void (*complain)(const cha
 	}
 }
 
+/* What systemd connected to the journal gets entries with fields instead of lines. */
+static bool to_journal(struct app *app, const struct settings *s)
+{
+	const char *stream = getenv("JOURNAL_STREAM"), *other = getenv("FANSYNCD_JOURNAL_SOCKET");
+
+	if (s->logfile != NULL ||
+	    (!journal_is_stream(STDOUT_FILENO, stream) && !journal_is_stream(STDERR_FILENO, stream)))
+		return false;
+	app->journal.path = other != NULL ? other : JOURNAL_SOCKET;
+	if (app->journal.fd < 0)
+		app->journal.fd = journal_open();
+	return app->journal.fd >= 0;
+}
+
 static int dep_open_log(void *ctx, const struct settings *s, struct err *err)
 {
-	const struct app *app = ctx;
+	struct app *app = ctx;
+	bool journal = to_journal(app, s);
 	struct log_settings ls = {
 		.file = s->logfile,
 		.to_syslog = s->logfile == NULL && app->background,
+		.entry = journal ? log_entry_to_journal : NULL,
+		.entry_ctx = &app->journal,
+		.format = s->log_format == LOG_FORMAT_JSON ? log_entry_json : NULL,
 		.to_stdout = !app->background,
 		.facility = s->log_facility,
 		.ident = s->log_ident,
@@ -689,7 +710,7 @@ static int run_receiver(const char *n_listen)
 
 int main(int argc, char **argv)
 {
-	struct app app = { .default_log_mask = log_mask() };
+	struct app app = { .default_log_mask = log_mask(), .journal = { .fd = -1 } };
 	int code = EXIT_BAD;
 
 	if (argc > 1 && strcmp(argv[1], "--worker") == 0)

@@ -171,13 +171,16 @@ struct metrics_options {
 	bool insecure;	      /* other addresses than loopback */
 };
 
+enum log_format { LOG_FORMAT_TEXT = 0, LOG_FORMAT_JSON };
+
 struct settings {
 	char *logfile, *pidfile, *status_file, *control_socket, *state_dir;
 	bool nodaemon, onepass, insist;
 	int64_t status_interval_ns;
 	int log_facility; /* <syslog.h> */
 	char *log_ident;
-	struct strlist log;	 /* categories */
+	struct strlist log; /* categories */
+	enum log_format log_format;
 	int64_t max_processes;	 /* batches in flight over all syncs; 0: no limit */
 	int64_t max_delays;	 /* 0: each sync's own */
 	int64_t fanotify_queue;	 /* events; 0: unlimited. A limit lets a test force an overflow */

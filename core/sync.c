@@ -89,7 +89,8 @@ void sync_add_to_changes(struct sync *s, const struct intake_record *r, uint64_t
 	if (changeset_add(s->changes, &r->change, generation, now, r->hold_until_ns, r->extend) == 0)
 		return;
 	sync_count_cause(s, "out of memory");
-	log_warn("%s: out of memory for pending changes: everything will be compared", s->opt->name);
+	sync_log(s, LOG_CAT_WARN, NULL, "%s: out of memory for pending changes: everything will be compared",
+		 s->opt->name);
 }
 
 /* What the target itself sent here, and has: unless something of ours is on its way there, which it may have got
@@ -136,7 +137,8 @@ void sync_record(struct sync *s, const struct change *c, uint64_t generation)
 	for (uint64_t i = 0; i < collapses; i++)
 		sync_count_cause(s, "too many pending");
 	if (collapses > 0)
-		log_warn("%s: more than %lld changes are pending: the fullest directory will be compared as a whole",
+		sync_log(s, LOG_CAT_WARN, NULL,
+			 "%s: more than %lld changes are pending: the fullest directory will be compared as a whole",
 			 s->opt->name, (long long)s->opt->max_pending);
 }
 
@@ -260,8 +262,8 @@ static int64_t check_progress(struct sync *s, int64_t now)
 	if (now < limit)
 		return limit;
 	if (!s->worker_killed) /* one that waits for a dead disk ends late: told once */
-		log_error("%s: no progress for %.0f s: the worker is replaced (progressTimeout)", s->opt->name,
-			  (double)s->opt->progress_timeout_ns / (double)NS_PER_S);
+		sync_log(s, LOG_CAT_ERROR, NULL, "%s: no progress for %.0f s: the worker is replaced (progressTimeout)",
+			 s->opt->name, (double)s->opt->progress_timeout_ns / (double)NS_PER_S);
 	s->worker_killed = true;
 	worker_link_kill(s->worker);
 	return now + NS_PER_S;

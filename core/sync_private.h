@@ -9,6 +9,8 @@
 
 #include "core/hooks.h"
 #include "core/intake.h"
+#include "core/log.h"
+#include "core/log_ids.h"
 #include "core/sync.h"
 #include "core/worker_link.h"
 
@@ -61,6 +63,10 @@ struct sync {
 	uint64_t start_generation; /* of the first reconcile */
 	uint64_t generation;	   /* latest seen: for marks of our own making */
 };
+
+/* A line about this sync. `id`: of core/log_ids.h, or NULL. */
+#define sync_log(s, cat, id, ...)                                                                                      \
+	log_event(&(const struct log_fields){ .sync = (s)->opt->name, .message_id = (id) }, cat, __VA_ARGS__)
 
 /* ---- sync.c ---- */
 

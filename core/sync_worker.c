@@ -36,6 +36,12 @@ static void log_failure(struct sync *s, const char *path, size_t len, const stru
 {
 	const char *why = e->class == ERR_NONE ? "no reason was given" : e->text;
 	char text[4096 + ERR_TEXT_MAX];
+	const struct log_fields at = { .sync = s->opt->name,
+				       .path = len == 0 ? "." : path,
+				       .path_len = len == 0 ? 1 : len,
+				       .message_id = given_up	  ? LOG_ID_GIVEN_UP
+						     : tries <= 1 ? LOG_ID_RETRY
+								  : NULL };
 
 	/* Of a name that is too long the reason is still told. */
 	if (len == 0)
@@ -44,13 +50,13 @@ static void log_failure(struct sync *s, const char *path, size_t len, const stru
 		(void)snprintf(text, sizeof(text), "%.*s: %s", (int)(len < 4000 ? len : 4000), path, why);
 	sync_note_error(s, text);
 	if (given_up)
-		log_error("%s: given up: %s", s->opt->name, text);
+		log_event(&at, LOG_CAT_ERROR, "%s: given up: %s", s->opt->name, text);
 	else if (e->class == ERR_AGAIN)
-		log_info("%s: will be looked at again: %s", s->opt->name, text);
+		log_event(&at, LOG_CAT_INFO, "%s: will be looked at again: %s", s->opt->name, text);
 	else if (tries <= 1)
-		log_warn("%s: will be tried again: %s", s->opt->name, text);
+		log_event(&at, LOG_CAT_WARN, "%s: will be tried again: %s", s->opt->name, text);
 	else
-		log_debug(LOG_CAT_ALARM, "%s: attempt %u failed: %s", s->opt->name, tries, text);
+		log_event(&at, LOG_CAT_ALARM, "%s: attempt %u failed: %s", s->opt->name, tries, text);
 }
 
 static void count_error(struct sync *s, const struct err *e)
@@ -193,10 +199,12 @@ static void on_batch_done(void *ctx, uint64_t batch_id)
 	if (s->batch == NULL || s->batch->id != batch_id)
 		return;
 	changeset_finish(s->changes, batch_id, clock_mono_ns());
-	log_info("%s: batch of %zu paths and %zu renames done in %.3f s", s->opt->name, s->batch->n_items,
-		 s->batch->n_renames, (double)(clock_mono_ns() - s->batch_started_ns) / (double)NS_PER_S);
+	sync_log(s, LOG_CAT_INFO, NULL, "%s: batch of %zu paths and %zu renames done in %.3f s", s->opt->name,
+		 s->batch->n_items, s->batch->n_renames,
+		 (double)(clock_mono_ns() - s->batch_started_ns) / (double)NS_PER_S);
 	if (s->down_tries > 0)
-		log_normal("%s: %s", s->opt->name, s->guarded || s->vetoed ? "goes on" : "the target is back");
+		sync_log(s, LOG_CAT_NORMAL, LOG_ID_BACK, "%s: %s", s->opt->name,
+			 s->guarded || s->vetoed ? "goes on" : "the target is back");
 	if (s->down_tries > 0 && !s->guarded && !s->vetoed)
 		hooks_run(s->hooks, HOOK_RECONNECT, s->reason);
 	sync_hooks_over(s);
@@ -206,7 +214,8 @@ static void on_batch_done(void *ctx, uint64_t batch_id)
 	sync_end_batch(s);
 	s->start_over = s->start_over || !sync_starting(s);
 	if (was_first && s->start_over)
-		log_normal("%s: first comparison finished, %zu failures", s->opt->name, s->failures.n);
+		sync_log(s, LOG_CAT_NORMAL, LOG_ID_FIRST_DONE, "%s: first comparison finished, %zu failures",
+			 s->opt->name, s->failures.n);
 }
 
 /* What a guard refused is soon looked at again: the source may be mounted by then. */
@@ -222,11 +231,12 @@ static void log_down(struct sync *s, const char *why, bool news)
 	if (!news)
 		log_debug(LOG_CAT_ALARM, "%s: attempt %u failed: %s", s->opt->name, s->down_tries, why);
 	else if (s->vetoed)
-		log_error("%s: vetoed: %s; nothing is sent until it consents", s->opt->name, why);
+		sync_log(s, LOG_CAT_ERROR, NULL, "%s: vetoed: %s; nothing is sent until it consents", s->opt->name,
+			 why);
 	else if (s->guarded)
-		log_error("%s: stopped: %s", s->opt->name, why);
+		sync_log(s, LOG_CAT_ERROR, LOG_ID_STOPPED, "%s: stopped: %s", s->opt->name, why);
 	else
-		log_error("%s: %s; it is tried again until it works", s->opt->name, why);
+		sync_log(s, LOG_CAT_ERROR, LOG_ID_DOWN, "%s: %s; it is tried again until it works", s->opt->name, why);
 }
 
 /* A final one: it takes somebody to change that, so another reason than before is news as well; so it is with a veto.
@@ -355,7 +365,7 @@ static void on_ended(void *ctx, const char *how)
 	if (s->batch != NULL)
 		sync_go_down(s, text);
 	else /* that says nothing of the target: the next batch gets another worker */
-		log_warn("%s: %s", s->opt->name, text);
+		sync_log(s, LOG_CAT_WARN, LOG_ID_WORKER_ENDED, "%s: %s", s->opt->name, text);
 }
 
 /* ---- its life ---- */
@@ -368,7 +378,7 @@ void sync_drop_worker(struct sync *s)
 	s->worker = NULL;
 	s->worker_ended = false;
 	if (s->runtime_dir != NULL && remove_tree(s->runtime_dir, &err) < 0)
-		log_warn("%s: %s", s->opt->name, err.text);
+		sync_log(s, LOG_CAT_WARN, NULL, "%s: %s", s->opt->name, err.text);
 	free(s->runtime_dir);
 	s->runtime_dir = NULL;
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "config/private.h"
+#include "core/backup_dir.h"
 #include "core/bandwidth.h"
 #include "core/path.h"
 #include "core/schedule.h"
@@ -403,6 +404,22 @@ static void check_schedule(struct config_run *run, const struct sync_options *s,
 	}
 }
 
+static void check_backup_dir(struct config_run *run, const struct sync_options *s, struct config_draft *d)
+{
+	struct err err = ERR_INIT;
+	char text[ERR_TEXT_MAX];
+
+	if (s->backup_dir == NULL)
+		return;
+	if (backup_dir_check(s->backup_dir, &err) < 0) {
+		(void)snprintf(text, sizeof(text), "backupDir: %.300s", err.text);
+		sync_error(run, d, "backupDir", text);
+	} else if (s->rsync.backup || s->rsync.backup_dir != NULL || s->rsync.suffix != NULL) {
+		sync_error(run, d, "backupDir",
+			   "backupDir: rsync's backup, backup_dir and suffix can't be given with it");
+	}
+}
+
 static void check_bandwidth(struct config_run *run, const struct sync_options *s, struct config_draft *d)
 {
 	struct bandwidth parsed;
@@ -430,6 +447,7 @@ static void check_values(struct config_run *run, struct sync_options *s, struct 
 			   "retryMin: larger than retryMax");
 	check_schedule(run, s, d);
 	check_bandwidth(run, s, d);
+	check_backup_dir(run, s, d);
 }
 
 /* lsyncd's keys that are accepted, and why they change nothing. */

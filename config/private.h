@@ -218,6 +218,8 @@ void config_check_account(struct config_run *run, const struct config_key *key, 
 void config_finish_settings(struct config_run *run);
 void config_finish_sync(struct config_run *run, size_t i);
 void config_check_syncs(struct config_run *run);
+/* Backups that would come back as somebody's source. After the receiver's section was read. */
+void config_check_backups(struct config_run *run);
 void config_finish_receiver(struct config_run *run);
 void config_finish_metrics(struct config_run *run);
 

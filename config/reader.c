@@ -431,6 +431,7 @@ static void finish(struct config_run *run)
 	config_check_syncs(run);
 	config_finish_receiver(run);
 	config_finish_metrics(run);
+	config_check_backups(run);
 }
 
 static void parse(struct config_run *run, struct config_source *src)

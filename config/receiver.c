@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "config/private.h"
+#include "core/backup_dir.h"
 
 #define MODULES_MAX 1000u
 #define NAME_MAX_BYTES 64u
@@ -115,6 +116,7 @@ static void check_module(struct config_run *run, const struct receiver_options *
 {
 	const struct receiver_module *m = &r->modules[i];
 	struct config_place at = run->module_at[i];
+	struct err err = ERR_INIT;
 	struct stat st;
 
 	if (m->name == NULL || m->path == NULL) {
@@ -133,6 +135,8 @@ static void check_module(struct config_run *run, const struct receiver_options *
 		config_error(run, at, "path: %s: %s", m->path, strerror(errno));
 	else if (run->env->check_paths && !S_ISDIR(st.st_mode))
 		config_error(run, at, "path: %s is no directory", m->path);
+	if (m->backup_dir != NULL && backup_dir_check(m->backup_dir, &err) < 0)
+		config_error(run, at, "backupDir: %s", err.text);
 	if (m->allow.n == 0 && (r->keys != NULL || r->certificate != NULL) && !r->insecure)
 		config_warn(run, at,
 			    "module \"%s\": allow names nobody, so only senders without TLS from this host may "

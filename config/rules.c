@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "config/private.h"
+#include "core/backup_dir.h"
 
 /* rsync's built-in list for -C (its manual page, "--cvs-exclude"). */
 static const char *const cvs_patterns[] = {
@@ -110,6 +111,26 @@ static void add_cvs(struct building *b)
 	b->s->rsync.cvs_exclude = false;
 }
 
+/* Where backups are: neither sent nor deleted, by any other rule. A dump holds these two already. */
+static void add_backup_dir(struct building *b)
+{
+	static const char *const kinds[] = { "-r", "-" };
+	const char *dir = b->s->backup_dir;
+	struct err err = ERR_INIT;
+	char rules[2][BACKUP_DIR_MAX + 8];
+	bool there = b->s->filter_rules.n >= 2;
+
+	if (dir == NULL || backup_dir_check(dir, &err) < 0)
+		return; /* the latter was reported */
+	for (size_t i = 0; i < 2; i++) {
+		(void)snprintf(rules[i], sizeof(rules[i]), "%s /%.*s", kinds[i], (int)backup_dir_root(dir), dir);
+		there = there && strcmp(rules[i], b->s->filter_rules.v[i]) == 0;
+	}
+	for (size_t i = 0; i < 2 && !there; i++)
+		if (filter_add_rule(b->s->filter, rules[i], strlen(rules[i]), &err) != 0)
+			failed(b, "backupDir", SECTION_SYNC, NULL, &err);
+}
+
 int config_rules_build(struct config_run *run, struct sync_options *s, struct config_draft *d)
 {
 	struct building b = { .run = run, .s = s, .d = d };
@@ -119,6 +140,7 @@ int config_rules_build(struct config_run *run, struct sync_options *s, struct co
 		config_out_of_memory(run);
 		return -1;
 	}
+	add_backup_dir(&b);
 	add_list(&b, "filter", &s->filter_rules, filter_add_rule);
 	add_file(&b, "filterFrom", s->filter_from, filter_add_filter_lines);
 	add_extra(&b);

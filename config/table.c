@@ -176,6 +176,9 @@ static const struct config_key table[] = {
 		    "not mounted, or the wrong one. It is never deleted"),
 	SYN(TYPE_INT, "maxDelete", max_delete, .def = "auto", .min = 0, .max = COUNT_MAX, .unit = "entries", .flags = KEY_AUTO,
 	    .help = "deletions that one batch or reconcile may do; auto: for a reconcile, the larger of 1000 and half of the listing"),
+	SYN(TYPE_STRING, "backupDir", backup_dir, .flags = KEY_NONEMPTY,
+	    .help = "directory below the target, as .backup/%Y-%m-%d, that what would be replaced or deleted there is put away in. What "
+		    "comes before the first % is neither mirrored nor deleted. With tcp it is for the receiver's module to say"),
 	SYN(TYPE_BOOL, "conflictCopies", conflict_copies, .def = "false", .help = "bidirectional: keep the loser of a conflict beside the winner"),
 	SYN(TYPE_INT, "largeFile", large_file, .def = "67108864", .min = 0, .max = BYTES_MAX, .unit = "bytes",
 	    .help = "larger files travel in a lane of their own; 0: none do"),
@@ -364,6 +367,9 @@ static const struct config_key table[] = {
 	MOD(TYPE_PATH, "path", path, .flags = KEY_NONEMPTY, .help = "the directory; required"),
 	MOD(TYPE_LIST, "allow", allow, .help = "names of the keys, or of the certificates, that may write to it"),
 	MOD(TYPE_BOOL, "readOnly", read_only, .def = "false", .help = "nobody may write to it for now"),
+	MOD(TYPE_STRING, "backupDir", backup_dir, .flags = KEY_NONEMPTY,
+	    .help = "directory below path, as .backup/%Y-%m-%d, that what senders would replace or delete is put away in; no sender can "
+		    "change what is there"),
 	MOD(TYPE_INT, "maxDelete", max_delete, .def = "auto", .min = 0, .max = COUNT_MAX, .unit = "entries", .flags = KEY_AUTO,
 	    .help = "caps what a sender may delete at once; auto: the sender's own limit"),
 	MOD(TYPE_INT, "uid", uid, .def = "auto", .min = 0, .max = 4294967294, .flags = KEY_AUTO, .help = "owner of all files here; auto: as at the sender"),

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "config/private.h"
+#include "core/backup_dir.h"
 #include "core/path.h"
 
 /* Double slashes and one at the end mean nothing; a leading one does. */
@@ -124,6 +125,48 @@ static void check_pair(struct config_run *run, size_t i, size_t j)
 		 !left_alone(b, db->resolved, da->resolved))
 		config_error(run, at, "target %s holds the target of the sync at %s:%d and does not exclude it",
 			     b->target, a->file, a->line);
+}
+
+/* What is put away at one target must not come back from there as somebody's source. */
+static void check_backups_at(struct config_run *run, const char *dir, const char *backup_dir)
+{
+	size_t root = backup_dir_root(backup_dir);
+	char *path = NULL;
+
+	if (asprintf(&path, "%s/%.*s", strcmp(dir, "/") == 0 ? "" : dir, (int)root, backup_dir) < 0) {
+		config_out_of_memory(run);
+		return;
+	}
+	for (size_t i = 0; i < run->c->n_syncs; i++) {
+		const struct sync_options *s = &run->c->syncs[i];
+		const char *rest = s->source == NULL ? NULL : path_rest(path, s->source);
+
+		if (rest != NULL && !run->drafts[i].bad_rules &&
+		    !filter_excludes_subtree(s->filter, rest, strlen(rest)))
+			config_error(run, config_draft_place(&run->drafts[i], "source", SECTION_SYNC),
+				     "source %s holds %s, where backups are put away (backupDir), and does not exclude "
+				     "it: exclude = [ \"/%s/\" ]",
+				     s->source, path, rest);
+	}
+	free(path);
+}
+
+void config_check_backups(struct config_run *run)
+{
+	const struct receiver_options *r = run->c->receiver;
+	struct err err = ERR_INIT;
+
+	for (size_t i = 0; i < run->c->n_syncs; i++) {
+		const struct sync_options *s = &run->c->syncs[i];
+
+		if (s->backup_dir != NULL && run->drafts[i].local && run->drafts[i].resolved != NULL &&
+		    backup_dir_check(s->backup_dir, &err) == 0)
+			check_backups_at(run, run->drafts[i].resolved, s->backup_dir);
+	}
+	for (size_t i = 0; r != NULL && i < r->n_modules; i++)
+		if (r->modules[i].path != NULL && r->modules[i].backup_dir != NULL &&
+		    backup_dir_check(r->modules[i].backup_dir, &err) == 0)
+			check_backups_at(run, r->modules[i].path, r->modules[i].backup_dir);
 }
 
 void config_check_syncs(struct config_run *run)

@@ -122,6 +122,7 @@ struct sync_options {
 	char *require_marker, *require_target_marker; /* relative to the source, the target */
 	int64_t max_delete;			      /* -1: default of DESIGN.md promise 5 */
 	bool conflict_copies;
+	char *backup_dir;	  /* of core/backup_dir.h, below the target; NULL: nothing is put away */
 	int64_t large_file;	  /* bytes */
 	int64_t batch_size_limit; /* bytes; lsyncd's key */
 	int64_t connections;	  /* of sftp, for one sync */
@@ -148,6 +149,7 @@ struct receiver_module {
 	struct strlist
 		allow; /* names of keys or certificates; empty: only senders without TLS, where those are let in */
 	bool read_only;
+	char *backup_dir;   /* as that of a sync; below path */
 	int64_t max_delete; /* caps what a sender may delete in one work; -1: what the sender says */
 	int64_t uid, gid;   /* whose the files are here, whatever the sender says; -1: the sender's */
 };

@@ -107,6 +107,9 @@ int exec_validate(struct sync_options *opt, struct err *err)
 			       "exec.command is missing: exec = { command = [ \"/path/of/program\" ]; };");
 	if (o->command.n > COMMAND_MAX)
 		return err_set(err, ERR_CONFIG, "exec.command: more than %u words", COMMAND_MAX);
+	if (opt->backup_dir != NULL || opt->bandwidth.n > 0)
+		return err_set(err, ERR_CONFIG, "%s: the program carries the changes, that is for it to do",
+			       opt->backup_dir != NULL ? "backupDir" : "bandwidth");
 	if (check_lists(o, err) < 0)
 		return -1;
 	if (o->format == EXEC_PATHS && (o->persistent || o->answers == EXEC_LINES || o->moves))

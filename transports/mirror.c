@@ -167,6 +167,7 @@ static void forget_work(struct mirror *m)
 	if (m->looked_ahead)
 		m->ahead.forget(m->ahead.ctx);
 	m->looked_ahead = false;
+	backup_forget(m);
 	entry_free_all(m);
 	dir_free_all(m);
 	links_free_all(m);
@@ -387,6 +388,8 @@ int mirror_start(struct mirror *m, const struct transport_work *work, bool recon
 {
 	if (m->work != NULL)
 		return err_set(err, ERR_BUG, "the engine is at work");
+	if (backup_begin(m, err) < 0)
+		return -1;
 	m->items = calloc(work->n_items + 1, sizeof(*m->items));
 	m->renames_settled = calloc(work->n_renames + 1, sizeof(bool));
 	if (m->items == NULL || m->renames_settled == NULL) {

@@ -52,8 +52,8 @@ enum fileops_result apply_carry(struct entry *e)
 	const struct batch_rename *r = &m->work->renames[e->rename];
 
 	e->step = rename_done;
-	return m->target.ops->rename(m->target.ctx, &e->op, r->from, r->from_len, e->path, e->len,
-				     !m->work->may_delete || m->rules.update || m->twoway != NULL);
+	return backup_rename(m, &e->op, r->from, r->from_len, e->path, e->len,
+			     !m->work->may_delete || m->rules.update || m->twoway != NULL);
 }
 
 /* A file that replaces another in one step must not do so at the target with what it held before: programs write under
@@ -103,7 +103,8 @@ static bool next_rename(struct mirror *m)
 	e->rename = m->next - 1;
 	e->renames = true;
 	m->renaming = true;
-	if (m->rules.dry_run || m->rules.existing || (m->twoway != NULL && !both_moves(m))) {
+	if (backup_covers(m, r->from, r->from_len) || backup_covers(m, r->to, r->to_len) || m->rules.dry_run ||
+	    m->rules.existing || (m->twoway != NULL && !both_moves(m))) {
 		(void)apply_degrade(e, "nothing is to be made there");
 		entry_go_on(e, FILEOPS_OK);
 		return true;
@@ -144,8 +145,16 @@ static bool surely_new(const struct mirror *m, const struct transport_item *item
 static void start_item(struct mirror *m, size_t i)
 {
 	const struct transport_item *item = &m->work->items[i];
-	struct entry *e = entry_of(m, i);
+	struct entry *e;
 
+	if (backup_covers(m, item->path, item->len)) {
+		struct err why = ERR_INIT;
+
+		backup_refusal(&why);
+		mirror_settle(m, i, VERDICT_REJECT, &why);
+		return;
+	}
+	e = entry_of(m, i);
 	if (e == NULL)
 		return;
 	if (item->look == LOOK_ABSENT) {

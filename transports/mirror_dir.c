@@ -358,6 +358,12 @@ static void pair(struct dir *d, const struct fileops_entry *src, const struct fi
 	size_t len;
 
 	m->seen++;
+	path = m->backup.root_len == 0 ? NULL : dir_path_of(d, src->name, src->len, &len);
+	if (path != NULL && backup_covers(m, path, len)) {
+		backup_refusal(&why);
+		mirror_found(m, path, len, VERDICT_REJECT, &why);
+		return;
+	}
 	if (src->st.st_mode == 0) {
 		err_set(&why, ERR_IO, "it could not be looked at");
 		path = dir_path_of(d, src->name, src->len, &len);
@@ -428,7 +434,8 @@ static void extra(struct dir *d, const struct fileops_entry *dst, const struct f
 	}
 	path = dir_path_of(d, dst->name, dst->len, &len);
 	/* Another's temp file goes with the directory that it is in, but not by itself. */
-	if (!m->work->may_delete || path == NULL || (temp && !d->wipe) || keep_covers(m->work->keep, path, len) ||
+	if (!m->work->may_delete || path == NULL || backup_covers(m, path, len) || (temp && !d->wipe) ||
+	    keep_covers(m->work->keep, path, len) ||
 	    filter_protects_from(m->env->opt->filter, path, len, d->wipe ? d->top : len, is_dir,
 				 m->rules.delete_excluded)) {
 		d->kept = true;

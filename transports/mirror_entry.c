@@ -638,7 +638,7 @@ static enum fileops_result sync_dir(struct entry *e)
 	if (S_ISDIR(e->dst.st_mode))
 		return dir_is_there(e, false);
 	e->step = file_removed;
-	return m->rules.dry_run ? FILEOPS_OK : m->target.ops->unlink(m->target.ctx, &e->op, e->path, e->len);
+	return m->rules.dry_run ? FILEOPS_OK : backup_unlink(m, &e->op, e->path, e->len);
 }
 
 /* ---- all kinds ---- */
@@ -796,5 +796,5 @@ enum fileops_result entry_delete(struct entry *e)
 		return wiped(e);
 	}
 	e->step = removed;
-	return m->rules.dry_run ? FILEOPS_OK : m->target.ops->unlink(m->target.ctx, &e->op, e->path, e->len);
+	return m->rules.dry_run ? FILEOPS_OK : backup_unlink(m, &e->op, e->path, e->len);
 }

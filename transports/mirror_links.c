@@ -90,6 +90,13 @@ static enum fileops_result out_of_the_way(struct entry *e)
 	return e->again(e);
 }
 
+/* Where inodes are not known it may be another name of the same file by now: that is no content to be put away. */
+static bool looks_the_same(const struct entry *e)
+{
+	return e->dst_there && S_ISREG(e->dst.st_mode) && e->dst.st_size == e->src.st_size &&
+	       mirror_same_time(&e->m->rules, &e->src, &e->dst);
+}
+
 static enum fileops_result link_made(struct entry *e)
 {
 	struct mirror *m = e->m;
@@ -97,7 +104,10 @@ static enum fileops_result link_made(struct entry *e)
 
 	if (e->r == FILEOPS_OK) {
 		e->step = renamed;
-		return m->target.ops->rename(m->target.ctx, &e->op, e->temp, e->temp_len, e->path, e->len, false);
+		if (looks_the_same(e))
+			return m->target.ops->rename(m->target.ctx, &e->op, e->temp, e->temp_len, e->path, e->len,
+						     false);
+		return backup_rename(m, &e->op, e->temp, e->temp_len, e->path, e->len, false);
 	}
 	if (e->r == FILEOPS_DENIED && entry_make_way(e, make_link, &out))
 		return out;

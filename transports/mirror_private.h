@@ -10,6 +10,7 @@
 #ifndef FANSYNCD_TRANSPORTS_MIRROR_PRIVATE_H
 #define FANSYNCD_TRANSPORTS_MIRROR_PRIVATE_H
 
+#include "core/backup_dir.h"
 #include "core/path.h"
 #include "core/twoway.h"
 #include "transports/limit.h"
@@ -25,6 +26,7 @@ struct dir;
 struct dir_ops;
 struct link_group;
 struct mirror_twoway;
+struct backup_task;
 struct part_sweep;
 
 /* Starts the next operation, sets e->step to who gets its result, and returns what the operation returned; or ends the
@@ -142,6 +144,14 @@ enum mirror_phase {
 	PHASE_END,
 };
 
+/* backupDir, for the work under way. */
+struct mirror_backup {
+	char dir[BACKUP_DIR_MAX]; /* "": nothing is put away */
+	size_t root_len;	  /* of dir: what holds all backups */
+	char stamp[BACKUP_STAMP_MAX];
+	struct backup_task *tasks;
+};
+
 /* Directories that are remembered to hold no old parts. */
 #define PARTS_SWEPT 32u
 
@@ -152,7 +162,8 @@ struct mirror {
 	unsigned width, width_dirs;
 	uint32_t tag;
 	struct throttle throttle;
-	struct limit limit;	      /* what the throttle follows */
+	struct limit limit; /* what the throttle follows */
+	struct mirror_backup backup;
 	struct mirror_twoway *twoway; /* NULL: one way */
 	struct mirror_hot *hot;	      /* NULL: the target's times tell enough */
 	struct loop_timer *timer;
@@ -257,6 +268,21 @@ entry_step send_symlink;
 entry_step send_node;
 entry_step send_compare; /* content of both */
 entry_step send_replace; /* the temp file or link is complete: rename it */
+
+/* ---- mirror_backup.c ---- */
+
+/* A work begins: where to. -1: that is no directory. */
+int backup_begin(struct mirror *m, struct err *err);
+/* The target's rename and unlink; what would be replaced (unless `keep`) or removed is put away first. */
+enum fileops_result backup_rename(struct mirror *m, struct fileop *op, const char *from, size_t from_len,
+				  const char *to, size_t to_len, bool keep);
+enum fileops_result backup_unlink(struct mirror *m, struct fileop *op, const char *path, size_t len);
+/* Whether a path is where backups are: nothing of it is touched. */
+bool backup_covers(const struct mirror *m, const char *path, size_t len);
+/* What to say then. */
+void backup_refusal(struct err *why);
+/* No operation calls back any more. */
+void backup_forget(struct mirror *m);
 
 /* ---- mirror_links.c ---- */
 

@@ -138,7 +138,7 @@ static enum fileops_result unmoved(struct entry *e)
 
 	if (both_unmoved(e, e->r == FILEOPS_OK ? &e->op.st : NULL)) {
 		e->step = replaced;
-		return e->m->target.ops->rename(e->m->target.ctx, &e->op, e->temp, e->temp_len, e->path, e->len, false);
+		return backup_rename(e->m, &e->op, e->temp, e->temp_len, e->path, e->len, false);
 	}
 	err_set(&why, ERR_AGAIN, "%.*s: it was edited at the target meanwhile", (int)(e->len < 300 ? e->len : 300),
 		e->path);
@@ -154,7 +154,7 @@ enum fileops_result send_replace(struct entry *e)
 		return m->target.ops->look(m->target.ctx, &e->op, e->path, e->len);
 	}
 	e->step = replaced;
-	return m->target.ops->rename(m->target.ctx, &e->op, e->temp, e->temp_len, e->path, e->len, false);
+	return backup_rename(m, &e->op, e->temp, e->temp_len, e->path, e->len, false);
 }
 
 /* ---- a file ---- */

@@ -209,8 +209,7 @@ enum fileops_result both_clear_above(struct entry *e, size_t len, const struct s
 	struct mirror *m = e->m;
 
 	tell(m, e->path, len, &here, &there, true);
-	return m->env->opt->conflict_copies ? keep_beside(e, len, &there)
-					    : m->target.ops->unlink(m->target.ctx, &e->op, e->path, len);
+	return m->env->opt->conflict_copies ? keep_beside(e, len, &there) : backup_unlink(m, &e->op, e->path, len);
 }
 
 static enum fileops_result still_there(struct entry *e)

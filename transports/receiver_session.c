@@ -570,6 +570,11 @@ static int take_hello(struct receiver_session *s, const struct tcp_hello *h, str
 	s->opt = tcp_get_options(h->options.p, h->options.len, err);
 	if (s->opt == NULL)
 		return -1;
+	if (s->module->backup_dir != NULL) {
+		s->opt->backup_dir = strdup(s->module->backup_dir);
+		if (s->opt->backup_dir == NULL)
+			return err_set(err, ERR_NOMEM, "out of memory for a session");
+	}
 	if (s->opt->bidirectional && (h->features & TCP_FEATURE_TWOWAY) == 0)
 		return err_set(err, ERR_CONFIG, "both ways: the sender does not say that it can do that");
 	/* Names of owners can't be looked up here; the numbers are what is set. */

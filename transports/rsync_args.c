@@ -288,7 +288,7 @@ static void add_job(struct arglist *a, const struct rsync_job *job, const struct
 		(void)arglist_add(a, "--checksum");
 	if (job->backup_dir != NULL) {
 		(void)arglist_add(a, "--backup");
-		(void)arglist_add(a, "--suffix="); /* the name alone tells what it was */
+		(void)arglist_printf(a, "--suffix=%s", job->backup_suffix == NULL ? "" : job->backup_suffix);
 		(void)arglist_printf(a, "--backup-dir=%s", job->backup_dir);
 	}
 	if (job->temp_dir != NULL)

@@ -48,6 +48,7 @@ struct rsync_job {
 	int64_t max_delete;		   /* -1: no limit */
 	int64_t rate;			   /* bytes a second; 0: no limit but bwlimit */
 	const char *backup_dir, *temp_dir; /* relative to dest; NULL: none of ours */
+	const char *backup_suffix;	   /* of what goes to backup_dir; NULL: none */
 	const char *copy_dir;		   /* the same: where dest has nothing, what is there is a basis */
 	const char *filter_file;	   /* rules in a file instead of arguments; NULL: as arguments */
 	const struct strlist *first_rules; /* before the sync's own; may be NULL */

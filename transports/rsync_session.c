@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/backup_dir.h"
+#include "core/clock.h"
 #include "core/guard_switches.h"
 #include "core/log.h"
 #include "core/path.h"
@@ -572,6 +574,28 @@ static int64_t deletions_left(const struct rsync_session *s, const struct pass *
 	return p->max_delete > (int64_t)s->deleted ? p->max_delete - (int64_t)s->deleted : 0;
 }
 
+/* backupDir, as of now. */
+struct kept {
+	char dir[BACKUP_DIR_MAX], stamp[BACKUP_STAMP_MAX];
+};
+
+/* What rsync replaces or deletes it puts away itself. It would replace an older backup: so each run has its own names.
+ */
+static bool put_away(const struct rsync_session *s, struct rsync_job *job, struct kept *kept, struct err *err)
+{
+	const char *text = s->env->opt->backup_dir;
+	int64_t now = clock_real_ns();
+
+	if (text == NULL || job->backup_dir != NULL)
+		return true;
+	if (backup_dir_at(kept->dir, text, now, err) < 0)
+		return false;
+	backup_dir_stamp(kept->stamp, now);
+	job->backup_dir = kept->dir;
+	job->backup_suffix = kept->stamp;
+	return true;
+}
+
 static void run_pass(struct rsync_session *s, struct pass *p)
 {
 	const bool sums = only_sums(s, p);
@@ -596,10 +620,16 @@ static void run_pass(struct rsync_session *s, struct pass *p)
 				 .keep = s->work->keep,
 				 .max_delete = deletions_left(s, p),
 				 .rate = rate };
+	struct kept kept;
 	struct buf list;
 	struct err err = ERR_INIT;
 
 	buf_init(&list, LIST_MAX);
+	if (!put_away(s, &job, &kept, &err)) {
+		pass_free(p);
+		session_finish(s, &err);
+		return;
+	}
 	s->running = p;
 	s->rate = rate;
 	s->cut = false;

@@ -105,6 +105,11 @@ static int validate(struct sync_options *opt, struct err *err)
 	if (opt->rsync.password_file != NULL)
 		return err_set(err, ERR_CONFIG,
 			       "rsync.password_file is for an rsync daemon: log in with a key (ssh.identityFile)");
+	if (opt->bidirectional && opt->backup_dir != NULL)
+		return err_set(
+			err, ERR_CONFIG,
+			"backupDir: not with bidirectional by rsyncssh; conflictCopies keeps the losers of conflicts, "
+			"and sftp, tcp and direct can do both");
 	if (check_prefix(&opt->ssh.remote_prefix, err) < 0 || twoway_validate(opt, err) < 0)
 		return -1;
 	return ssh_target_validate(opt, err);
@@ -487,7 +492,8 @@ static void on_ready(void *ctx)
 	(void)buf_add_str(&command, "fs_dir=");
 	(void)remote_quote(&command, t->dir, strlen(t->dir));
 	/* What would be replaced has to be backed up, or may be newer: that is for rsync to decide. */
-	(void)buf_printf(&command, "; fs_keep=%s; pwd -P", o->backup || o->update ? "1" : "");
+	(void)buf_printf(&command, "; fs_keep=%s; pwd -P",
+			 o->backup || o->update || t->env->opt->backup_dir != NULL ? "1" : "");
 	ok = !command.failed && remote_shell_call(t->shell, command.data, command.len);
 	buf_clear(&command);
 	/* rsync_path may be any text for a shell: to one of its own, so that it can't end ours. */

@@ -197,6 +197,7 @@ void tcp_options_free(struct sync_options *opt)
 	free(opt->source);
 	free(opt->target);
 	free(opt->require_target_marker);
+	free(opt->backup_dir);
 	free(opt);
 }
 

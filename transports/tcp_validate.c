@@ -56,6 +56,8 @@ int tcp_validate(struct sync_options *opt, struct err *err)
 	if ((o->port == DEFAULT_PORT ? asprintf(&text, "%s:%s", opt->host, o->module)
 				     : asprintf(&text, "%s:%lld:%s", opt->host, (long long)o->port, o->module)) < 0)
 		return err_set(err, ERR_NOMEM, "out of memory");
+	if (opt->backup_dir != NULL)
+		return err_set(err, ERR_CONFIG, "backupDir: the receiver says where, in the section of its module");
 	free(opt->target);
 	opt->target = text;
 	return mirror_validate(opt, 0, err);

@@ -4,11 +4,11 @@
  * transports/mirror_apply.c transports/mirror_dir.c transports/mirror_entry.c transports/mirror_hot.c
  * transports/mirror_links.c transports/mirror_moves.c transports/mirror_parts.c transports/mirror_rules.c
  * transports/mirror_send.c transports/mirror_options.c transports/mirror_twoway.c transports/twoway_state.c
- * transports/temp_name.c transports/listing.c transports/throttle.c transports/limit.c core/bandwidth.c core/schedule.c
- * transports/local_files.c transports/local_dirs.c transports/local_copy.c transports/local_list.c
- * transports/local_xattrs.c core/archive.c core/twoway.c core/look.c core/buf.c core/err.c core/loop.c core/clock.c
- * core/log.c core/utf8.c core/path.c core/filter.c core/filter_args.c core/batch.c core/fsutil.c core/keep.c
- * core/frame.c */
+ * transports/temp_name.c transports/listing.c transports/throttle.c transports/limit.c transports/mirror_backup.c
+ * core/backup_dir.c core/bandwidth.c core/schedule.c transports/local_files.c transports/local_dirs.c
+ * transports/local_copy.c transports/local_list.c transports/local_xattrs.c core/archive.c core/twoway.c core/look.c
+ * core/buf.c core/err.c core/loop.c core/clock.c core/log.c core/utf8.c core/path.c core/filter.c core/filter_args.c
+ * core/batch.c core/fsutil.c core/keep.c core/frame.c */
 /* ROUNDS: 200 */
 /* LIBS: -lz -lzstd -lssl -lcrypto -lrsync -lsqlite3 */
 /*

@@ -7,6 +7,7 @@ reported as not applicable: nothing is left out in silence.
 """
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -40,6 +41,7 @@ FACTS = {
     },
 }
 NOBODY = 65534
+BACKUP = 'backupDir = ".old/%Y-%m-%d";'
 TEMP_SUFFIX = ".fansyncd~tmp"
 
 
@@ -50,7 +52,7 @@ class NotApplicable(Exception):
 class World:
     """A source, a target, and one sync between them."""
 
-    def __init__(self, place, transport, mode, options="", more="", user=None, delay=0.02):
+    def __init__(self, place, transport, mode, options="", more="", user=None, delay=0.02, backup=False):
         self.place, self.transport, self.mode, self.user = place, transport, mode, user
         self.source, self.target = place + "/source", place + "/target"
         os.makedirs(self.source)
@@ -62,7 +64,10 @@ class World:
                 f.write("Subsystem sftp internal-sftp\n")
         if self.sshd:
             self.sshd.start()
-        self.receiver = Receiver(place + "/receiver", self.target, prefix, user).start() if transport == "tcp" else None
+        self.receiver = (Receiver(place + "/receiver", self.target, prefix, user, module=BACKUP if backup else "").start()
+                         if transport == "tcp" else None)
+        if backup and transport != "tcp":
+            more += BACKUP
         where = ('host = "127.0.0.1"; targetdir = "%s"; %s' % (self.target, self.sshd.section()) if self.sshd
                  else self.receiver.section() + " compress = true;" if self.receiver else 'target = "%s";' % self.target)
         self.daemon = Daemon(place, 'sync = ( { name = "w"; transport = "%s"; source = "%s"; %s delay = %g; retryMin = 0.2; '
@@ -681,6 +686,19 @@ def readers_see_whole_files(make):
     w = make()
     if w.mode != "live":
         raise NotApplicable("while a daemon runs")
+    seen_whole(w, 2)
+
+
+def readers_see_whole_files_with_backups(make):
+    """Where there are hard links: the old file is never away before the new one is there."""
+    w = backup_world(make)
+    if w.mode != "live":
+        raise NotApplicable("while a daemon runs")
+    seen_whole(w, 1)
+    expect(len(kept(w)["f"]) > 1, "nothing was put away")
+
+
+def seen_whole(w, seconds):
     size, wrong, stop = 300000, [], threading.Event()
     w.put("f", b"a" * size)
     w.sync()
@@ -696,7 +714,7 @@ def readers_see_whole_files(make):
                 wrong.append("%d bytes of %s" % (len(content), set(content)))
     reader = threading.Thread(target=look)
     reader.start()
-    end = time.monotonic() + 2
+    end = time.monotonic() + seconds
     n = 0
     while time.monotonic() < end:
         n += 1
@@ -708,7 +726,7 @@ def readers_see_whole_files(make):
     stop.set()
     reader.join()
     expect(not wrong, "a reader saw %s (%d times)" % (wrong[:3], len(wrong)))
-    w.equal("replaced %d times" % n)
+    w.equal("replaced %d times" % n, (b".old",))
 
 
 def rewritten_in_place(make):
@@ -858,13 +876,195 @@ def failures_are_named_and_tried_again(make):
     await_fact(lambda: w.read("d/f") == b"22", 30, "it is tried again")
 
 
+def backup_world(make, options="", more="", **others):
+    """A sync whose target keeps what it replaces or deletes; with tcp it is the receiver that says so."""
+    w = make(options, more, backup=True, **others)
+    w.old = w.there(".old")
+    return w
+
+
+def kept(w):
+    """What is in the backups: path, without the day and without what tells versions apart, -> contents."""
+    found = {}
+    for place, _, files in os.walk(w.old):
+        for name in files:
+            path = os.path.join(place, name)
+            below = os.path.relpath(path, w.old).split("/", 1)
+            expect(len(below) == 2 and re.fullmatch(r"\d{4}-\d\d-\d\d(~\d{8}-\d{6}\.\d{3})?", below[0]), "a day: %s" % path)
+            plain = re.sub(r"~\d{8}-\d{6}\.\d{3}(\.\d+)?$", "", below[1])
+            with open(path, "rb") as f:
+                found.setdefault(plain, []).append(f.read())
+    return {path: sorted(contents) for path, contents in found.items()}
+
+
+def replaced_and_deleted_is_put_away(make):
+    w = backup_world(make)
+    w.put("f", "first", 0o640, mtime=10 ** 18)
+    w.put("d/sub/g", "gone soon")
+    w.put("d/h", "gone as well")
+    w.put("stays", "as it is")
+    os.chmod(w.at("d/sub"), 0o750)
+    w.sync()
+    w.equal("before", (b".old",))
+    expect(kept(w) == {}, "nothing was there to be put away: %s" % kept(w))
+    w.put("f", "second")
+    shutil.rmtree(w.at("d"))
+    os.chmod(w.at("stays"), 0o600)
+    w.sync()
+    w.equal("replaced, removed", (b".old",))
+    expect(kept(w) == {"f": [b"first"], "d/sub/g": [b"gone soon"], "d/h": [b"gone as well"]}, "put away: %s" % kept(w))
+    old = [os.path.join(p, n) for p, _, names in os.walk(w.old) for n in names if n.split("~")[0] == "f"]
+    st = os.stat(old[0])
+    expect(st.st_mode & 0o7777 == 0o640 and st.st_mtime == 10 ** 9, "as it was: %o %s" % (st.st_mode, st.st_mtime))
+    subs = [p for p, _, _ in os.walk(w.old) if p.endswith("/d/sub")]
+    expect(os.stat(subs[0]).st_mode & 0o777 == 0o750, "the directory's mode: %o" % os.stat(subs[0]).st_mode)
+
+
+def versions_are_kept_apart(make):
+    w = backup_world(make)
+    w.put("stays")
+    for i in range(4):
+        w.put("d/f", "version %d" % i)
+        w.sync()
+    os.unlink(w.at("d/f"))
+    w.sync()
+    if w.transport.startswith("rsync"):
+        w.compare_again()  # the time of the directory in which rsync makes the first backup
+    w.equal("gone", (b".old",))
+    expect(kept(w) == {"d/f": [b"version %d" % i for i in range(4)]}, "each version: %s" % kept(w))
+    shutil.rmtree(w.at("d"))  # a file where a directory is in the backup, and the reverse
+    w.put("d", "a file now")
+    w.sync()
+    os.unlink(w.at("d"))
+    w.put("d/f/deep", "a directory now")
+    w.sync()
+    shutil.rmtree(w.at("d"))
+    w.sync()
+    w.equal("all is gone", (b".old",))
+    found = kept(w)
+    expect(found["d"] == [b"a file now"] and found["d/f/deep"] == [b"a directory now"] and len(found["d/f"]) == 4, "%s" % found)
+
+
+def backups_are_left_alone(make):
+    w = backup_world(make, "delete_excluded = true;", 'exclude = [ "*.not" ];')
+    w.put("f", "first")
+    w.sync()
+    w.put("f", "second")
+    w.sync()
+    w.put(".old/2001-01-01/older", "of long ago", base=w.target)
+    w.put("stray", "x", base=w.target)
+    before = kept(w)
+    w.compare_again()
+    w.equal("compared", (b".old",))
+    after = kept(w)
+    expect(after.pop("stray") == [b"x"], "what a comparison deletes is put away, too")
+    if not w.lacks("fractions"):  # there what is equal within a second may be sent once more
+        expect(after == before, "%s %s" % (before, after))
+    expect(after["older"] == [b"of long ago"] and b"first" in after["f"], "%s %s" % (before, after))
+    w.put(".old/2001-01-01/older", "from the source")  # a directory of that name on the source
+    w.sync(check=False)
+    w.compare_again(check=False)
+    expect(kept(w)["older"] == [b"of long ago"], "the source can't change backups")
+    shutil.rmtree(w.at(".old"))
+    w.sync(check=False)
+    expect(kept(w)["older"] == [b"of long ago"], "nor delete them")
+
+
+def types_that_change_are_put_away(make):
+    w = backup_world(make)
+    w.put("f", "a file")
+    w.put("d/g", "in a directory")
+    os.symlink("nowhere", w.at("link"))
+    w.sync()
+    os.unlink(w.at("f"))
+    w.put("f/inside", "now a directory")
+    shutil.rmtree(w.at("d"))
+    w.put("d", "now a file")
+    os.unlink(w.at("link"))
+    os.symlink("elsewhere", w.at("link"))
+    w.sync()
+    w.equal("types changed", (b".old",))
+    found = kept_names(w)
+    expect(found["f"] == 1 and found["d/g"] == 1 and found["link"] == 1, "%s" % found)
+
+
+def kept_names(w):
+    found = {}
+    for place, dirs, files in os.walk(w.old):
+        for name in files + [d for d in dirs if os.path.islink(os.path.join(place, d))]:
+            below = os.path.relpath(os.path.join(place, name), w.old).split("/", 1)[1]
+            plain = re.sub(r"~\d{8}-\d{6}\.\d{3}(\.\d+)?$", "", below)
+            found[plain] = found.get(plain, 0) + 1
+    return found
+
+
+def moved_over_another_is_put_away(make):
+    w = backup_world(make, delay=60)
+    if w.mode != "live":
+        raise NotApplicable("while a daemon runs")
+    w.put("a", "the new one", mtime=10 ** 18)
+    w.put("b", "the old one", mtime=2 * 10 ** 18)
+    w.sync()
+    os.rename(w.at("a"), w.at("b"))
+    w.sync()
+    w.equal("one over the other", (b".old",))
+    expect(b"the old one" in kept(w).get("b", []), "%s" % kept(w))
+
+
+def without_a_backup_nothing_is_replaced(make):
+    w = backup_world(make)
+    w.put("f", "first")
+    w.put("d/g", "still here")
+    w.sync()
+    w.put(".old", "in the way of all backups", base=w.target)
+    w.put("f", "second")
+    if w.mode == "live":
+        shutil.rmtree(w.at("d"))
+    w.put("new", "needs no backup")
+    done = w.daemon.wait(2, check=False) if w.mode == "live" else w.sync(check=False)
+    expect(w.read("f") == b"first" and w.read("d/g") == b"still here", "replaced without a backup")
+    if w.transport.startswith("rsync"):  # it does not even begin
+        if w.mode == "once":
+            expect(done.returncode != 0 and b".old" in done.stdout + done.stderr, "named: %r" % (done.stdout + done.stderr))
+        else:
+            await_fact(lambda: ".old" in (w.daemon.sync("w")["reason"] or ""), 20, "the reason")
+    elif w.mode == "once":
+        expect(os.path.exists(w.there("new")), "what needs no backup")
+        expect(done.returncode != 0 and b"backupDir" in done.stdout + done.stderr, "named: %r" % (done.stdout + done.stderr))
+    else:
+        await_fact(lambda: os.path.exists(w.there("new")), 20, "what needs no backup")
+        await_fact(lambda: {f["path"] for f in w.daemon.sync("w")["failures"]} == {"f", "d"}, 20, "named in the status")
+        expect("backupDir" in w.daemon.sync("w")["failures"][0]["reason"], "with the reason")
+    os.unlink(w.there(".old"))
+    if w.mode == "once":
+        shutil.rmtree(w.at("d"))
+        w.sync()
+    await_fact(lambda: w.read("f") == b"second" and not os.path.exists(w.there("d")), 20, "tried again")
+    expect(kept(w) == {"f": [b"first"], "d/g": [b"still here"]}, "put away then: %s" % kept(w))
+
+
+def limits_hold_with_backups(make):
+    w = backup_world(make, more="maxDelete = 2;")
+    for i in range(8):
+        w.put("d/%d" % i)
+    w.put("stays")
+    w.sync()
+    shutil.rmtree(w.at("d"))
+    w.sync(check=False)
+    w.compare_again(check=False)
+    left = len(os.listdir(w.there("d"))) if os.path.isdir(w.there("d")) else 0
+    expect(left >= 4 and len(kept(w)) == 8 - left, "%d are left, %d put away" % (left, len(kept(w))))
+
+
 RULES = [all_kinds_of_entries, devices_for_root, any_bytes_in_names, names_of_full_length, paths_beyond_path_max, types_change,
          directory_times_come_last, read_only_directories, owners_before_modes, equal_files_are_not_written, content_by_checksum,
          newer_on_the_target_stays, hard_links, holes_stay_holes, extended_attributes, deletes, delete_never,
          limit_of_deletions, half_of_the_listing_may_go, filters_protect, only_what_exists, sizes, times_left_out, modes_left_out,
          dry_run_writes_nothing, symlinks_at_the_target_are_not_followed, unreadable_is_not_empty, readers_see_whole_files,
          rewritten_in_place, changes_while_it_is_read, moved_directory, file_where_a_directory_is_due, removed_tree_is_one_deletion,
-         nothing_left_of_a_killed_run, failures_are_named_and_tried_again]
+         nothing_left_of_a_killed_run, failures_are_named_and_tried_again,
+         replaced_and_deleted_is_put_away, versions_are_kept_apart, backups_are_left_alone, types_that_change_are_put_away,
+         readers_see_whole_files_with_backups, moved_over_another_is_put_away, without_a_backup_nothing_is_replaced, limits_hold_with_backups]
 
 
 def run_rules(transport):
@@ -879,10 +1079,10 @@ def run_rules(transport):
                 continue
             worlds = []
 
-            def make(options="", more="", user=None, delay=0.02):
+            def make(options="", more="", user=None, delay=0.02, backup=False):
                 place = os.path.join(top, rule.__name__, mode + str(len(worlds)))
                 os.makedirs(place)
-                worlds.append(World(place, transport, mode, options, more, user, delay))
+                worlds.append(World(place, transport, mode, options, more, user, delay, backup))
                 return worlds[-1]
             try:
                 rule(make)

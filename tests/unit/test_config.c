@@ -1,7 +1,7 @@
 /* LINK: config/check.c config/cli.c config/command.c config/dump.c config/help.c config/list.c config/paths.c
  * config/reader.c config/rules.c config/metrics.c config/receiver.c config/run.c config/source.c config/suggest.c
- * config/table.c config/targets.c config/value.c core/filter.c core/filter_args.c core/bandwidth.c core/schedule.c
- * core/buf.c core/err.c core/path.c tests/lib/config_load.c */
+ * config/table.c config/targets.c config/value.c core/filter.c core/filter_args.c core/backup_dir.c core/bandwidth.c
+ * core/schedule.c core/buf.c core/err.c core/path.c tests/lib/config_load.c */
 /* LIBS: -lconfig */
 /* The reader of the configuration: values, defaults, what is refused and where, what is ignored. */
 #include <setjmp.h>
@@ -537,6 +537,40 @@ static void test_credentials(void **state)
 		"t.conf:1: key: \"credential:../k\": no name of a credential\n");
 }
 
+/* Where backups are is left out, whatever the other rules say; no source may bring them back. */
+static void test_backup_dir(void **state)
+{
+	struct config *c = load(ONE(DIRECT "backupDir = \".old/%Y\"; filter = [ \"+ /.old\" ];"));
+	const struct filter *f = c->syncs[0].filter;
+	struct config *again;
+	struct buf dump;
+
+	(void)state;
+	assert_false(filter_includes(f, ".old", 4, true));
+	assert_false(filter_includes(f, ".old/2001/x", 11, false));
+	assert_true(filter_includes(f, "sub/.old", 8, true));
+	assert_true(filter_protects_from(f, ".old", 4, 4, true, true));
+	buf_init(&dump, 1u << 20);
+	assert_int_equal(config_dump(c, &dump), 0);
+	again = load(buf_str(&dump));
+	assert_true(config_sync_equal(&c->syncs[0], &again->syncs[0]));
+	config_free(again);
+	buf_done(&dump);
+	config_free(c);
+	refused(ONE(DIRECT "\nbackupDir = \"%Y\";"),
+		"t.conf:2: backupDir: the first directory must have a fixed name, as in .backup/%Y-%m-%d\n");
+	refused(ONE(RSYNC "\nbackupDir = \".old\"; rsync = { backup = true; };"),
+		"t.conf:2: backupDir: rsync's backup, backup_dir and suffix can't be given with it\n");
+	refused("sync = ( { " DIRECT " backupDir = \".old/%Y\"; },\n"
+		"  { transport = \"direct\"; source = \"/dst\"; target = \"/third\"; } );\n",
+		"t.conf:2: source /dst holds /dst/.old, where backups are put away (backupDir), and does not exclude "
+		"it: "
+		"exclude = [ \"/.old/\" ]\n");
+	c = load("sync = ( { " DIRECT " backupDir = \".old/%Y\"; },\n"
+		 "  { transport = \"direct\"; source = \"/dst\"; target = \"/third\"; exclude = \"/.old/\"; } );\n");
+	config_free(c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -551,7 +585,8 @@ int main(void)
 		cmocka_unit_test(test_error_limit),	 cmocka_unit_test(test_long_socket),
 		cmocka_unit_test(test_target_in_source), cmocka_unit_test(test_one_target),
 		cmocka_unit_test(test_one_name),	 cmocka_unit_test(test_ignored),
-		cmocka_unit_test(test_cvs_exclude),	 cmocka_unit_test(test_without_effect),
+		cmocka_unit_test(test_cvs_exclude),	 cmocka_unit_test(test_backup_dir),
+		cmocka_unit_test(test_without_effect),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -364,13 +364,16 @@ static size_t compose(char *line, size_t size, bool with_date, const struct tm *
 
 static struct log_entry entry_of(enum log_category cat, const char *text, size_t len)
 {
-	return (struct log_entry){ .cat = cat,
-				   .text = text,
-				   .len = len,
-				   .fields = state.fields == NULL ? (struct log_fields){ 0 } : *state.fields,
-				   .priority = priority(cat),
-				   .facility = state.facility,
-				   .ident = state.ident != NULL ? state.ident : "fansyncd" };
+	struct log_entry e = { .cat = cat,
+			       .text = text,
+			       .len = len,
+			       .priority = priority(cat),
+			       .facility = state.facility,
+			       .ident = state.ident != NULL ? state.ident : "fansyncd" };
+
+	if (state.fields != NULL)
+		e.fields = *state.fields;
+	return e;
 }
 
 static void write_to_file(const char *line, size_t len, time_t now, bool *lost)

@@ -22,7 +22,8 @@
 
 /* A write of no more is never mixed with another session's. */
 #define LINE_MAX_BYTES 1024u
-#define MMAP_THRESHOLD (128 * 1024)
+#define MMAP_THRESHOLD (1024 * 1024)
+#define TRIM_THRESHOLD (2 * MMAP_THRESHOLD)
 
 struct child {
 	const struct receiver_child *c;
@@ -38,6 +39,7 @@ static void give_back(void)
 {
 #ifdef __GLIBC__
 	(void)mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+	(void)mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD); /* pieces of content come and go */
 #endif
 }
 

@@ -72,6 +72,7 @@ enum fileops_cap {
 	FILEOPS_BASE = 1u << 8,	      /* a source's open makes use of a `base` */
 	FILEOPS_CHECKED = 1u << 9,    /* a target's store compares a digest of the whole with the source's */
 	FILEOPS_RESUME = 1u << 7,     /* what a cut connection left of a file is worth going on with: see `unsure` */
+	FILEOPS_SAME = 1u << 10,      /* a source's list_unless can be asked */
 };
 
 /* An open file. Filled in by open or create; the engine keeps it by value and looks at nothing but fd. */
@@ -153,6 +154,7 @@ struct fileop {
 	struct stat st;
 	struct fileops_file file;
 	struct listing list;
+	bool same;   /* list_unless */
 	char *bytes; /* malloc'ed, the caller's */
 	size_t n_bytes;
 	unsigned char digest[16];
@@ -192,6 +194,14 @@ struct fileops {
 	enum fileops_result (*restat)(void *end, struct fileop *op, const struct fileops_file *file);
 	/* Close a file that open or create gave (and that no store has taken). Nobody waits for it. */
 	void (*drop)(void *end, struct fileops_file *file);
+
+	/* ---- the source ---- */
+
+	/* As list; but where `digest` is that of the listing in `fields` (mirror_alike.h) op->same is set, and op->list
+	 * stays empty. Entries have no ctime. Needs FILEOPS_SAME. */
+	enum fileops_result (*list_unless)(void *end, struct fileop *op, const char *path, size_t len,
+					   const struct fileops_wish *wish, unsigned fields,
+					   const unsigned char *digest);
 
 	/* ---- the target ---- */
 

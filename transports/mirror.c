@@ -265,6 +265,7 @@ void mirror_free(struct mirror *m)
 	}
 	loop_timer_remove(m->timer);
 	mirror_hot_free(m->hot);
+	mirror_alike_free(m->same);
 	both_close(m);
 	free(m);
 }

@@ -7,6 +7,10 @@
 
 /* Directories that are read ahead, where that can be done. */
 #define DIRS_AHEAD 12u
+/* Entries of the target's listings that wait for the source's. */
+#define HELD_MAX 8192u
+/* Directories that one of them puts on the stack at a time: the others have less room in its listing. */
+#define CHILDREN_MAX 512u
 /* A directory of a few thousand names. */
 #define WIDE_BYTES (128 * 1024)
 
@@ -72,6 +76,7 @@ void dir_free_all(struct mirror *m)
 		dir_free(m->dirs);
 	m->ready = m->paused = m->deferred = m->over = NULL;
 	m->n_dirs = m->n_listing = 0;
+	m->n_held = 0;
 	free(m->spare_ops);
 	m->spare_ops = NULL;
 	free(m->name);
@@ -96,8 +101,26 @@ static struct dir *pop(struct dir **stack)
 
 void dir_push(struct dir *d)
 {
+	if (d->parent != NULL)
+		d->parent->children++;
 	d->m->n_dirs++;
 	push(&d->m->ready, d);
+}
+
+/* It goes on when what it has put on the stack is begun. */
+static bool waits_below(struct dir *d)
+{
+	struct dir **at = &d->m->ready;
+
+	if (d->children < CHILDREN_MAX)
+		return false;
+	for (unsigned i = 0; i < d->children && *at != NULL; i++)
+		at = &(*at)->next;
+	d->children = 0;
+	d->merging = true;
+	d->next = *at;
+	*at = d;
+	return true;
 }
 
 const char *dir_path_of(struct dir *d, const char *name, size_t len, size_t *out_len)
@@ -334,20 +357,14 @@ static void enter(struct dir *d, const struct fileops_entry *src, const struct f
 static bool is_equal(struct dir *d, const struct fileops_entry *name, const struct stat *dst)
 {
 	struct mirror *m = d->m;
-	const struct stat *src = &name->st;
-	const struct mirror_look look = { .src = src, .dst = dst, .now_ns = m->now_ns };
-	struct fileops_attrs want;
+	const struct mirror_look look = { .src = &name->st, .dst = dst, .now_ns = m->now_ns };
 	const char *path;
 	size_t len;
 
-	if (m->twoway != NULL || !S_ISREG(src->st_mode) || !S_ISREG(dst->st_mode) || m->rules.xattr_kinds != 0 ||
-	    (m->rules.hard_links && src->st_nlink > 1) || mirror_compare(&m->rules, &look) != MIRROR_SAME)
+	if (m->twoway != NULL || !S_ISREG(name->st.st_mode) || !mirror_settled(&m->rules, &look))
 		return false;
 	path = m->hot == NULL ? NULL : dir_path_of(d, name->name, name->len, &len);
-	if (path != NULL && mirror_hot_judge(m->hot, path, len, &look) != MIRROR_SAME)
-		return false;
-	mirror_want_attrs(&m->rules, src, dst, false, &want);
-	return want.mask == 0;
+	return path == NULL || mirror_hot_judge(m->hot, path, len, &look) == MIRROR_SAME;
 }
 
 static void pair(struct dir *d, const struct fileops_entry *src, const struct fileops_entry *dst)
@@ -486,6 +503,8 @@ static void merge(struct dir *d)
 			push(&d->m->paused, d);
 			return;
 		}
+		if (waits_below(d))
+			return;
 		d->i += order <= 0;
 		d->j += order >= 0;
 		if (dst != NULL && order > 0)
@@ -496,6 +515,31 @@ static void merge(struct dir *d)
 			pair(d, src, order == 0 ? dst : NULL);
 	}
 	merged(d);
+}
+
+/* Both ends have the same: what is below is all that is left to compare. */
+static void merge_same(struct dir *d)
+{
+	while (d->j < d->to.n) {
+		const struct fileops_entry *e = &d->to.v[d->j];
+
+		if (waits_below(d))
+			return;
+		d->j++;
+		d->m->seen++;
+		if (S_ISDIR(e->st.st_mode))
+			enter(d, e, e);
+	}
+	merged(d);
+}
+
+static void go_on(struct dir *d)
+{
+	d->merging = false;
+	if (d->same)
+		merge_same(d);
+	else
+		merge(d);
 }
 
 /* ---- listing ---- */
@@ -563,6 +607,10 @@ static void listed(struct dir *d)
 	struct dir_ops *ops = d->ops;
 	enum fileops_result from = ops->op[0].result, to = ops->op[1].result;
 
+	d->same = ops->op[0].same;
+	d->m->n_held -= d->held;
+	d->held = 0;
+
 	if (from == FILEOPS_OK && to == FILEOPS_DENIED && !d->unlocked && (d->dst.st_mode & 0700) != 0700) {
 		listing_free(&ops->op[0].list);
 		if (unlock(d))
@@ -580,7 +628,7 @@ static void listed(struct dir *d)
 		return;
 	}
 	parts_swept(d->m, d->path, d->len);
-	merge(d);
+	go_on(d);
 }
 
 static void on_listed(struct fileop *op)
@@ -600,6 +648,7 @@ static void prepare(struct dir *d, struct fileop *op, void (*done)(struct fileop
 	op->result = FILEOPS_OK;
 	op->err.class = ERR_NONE;
 	op->copied = 0;
+	op->same = false;
 	listing_init(&op->list);
 }
 
@@ -621,11 +670,27 @@ static bool was_read_ahead(struct dir *d)
 	return which != 0 && m->ahead.take(m->ahead.ctx, which, &d->ops->op[0].list, &d->ops->op[1].list);
 }
 
+/* Where the target's listing is at hand, the source's is asked for unless it is the same. */
+static enum fileops_result list_source(struct dir *d)
+{
+	struct mirror *m = d->m;
+	struct fileop *op = &d->ops->op[0];
+	const struct fileops_wish wish = { keep_source, d };
+	const struct fileop *target = &d->ops->op[1];
+	unsigned char digest[MIRROR_ALIKE_BYTES];
+	unsigned fields;
+
+	if (d->pending > 0 || d->fresh || d->sweep || target->result != FILEOPS_OK ||
+	    !dir_digest(d, &target->list, &fields, digest))
+		return m->source.ops->list(m->source.ctx, op, d->path, d->len, &wish);
+	return m->source.ops->list_unless(m->source.ctx, op, d->path, d->len, &wish, fields, digest);
+}
+
 static void list_both(struct dir *d)
 {
 	struct mirror *m = d->m;
 	struct dir_ops *ops = d->ops;
-	const struct fileops_wish source = { keep_source, d }, target = { listing_keep_all, d };
+	const struct fileops_wish target = { listing_keep_all, d };
 
 	prepare(d, &ops->op[0], on_listed);
 	prepare(d, &ops->op[1], on_listed);
@@ -636,9 +701,13 @@ static void list_both(struct dir *d)
 	if (!d->fresh)
 		take_result(d, &ops->op[1], m->target.ops->list(m->target.ctx, &ops->op[1], d->path, d->len, &target));
 	if (!d->wipe)
-		take_result(d, &ops->op[0], m->source.ops->list(m->source.ctx, &ops->op[0], d->path, d->len, &source));
-	if (d->pending == 0 && ops->op[0].result != FILEOPS_DOWN && ops->op[1].result != FILEOPS_DOWN)
+		take_result(d, &ops->op[0], list_source(d));
+	if (d->pending == 0 && ops->op[0].result != FILEOPS_DOWN && ops->op[1].result != FILEOPS_DOWN) {
 		listed(d);
+	} else if (ops->op[1].list.n > 0) {
+		d->held = ops->op[1].list.n;
+		m->n_held += d->held;
+	}
 }
 
 static void unlocked(struct dir *d)
@@ -698,7 +767,7 @@ static void look_ahead(struct dir *d)
 {
 	struct mirror *m = d->m;
 
-	if (m->ahead.ctx == NULL || d->ahead != 0 || d->fresh || d->wipe || other_file_system(d))
+	if (m->ahead.ctx == NULL || d->ahead != 0 || d->merging || d->fresh || d->wipe || other_file_system(d))
 		return;
 	d->ahead = m->ahead.want(m->ahead.ctx, d->path, d->len, &m->keep, is_wide(d));
 	m->looked_ahead = true;
@@ -709,6 +778,8 @@ static void look_further(struct mirror *m)
 {
 	unsigned n = 0;
 
+	if (m->ahead.ctx == NULL)
+		return;
 	for (struct dir *d = m->ready; d != NULL && n < DIRS_AHEAD; d = d->next, n++)
 		look_ahead(d);
 }
@@ -749,7 +820,11 @@ bool dir_run_one(struct mirror *m)
 		merge(pop(&m->paused));
 		return true;
 	}
-	if (m->ready != NULL && m->n_listing < m->width_dirs) {
+	if (m->ready != NULL && m->ready->merging) {
+		go_on(pop(&m->ready));
+		return true;
+	}
+	if (m->ready != NULL && m->n_listing < m->width_dirs && m->n_held < HELD_MAX) {
 		struct dir *d = pop(&m->ready);
 
 		look_further(m);

@@ -16,6 +16,7 @@
 #include "transports/limit.h"
 #include "transports/listing.h"
 #include "transports/mirror.h"
+#include "transports/mirror_alike.h"
 #include "transports/mirror_hot.h"
 #include "transports/mirror_rules.h"
 #include "transports/temp_name.h"
@@ -109,11 +110,15 @@ struct dir {
 	bool unlocked;
 	bool keep_attrs;
 	bool failed;	     /* could not be listed */
+	bool same;	     /* the source has what the target has */
+	bool merging;	     /* on the stack: it has been listed, and has more to put there */
+	unsigned children;   /* on the stack because of it, since it had its turn */
 	unsigned open;	     /* entries and dirs below that are under way */
 	unsigned pending;    /* listings */
 	struct dir_ops *ops; /* while it is listed */
 	unsigned ahead;	     /* it is read ahead: by this, else 0 */
 	struct listing from, to;
+	size_t held; /* of m->n_held */
 	size_t i, j;
 	char bytes[]; /* of path */
 };
@@ -186,6 +191,8 @@ struct mirror {
 	unsigned n_active;
 	struct dir *ready, *paused, *deferred, *over, *dirs;
 	unsigned n_listing, n_dirs; /* n_dirs: begun or on the stack */
+	size_t n_held;		    /* entries that one end has listed, and the other one has not yet */
+	struct mirror_alike *same;  /* NULL: not needed so far */
 	struct dir_ops *spare_ops;
 	char *name; /* scratch for paths */
 	size_t name_cap;
@@ -334,6 +341,12 @@ void dir_start_sweep(struct mirror *m);
 void dir_free_all(struct mirror *m);
 /* A wipe of e->path for an entry, which goes on with e->wipe_kept and wipe_refused set. */
 enum fileops_result dir_wipe_for(struct entry *e);
+
+/* ---- mirror_digest.c ---- */
+
+/* What the source's listing is asked for unless it has: the digest of the target's, if nothing were to be done in it in
+ * that case. false: it can't be asked, or something were to be done all the same. */
+bool dir_digest(struct dir *d, const struct listing *target, unsigned *fields, unsigned char *out);
 
 /* ---- mirror_twoway.c ---- */
 

@@ -236,3 +236,22 @@ void mirror_want_attrs(const struct mirror_rules *r, const struct stat *src, con
 	if (settable && wants_time(r, src) && (have == NULL || !mirror_same_time(r, src, have)))
 		out->mask |= FILEOPS_MTIME;
 }
+
+bool mirror_settled(const struct mirror_rules *r, const struct mirror_look *l)
+{
+	const struct stat *src = l->src, *dst = l->dst;
+	struct fileops_attrs want;
+	const char *word;
+
+	if ((src->st_mode & S_IFMT) != (dst->st_mode & S_IFMT) || r->xattr_kinds != 0 ||
+	    !mirror_wants_kind(r, src, &word))
+		return false;
+	if (!S_ISDIR(src->st_mode) && r->hard_links && src->st_nlink > 1)
+		return false;
+	if (S_ISREG(src->st_mode) && mirror_compare(r, l) != MIRROR_SAME)
+		return false;
+	if ((S_ISBLK(src->st_mode) || S_ISCHR(src->st_mode)) && src->st_rdev != dst->st_rdev)
+		return false;
+	mirror_want_attrs(r, src, dst, false, &want);
+	return want.mask == 0;
+}

@@ -51,6 +51,9 @@ struct mirror_look {
 	bool harder;		      /* it failed before: no short cuts */
 };
 enum mirror_same mirror_compare(const struct mirror_rules *r, const struct mirror_look *l);
+/* Of entries of any kind: nothing is to be done about it, as far as two looks can tell (symlinks: if their texts are
+ * equal). */
+bool mirror_settled(const struct mirror_rules *r, const struct mirror_look *l);
 
 int64_t mirror_mtime_ns(const struct stat *st);
 /* At the target's resolution. */

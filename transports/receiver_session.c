@@ -29,7 +29,8 @@
 #define WORK_BYTES_MAX (4u * 1024 * 1024)
 #define ARENA_BLOCK (64u * 1024)
 #define WIDTH 256u
-#define WIDTH_DIRS 32u
+/* A few batches of questions: both ends are at work all the time. */
+#define WIDTH_DIRS 256u
 #define ACK_BYTES (48u * 1024)
 /* One more is a path of 64 KiB at most, and a frame takes it. */
 #define NOTES_BYTES (32u * 1024)
@@ -615,6 +616,7 @@ static int make_engine(struct receiver_session *s, const struct tcp_hello *h, st
 									 .stream = s->stream,
 									 .credit = CREDIT,
 									 .both_ways = s->opt->bidirectional,
+									 .same = (h->features & TCP_FEATURE_SAME) != 0,
 									 .uid = s->module->uid,
 									 .gid = s->module->gid },
 					err);
@@ -677,8 +679,9 @@ static bool on_hello(struct receiver_session *s, const char *payload, size_t len
 		return true;
 	}
 	s->welcome.version = h.version_max < TCP_VERSION_MAX ? h.version_max : TCP_VERSION_MAX;
-	s->welcome.features = h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY |
-					    TCP_FEATURE_MOVED | TCP_FEATURE_ZSTD | TCP_FEATURE_FINER);
+	s->welcome.features =
+		h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY | TCP_FEATURE_MOVED |
+			      TCP_FEATURE_ZSTD | TCP_FEATURE_FINER | TCP_FEATURE_SAME);
 	memcpy(from.host, h.host_id, sizeof(from.host));
 	tcp_get_root(h.options.p, h.options.len, &from.dev, &from.ino);
 	if (local_tree_root(s->tree, &root) == 0) {

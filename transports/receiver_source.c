@@ -10,6 +10,7 @@
 
 #include "core/path.h"
 #include "transports/listing.h"
+#include "transports/receiver_asks.h"
 #include "transports/receiver_old.h"
 
 #define BUCKETS 4096u
@@ -50,6 +51,7 @@ struct question {
 	enum tcp_frame asked;
 	struct fileop *op;
 	struct fileops_wish wish;
+	bool unless;   /* SAME may be its answer */
 	size_t listed; /* entries so far */
 	bool too_many; /* they are dropped, up to the last */
 	int base_fd;
@@ -79,7 +81,9 @@ struct receiver_source {
 	uint64_t owed;		  /* credit to be given back */
 	int64_t uid, gid;
 	size_t listed;
-	bool both_ways;
+	bool both_ways, same;
+	struct receiver_asks asks;
+	bool holding; /* more of them may come at once */
 	struct buf scratch;
 };
 
@@ -124,8 +128,11 @@ struct receiver_source *receiver_source_new(const struct receiver_source_setup *
 	s->keep = setup->credit / 2;
 	s->uid = setup->uid;
 	s->both_ways = setup->both_ways;
+	/* Owners that are made others here are told apart entry by entry. */
+	s->same = setup->same && setup->uid < 0 && setup->gid < 0;
 	s->gid = setup->gid;
 	buf_init(&s->scratch, TCP_FRAME_MAX);
+	receiver_asks_init(&s->asks, setup->stream);
 	s->old = receiver_old_new(setup->loop, setup->stream, err);
 	if (s->old == NULL) {
 		free(s);
@@ -184,6 +191,7 @@ void receiver_source_free(struct receiver_source *s)
 		}
 	}
 	receiver_old_free(s->old);
+	receiver_asks_done(&s->asks);
 	buf_done(&s->scratch);
 	free(s);
 }
@@ -195,7 +203,7 @@ struct fileops_end receiver_source_end(struct receiver_source *s)
 				     .ctx = s,
 				     .tick_ns = 1,
 				     .caps = FILEOPS_BASE | FILEOPS_CTIME | FILEOPS_INODES | FILEOPS_XATTRS |
-					     FILEOPS_OWNERS };
+					     FILEOPS_OWNERS | (s->same ? FILEOPS_SAME : 0) };
 }
 
 /* ---- what came along ---- */
@@ -357,6 +365,36 @@ static enum fileops_result source_list(void *end, struct fileop *op, const char 
 				       const struct fileops_wish *wish)
 {
 	return ask(end, TCP_LIST, op, &(struct tcp_request){ .path = { path, len } }, wish);
+}
+
+/* Gathered: a frame asks for many. */
+static enum fileops_result source_list_unless(void *end, struct fileop *op, const char *path, size_t len,
+					      const struct fileops_wish *wish, unsigned fields,
+					      const unsigned char *digest)
+{
+	struct receiver_source *s = end;
+	struct question *q = new_question(s, TCP_LIST, op);
+	struct tcp_unless u = { .path = { path, len } };
+
+	if (q == NULL)
+		return no_memory(op);
+	q->wish = *wish;
+	q->unless = true;
+	u.id = q->id;
+	memcpy(u.digest, digest, sizeof(u.digest));
+	if (receiver_asks_add(&s->asks, fields, &u))
+		return FILEOPS_PENDING;
+	*find_question(s, q->id) = q->next;
+	free_question(q);
+	return FILEOPS_DOWN;
+}
+
+static void source_flush(void *end)
+{
+	struct receiver_source *s = end;
+
+	if (!s->holding)
+		receiver_asks_send(&s->asks);
 }
 
 static enum fileops_result source_readlink(void *end, struct fileop *op, const char *path, size_t len)
@@ -674,6 +712,27 @@ static bool on_listing(struct receiver_source *s, const char *payload, size_t le
 	return true;
 }
 
+static bool on_same(struct receiver_source *s, const char *payload, size_t len, struct err *err)
+{
+	bool good = len > 0 && len % 4 == 0;
+	struct reader r;
+
+	reader_init(&r, payload, len);
+	s->holding = true;
+	while (good && r.left > 0) {
+		struct question **at = find_question(s, reader_u32(&r));
+
+		good = *at != NULL && (*at)->unless && (*at)->listed == 0 && !(*at)->too_many;
+		if (good) {
+			(*at)->op->same = true;
+			complete(s, at, FILEOPS_OK, NULL);
+		}
+	}
+	s->holding = false;
+	receiver_asks_send(&s->asks);
+	return good || broken(err, "a listing");
+}
+
 /* ---- the old file ---- */
 
 static void on_hashed(void *ctx)
@@ -840,6 +899,8 @@ bool receiver_source_frame(struct receiver_source *s, uint8_t type, const char *
 		return on_answer(s, payload, len, err);
 	case TCP_LISTING:
 		return on_listing(s, payload, len, err);
+	case TCP_SAME:
+		return on_same(s, payload, len, err);
 	case TCP_OPENED:
 		return on_opened(s, payload, len, err);
 	case TCP_DATA:
@@ -859,6 +920,8 @@ bool receiver_source_frame(struct receiver_source *s, uint8_t type, const char *
 static const struct fileops source_ops = {
 	.look = source_look,
 	.list = source_list,
+	.list_unless = source_list_unless,
+	.flush = source_flush,
 	.readlink = source_readlink,
 	.xattrs = source_xattrs,
 	.digest = source_digest,

@@ -24,6 +24,7 @@ struct receiver_source_setup {
 	struct tcp_stream *stream; /* outlives it */
 	uint64_t credit;	   /* that WELCOME gives: content beyond it is a broken rule */
 	bool both_ways;		   /* listings tell what is archived */
+	bool same;		   /* the sender takes UNLESS */
 	int64_t uid, gid;	   /* whose everything is here; -1: as the sender says */
 };
 
@@ -45,7 +46,7 @@ void receiver_source_map(const struct receiver_source *s, struct stat *st);
 /* Both ways: what is archived of a path, as mirror_agreed.get has it. */
 enum fileops_result receiver_source_agreed(struct receiver_source *s, struct fileop *op, const char *path, size_t len);
 
-/* Take an ANSWER, LISTING, OPENED, DATA, HOLE, COPY or END. false: it breaks a rule. */
+/* Take an ANSWER, LISTING, SAME, OPENED, DATA, HOLE, COPY or END. false: it breaks a rule. */
 bool receiver_source_frame(struct receiver_source *s, uint8_t type, const char *payload, size_t len, struct err *err);
 
 /* Who takes what a file's content is made of, in the order of offsets, without gaps. A sink that fails says so once and

@@ -662,7 +662,7 @@ static void on_ready(void *ctx, const char *peer)
 			       .features = (opt->tcp.delta == DELTA_NEVER
 						    ? 0
 						    : TCP_FEATURE_DELTA | TCP_FEATURE_MOVED | TCP_FEATURE_FINER) |
-					   TCP_FEATURE_RESUME | TCP_FEATURE_ZSTD |
+					   TCP_FEATURE_RESUME | TCP_FEATURE_ZSTD | TCP_FEATURE_SAME |
 					   (t->twoway == NULL ? 0 : TCP_FEATURE_TWOWAY),
 			       .software = { "fansyncd " FANSYNCD_VERSION, strlen("fansyncd " FANSYNCD_VERSION) },
 			       .module = { opt->tcp.module, strlen(opt->tcp.module) },

@@ -242,6 +242,13 @@ void tcp_put_request(struct buf *out, enum tcp_frame type, const struct tcp_requ
 	}
 }
 
+void tcp_put_unless(struct buf *out, const struct tcp_unless *u)
+{
+	buf_add_u32(out, u->id);
+	put_span_of(out, &u->path);
+	buf_add(out, u->digest, sizeof(u->digest));
+}
+
 void tcp_put_answer(struct buf *out, enum tcp_frame asked, const struct tcp_answer *a)
 {
 	buf_add_u32(out, a->id);
@@ -710,6 +717,21 @@ bool tcp_get_request(enum tcp_frame type, const char *p, size_t len, struct tcp_
 		get_state(&r, &out->old);
 	}
 	return finished(&r);
+}
+
+bool tcp_get_unless(const char *p, size_t len, struct reader *r, uint32_t *fields)
+{
+	reader_init(r, p, len);
+	*fields = reader_u32(r);
+	return !r->failed && r->left > 0;
+}
+
+bool tcp_next_unless(struct reader *r, struct tcp_unless *out)
+{
+	out->id = reader_u32(r);
+	out->path = get_path(r);
+	get_raw(r, out->digest, sizeof(out->digest));
+	return !r->failed;
 }
 
 bool tcp_get_answer(enum tcp_frame asked, const char *p, size_t len, struct tcp_answer *out)

@@ -69,6 +69,7 @@ enum tcp_frame {
 	TCP_HASHES,
 	TCP_SIGNATURE,
 	TCP_AGREED,
+	TCP_UNLESS,
 	TCP_ANSWER = 64,
 	TCP_LISTING,
 	TCP_OPENED,
@@ -78,6 +79,7 @@ enum tcp_frame {
 	TCP_END,
 	TCP_SIGN,
 	TCP_FINER,
+	TCP_SAME,
 };
 
 enum tcp_feature {
@@ -86,7 +88,8 @@ enum tcp_feature {
 	TCP_FEATURE_RESUME = 1u << 2,
 	TCP_FEATURE_MOVED = 1u << 3,
 	TCP_FEATURE_ZSTD = 1u << 4,
-	TCP_FEATURE_FINER = 1u << 5
+	TCP_FEATURE_FINER = 1u << 5,
+	TCP_FEATURE_SAME = 1u << 6
 };
 
 /* A byte string inside a payload. */
@@ -184,6 +187,13 @@ struct tcp_request {
 	struct tcp_state old; /* OPEN */
 };
 
+/* A listing that is asked for unless it has that digest: of UNLESS, which asks for many. */
+struct tcp_unless {
+	uint32_t id;
+	struct tcp_bytes path;
+	unsigned char digest[TCP_DIGEST];
+};
+
 struct tcp_answer {
 	uint32_t id;
 	uint8_t result; /* enum fileops_result */
@@ -257,6 +267,8 @@ void tcp_put_done(struct buf *out, const struct tcp_done *d);
 void tcp_put_note(struct buf *out, const struct tcp_note *n);
 void tcp_put_conflict(struct buf *out, const struct tcp_conflict *c);
 void tcp_put_request(struct buf *out, enum tcp_frame type, const struct tcp_request *r);
+/* After a u32, the fields that count. */
+void tcp_put_unless(struct buf *out, const struct tcp_unless *u);
 void tcp_put_answer(struct buf *out, enum tcp_frame asked, const struct tcp_answer *a);
 void tcp_put_listing(struct buf *out, const struct tcp_listing *l);
 void tcp_put_list_entry(struct buf *out, const struct tcp_list_entry *e);
@@ -289,6 +301,9 @@ bool tcp_get_notes(const char *p, size_t len, struct reader *r, uint32_t *count)
 bool tcp_next_note(struct reader *r, struct tcp_note *out);
 bool tcp_get_conflict(const char *p, size_t len, struct tcp_conflict *out);
 bool tcp_get_request(enum tcp_frame type, const char *p, size_t len, struct tcp_request *out);
+/* At least one follows. */
+bool tcp_get_unless(const char *p, size_t len, struct reader *r, uint32_t *fields);
+bool tcp_next_unless(struct reader *r, struct tcp_unless *out);
 /* `asked`: what the request was. */
 bool tcp_get_answer(enum tcp_frame asked, const char *p, size_t len, struct tcp_answer *out);
 /* The request that an ANSWER, LISTING or OPENED is for: the first field of each. */

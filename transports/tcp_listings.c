@@ -4,18 +4,24 @@
 
 #include "core/path.h"
 #include "transports/listing.h"
+#include "transports/mirror_alike.h"
 #include "transports/tcp_private.h"
 
 /* Of one frame. */
 #define LISTING_BYTES (48u * 1024)
 /* Directories that a receiver may ask for ahead. */
 #define LISTINGS_MAX 4096u
+/* Answers of one SAME: the receiver goes on with them while the next ones are made. */
+#define SAME_BYTES (4u * 32)
 
 /* A directory that was asked for. */
 struct listing_wish {
 	struct listing_wish *next;
 	uint32_t id;
-	bool read; /* `list` is there */
+	bool read;   /* `list` is there */
+	bool unless; /* it has that digest */
+	unsigned fields;
+	unsigned char digest[TCP_DIGEST];
 	struct listing list;
 	size_t at; /* entries that were sent */
 	size_t len;
@@ -30,6 +36,8 @@ struct tcp_listings {
 	struct listing_wish *first, *last; /* first come, first served */
 	size_t n;
 	struct buf scratch;
+	struct mirror_alike *same; /* NULL: not needed so far */
+	struct buf sames;	   /* of the next SAME */
 };
 
 /* ---- what is shown ---- */
@@ -77,6 +85,7 @@ struct tcp_listings *tcp_listings_new(const struct tcp_serve_setup *setup)
 	s->filter = setup->filter;
 	s->twoway = setup->twoway;
 	buf_init(&s->scratch, TCP_FRAME_MAX);
+	buf_init(&s->sames, TCP_FRAME_MAX);
 	return s;
 }
 
@@ -185,6 +194,65 @@ static bool send_listing(struct tcp_listings *s, struct listing_wish *w)
 	return send(s);
 }
 
+static bool add_to_digest(struct tcp_listings *s, const struct listing_wish *w, const struct fileops_entry *e)
+{
+	struct fileop op = { 0 };
+
+	if (e->st.st_mode == 0)
+		return false; /* it could not be looked at, which has to be told */
+	if (!S_ISLNK(e->st.st_mode)) {
+		mirror_alike_add(s->same, e, NULL, 0);
+		return true;
+	}
+	buf_clear(&s->scratch);
+	buf_add(&s->scratch, w->path, w->len);
+	if (w->len > 0)
+		buf_add_byte(&s->scratch, '/');
+	buf_add(&s->scratch, e->name, e->len);
+	if (s->scratch.failed ||
+	    s->source.ops->readlink(s->source.ctx, &op, s->scratch.data, s->scratch.len) != FILEOPS_OK)
+		return false;
+	mirror_alike_add(s->same, e, op.bytes, op.n_bytes);
+	free(op.bytes);
+	return true;
+}
+
+static bool is_same(struct tcp_listings *s, const struct listing_wish *w)
+{
+	unsigned char digest[TCP_DIGEST];
+
+	if (s->same == NULL)
+		s->same = mirror_alike_new();
+	if (s->same == NULL)
+		return false;
+	mirror_alike_begin(s->same, w->fields);
+	for (size_t i = 0; i < w->list.n; i++)
+		if (!add_to_digest(s, w, &w->list.v[i]))
+			return false;
+	mirror_alike_end(s->same, digest);
+	return memcmp(digest, w->digest, sizeof(digest)) == 0;
+}
+
+static bool send_same(struct tcp_listings *s)
+{
+	bool ok;
+
+	if (s->sames.len == 0)
+		return true;
+	ok = !s->sames.failed &&
+	     tcp_stream_send2(s->stream, TCP_SAME, NULL, 0, s->sames.data, s->sames.len, ZSTREAM_STORE);
+	if (ok)
+		tcp_stream_flush(s->stream);
+	buf_clear(&s->sames);
+	return ok;
+}
+
+static bool answer_same(struct tcp_listings *s, uint32_t id)
+{
+	buf_add_u32(&s->sames, id);
+	return s->sames.len < SAME_BYTES || send_same(s);
+}
+
 /* As far as the stream takes it: one directory is held at a time. false: the stream is lost. */
 bool tcp_listings_pump(struct tcp_listings *s)
 {
@@ -195,28 +263,62 @@ bool tcp_listings_pump(struct tcp_listings *s)
 			end_listing(s);
 			continue;
 		}
+		if (w->unless && w->at == 0 && is_same(s, w)) {
+			uint32_t id = w->id;
+
+			end_listing(s);
+			if (!answer_same(s, id))
+				return false;
+			continue;
+		}
+		w->unless = false;
 		if (!send_listing(s, w))
 			return false;
 		if (w->at == w->list.n)
 			end_listing(s);
 	}
-	return true;
+	return send_same(s);
 }
 
-bool tcp_listings_add(struct tcp_listings *s, const struct tcp_request *r)
+static struct listing_wish *add_wish(struct tcp_listings *s, uint32_t id, const struct tcp_bytes *path)
 {
-	struct listing_wish *w = s->n >= LISTINGS_MAX ? NULL : malloc(sizeof(*w) + r->path.len);
+	struct listing_wish *w = s->n >= LISTINGS_MAX ? NULL : malloc(sizeof(*w) + path->len);
 
 	if (w == NULL)
-		return false;
-	*w = (struct listing_wish){ .id = r->id, .len = r->path.len };
-	memcpy(w->path, r->path.p, r->path.len);
+		return NULL;
+	*w = (struct listing_wish){ .id = id, .len = path->len };
+	memcpy(w->path, path->p, path->len);
 	if (s->last != NULL)
 		s->last->next = w;
 	else
 		s->first = w;
 	s->last = w;
 	s->n++;
+	return w;
+}
+
+bool tcp_listings_add(struct tcp_listings *s, const struct tcp_request *r)
+{
+	return add_wish(s, r->id, &r->path) != NULL && tcp_listings_pump(s);
+}
+
+bool tcp_listings_unless(struct tcp_listings *s, const char *payload, size_t len)
+{
+	struct reader r;
+	uint32_t fields;
+
+	if (!tcp_get_unless(payload, len, &r, &fields) || fields > MIRROR_ALIKE_FIELDS || s->twoway != NULL)
+		return false;
+	while (!tcp_all_read(&r)) {
+		struct tcp_unless u;
+		struct listing_wish *w = tcp_next_unless(&r, &u) ? add_wish(s, u.id, &u.path) : NULL;
+
+		if (w == NULL)
+			return false;
+		w->unless = true;
+		w->fields = fields;
+		memcpy(w->digest, u.digest, sizeof(w->digest));
+	}
 	return tcp_listings_pump(s);
 }
 
@@ -226,6 +328,8 @@ void tcp_listings_free(struct tcp_listings *s)
 		return;
 	while (s->first != NULL)
 		end_listing(s);
+	mirror_alike_free(s->same);
+	buf_done(&s->sames);
 	buf_done(&s->scratch);
 	free(s);
 }

@@ -45,6 +45,8 @@ struct tcp_listings;
 struct tcp_listings *tcp_listings_new(const struct tcp_serve_setup *setup);
 void tcp_listings_free(struct tcp_listings *s);
 bool tcp_listings_add(struct tcp_listings *s, const struct tcp_request *r);
+/* UNLESS: many of them, each of which need not be shown if it has the digest that is said with it. */
+bool tcp_listings_unless(struct tcp_listings *s, const char *payload, size_t len);
 bool tcp_listings_pump(struct tcp_listings *s);
 
 /* Answers to LOOK, READLINK, XATTRS, AGREED, DIGEST_OF. false: it makes no sense, or the stream is lost. */

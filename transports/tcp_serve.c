@@ -868,6 +868,8 @@ static bool take(struct tcp_serve *s, uint8_t type, const char *payload, size_t 
 	case TCP_OPEN:
 	case TCP_AGREED:
 		return on_request(s, type, payload, len);
+	case TCP_UNLESS:
+		return (s->up.features & TCP_FEATURE_SAME) != 0 && tcp_listings_unless(s->listings, payload, len);
 	case TCP_READ:
 		return tcp_get_span(TCP_READ, payload, len, &span) && on_read(s, &span);
 	case TCP_RESTAT:

@@ -23,6 +23,8 @@ static const int levels[] = { 0, 1, 3, 6 };
 #define LEVELS (sizeof(levels) / sizeof(levels[0]))
 #define LEVEL_PERIOD_NS (20 * NS_PER_MS)
 #define LEVEL_BEGIN 2u
+/* The head of a stored frame that is stored with it. */
+#define FRONT_MAX 32u
 /* Less than this in a period is no load. */
 #define LEVEL_BYTES (32u * 1024)
 /* So much content, and there will be more: it gets a larger window. Names and questions don't need one. */
@@ -197,16 +199,25 @@ bool tcp_stream_writable(const struct tcp_stream *s)
 bool tcp_stream_send2(struct tcp_stream *s, uint8_t type, const void *head, size_t head_len, const void *body,
 		      size_t body_len, enum zstream_how how)
 {
-	size_t len = head_len + body_len;
-	unsigned char header[FRAME_HEADER];
+	size_t len = head_len + body_len, front_len = FRAME_HEADER;
+	unsigned char front[FRAME_HEADER + FRONT_MAX];
+	enum zstream_how front_how = ZSTREAM_PACK;
 	int64_t begun = how == ZSTREAM_PACK && adaptive(s) ? clock_mono_ns() : 0;
 
 	if (s->state != STREAM_OPEN || len > TCP_FRAME_MAX)
 		return false;
 	for (size_t i = 0; i < 4; i++)
-		header[i] = (unsigned char)(len >> (8 * i));
-	header[4] = type;
-	if (!zstream_put(s->pack, &s->out, header, sizeof(header), ZSTREAM_PACK) ||
+		front[i] = (unsigned char)(len >> (8 * i));
+	front[4] = type;
+	/* A little that is packed before what is stored would cost a flush. */
+	if (how == ZSTREAM_STORE && head_len <= FRONT_MAX) {
+		if (head_len > 0)
+			memcpy(front + front_len, head, head_len);
+		front_len += head_len;
+		head_len = 0;
+		front_how = ZSTREAM_STORE;
+	}
+	if (!zstream_put(s->pack, &s->out, front, front_len, front_how) ||
 	    !zstream_put(s->pack, &s->out, head, head_len, ZSTREAM_PACK) ||
 	    !zstream_put(s->pack, &s->out, body, body_len, how)) {
 		fail(s, ERR_NOMEM, "out of memory for what is to be sent");
@@ -329,6 +340,12 @@ void tcp_stream_kick(struct tcp_stream *s)
 	s->kicked = true;
 	if (!s->busy) /* else it is done on the way out: a timer for each would never let the loop sleep */
 		loop_timer_after(s->urgent, 0);
+}
+
+void tcp_stream_flush(struct tcp_stream *s)
+{
+	if (s->state == STREAM_OPEN)
+		flush(s);
 }
 
 /* Everything has left. */

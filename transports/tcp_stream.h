@@ -70,6 +70,8 @@ bool tcp_stream_send2(struct tcp_stream *s, uint8_t type, const void *head, size
 bool tcp_stream_use_zstd(struct tcp_stream *s, unsigned window_log);
 /* Let what was appended leave before the next wait. */
 void tcp_stream_kick(struct tcp_stream *s);
+/* Let it leave now, even while frames are handed out: so that the peer is at work meanwhile. */
+void tcp_stream_flush(struct tcp_stream *s);
 /* Whether more should be given now; when false, `drained` will follow. */
 bool tcp_stream_writable(const struct tcp_stream *s);
 /* End in order once all is sent: the peer sees a clean close. `ended` follows. */

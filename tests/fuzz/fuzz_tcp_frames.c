@@ -36,6 +36,13 @@ static void lists(uint8_t kind, const char *p, size_t len)
 		while (n-- > 0 && tcp_next_note(&r, &note))
 			touch(&note.path);
 	}
+	if (kind == TCP_UNLESS) {
+		struct tcp_unless u;
+
+		if (tcp_get_unless(p, len, &r, &n))
+			while (tcp_next_unless(&r, &u))
+				touch(&u.path);
+	}
 	if (kind == TCP_LISTING) {
 		struct tcp_listing l;
 		struct tcp_list_entry e;

@@ -1,5 +1,6 @@
 /* LINK: transports/receiver_session.c transports/receiver_source.c transports/receiver_old.c
- * transports/receiver_store.c transports/tcp_stream.c transports/tcp_frames.c transports/tcp_options.c
+ * transports/receiver_store.c transports/receiver_asks.c transports/mirror_alike.c transports/mirror_digest.c
+ * transports/tcp_stream.c transports/tcp_frames.c transports/tcp_options.c
  * transports/zstream.c transports/zstream_zstd.c transports/tls.c transports/delta.c transports/mirror.c
  * transports/mirror_apply.c transports/mirror_dir.c transports/mirror_entry.c transports/mirror_hot.c
  * transports/mirror_links.c transports/mirror_moves.c transports/mirror_parts.c transports/mirror_rules.c

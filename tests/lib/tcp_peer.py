@@ -14,8 +14,8 @@ MAGIC = 0x31636e7973616e66
 (PING, HELLO, WELCOME, REFUSE, BYE) = range(1, 6)
 (WORK, RENAME, ITEM, KEEP) = range(16, 20)
 (ACK, FOUND, PROGRESS, DONE, NOTE, MOVED, CONFLICT) = range(32, 39)
-(LOOK, LIST, READLINK, XATTRS, DIGEST, OPEN, RESTAT, READ, CLOSE, CREDIT, HASHES, SIGNATURE, AGREED) = range(48, 61)
-(ANSWER, LISTING, OPENED, DATA, HOLE, COPY, END, SIGN, FINER) = range(64, 73)
+(LOOK, LIST, READLINK, XATTRS, DIGEST, OPEN, RESTAT, READ, CLOSE, CREDIT, HASHES, SIGNATURE, AGREED, UNLESS) = range(48, 62)
+(ANSWER, LISTING, OPENED, DATA, HOLE, COPY, END, SIGN, FINER, SAME) = range(64, 74)
 APPLY, RECONCILE = 1, 2
 ABSENT, DIR, FILE, SYMLINK, OTHER = range(1, 6)
 OK, GONE = 0, 2
@@ -105,6 +105,22 @@ def state(kind, size=0, mtime=10 ** 9, mode=0o644, links=None, uid=0, gid=0):
     fields = 2 if links else 0
     return (struct.pack("<BBIIIQqI", kind, fields, FORMAT[kind] | mode, uid, gid, size, mtime, 0)
             + (struct.pack("<IQQ", *links) if links else b""))
+
+
+def listing_digest(fields, entries):
+    """entries: (name, kind, content or text, more of the state), one name each."""
+    out = b""
+    for name, kind, content, more in sorted(entries):
+        bits = more.get("mode", 0o644) if fields & 1 and kind != SYMLINK else 0
+        out += struct.pack("<IIII", len(name), FORMAT[kind] | bits, more.get("uid", 0) if fields & 2 else 0, more.get("gid", 0) if fields & 4 else 0)
+        if kind in (FILE, SYMLINK):
+            out += struct.pack("<Q", len(content))
+        if kind not in (DIR, SYMLINK) or fields & (8 if kind == DIR else 16):
+            out += struct.pack("<qI", more.get("mtime", 10 ** 9), 0)
+        if fields & 32 and kind != DIR:
+            out += b"\0"
+        out += name + (content if kind == SYMLINK else b"")
+    return digest(out)
 
 
 def option(key, value):
@@ -334,6 +350,10 @@ class Sender(Connection):
             self.question(kind, r.take("I"), r.bytes())
         elif kind == LIST:
             self.listing(r.take("I"), r.bytes())
+        elif kind == UNLESS:
+            fields = r.take("I")
+            while r.at < len(r.data):
+                self.unless(fields, r.take("I"), r.bytes(), r.take("16s"))
         elif kind == RESTAT:
             request, file = r.take("II")
             self.frame(ANSWER, struct.pack("<IB", request, OK) + error() + self.state_of(self.files[file]))
@@ -362,9 +382,22 @@ class Sender(Connection):
             self.files[file] = path
             self.frame(OPENED, head + struct.pack("<I", file) + self.state_of(path) + struct.pack("<BI", 0, 0))
 
-    def listing(self, request, path):
+    def names_in(self, path):
         below = path + b"/" if path else b""
-        names = [p[len(below):] for p in self.entries if p.startswith(below) and p != path and b"/" not in p[len(below):]]
+        return below, [p[len(below):] for p in self.entries if p.startswith(below) and p != path and b"/" not in p[len(below):]]
+
+    def unless(self, fields, request, path, its):
+        """The sender answers truly; tests have others."""
+        below, names = self.names_in(path)
+        ours = listing_digest(fields, [(n,) + self.entries[below + n] for n in names])
+        self.asked = getattr(self, "asked", []) + [(path, ours == its)]
+        if ours == its:
+            self.frame(SAME, struct.pack("<I", request))
+        else:
+            self.listing(request, path)
+
+    def listing(self, request, path):
+        below, names = self.names_in(path)
         self.frame(LISTING, struct.pack("<IB", request, OK) + error() + struct.pack("<BI", 1, len(names))
                    + b"".join(counted(n) + self.state_of(below + n) + b"\0" for n in names))
 

@@ -301,6 +301,43 @@ static bool read_request(const char *p, size_t len)
 	return tcp_get_request(TCP_OPEN, p, len, &r);
 }
 
+static bool read_unless(const char *p, size_t len)
+{
+	struct tcp_unless u;
+	struct reader r;
+	uint32_t fields;
+
+	if (!tcp_get_unless(p, len, &r, &fields))
+		return false;
+	while (!tcp_all_read(&r))
+		if (!tcp_next_unless(&r, &u))
+			return false;
+	return true;
+}
+
+static void listings_that_may_be_the_same(void **state)
+{
+	struct tcp_unless u = { .id = 5, .path = bytes("a/b"), .digest = { 1, 2, 3 } }, got;
+	struct reader r;
+	uint32_t fields;
+
+	(void)state;
+	buf_add_u32(&out, 9);
+	assert_false(read_unless(out.data, out.len)); /* it asks for nothing */
+	tcp_put_unless(&out, &u);
+	assert_true(tcp_get_unless(out.data, out.len, &r, &fields) && fields == 9);
+	assert_true(tcp_next_unless(&r, &got) && tcp_all_read(&r));
+	assert_int_equal(got.id, 5);
+	assert_memory_equal(got.digest, u.digest, sizeof(u.digest));
+	assert_true(got.path.len == 3 && memcmp(got.path.p, "a/b", 3) == 0);
+	mangle(read_unless);
+	buf_add_u32(&out, 0);
+	u.path = bytes("../b");
+	tcp_put_unless(&out, &u);
+	assert_false(read_unless(out.data, out.len));
+	buf_clear(&out);
+}
+
 static bool read_opened(const char *p, size_t len)
 {
 	struct tcp_opened o;
@@ -379,6 +416,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(agreed, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(listing, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(opening, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(listings_that_may_be_the_same, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(content, set_up, tear_down),
 	};
 

@@ -15,6 +15,8 @@
 /* Pause for so many times what the slice took. */
 #define PAUSE_TIMES 4
 #define FIRST_PAUSE_NS (20 * NS_PER_MS)
+/* It gives way to a comparison for so long at most. */
+#define HOLD_MAX_NS (5 * NS_PER_S)
 
 /* ---- the stack ---- */
 
@@ -149,6 +151,10 @@ static void on_timer(void *ctx)
 	int64_t start = clock_mono_ns(), now = start;
 	bool more = true;
 
+	if (start < ls->held_until_ns) {
+		loop_timer_after(ls->timer, FIRST_PAUSE_NS);
+		return;
+	}
 	for (unsigned i = 1; more && now - start < SLICE_NS; i++) {
 		more = step(ls);
 		if (i % 64 == 0)
@@ -168,6 +174,11 @@ static void on_timer(void *ctx)
 }
 
 /* ---- life ---- */
+
+void link_search_hold(struct link_search *ls, bool hold)
+{
+	ls->held_until_ns = hold ? clock_mono_ns() + HOLD_MAX_NS : 0;
+}
 
 void link_search_add(struct link_search *ls, const char *path, size_t len)
 {

@@ -27,12 +27,16 @@ struct link_search {
 	DIR *dir; /* being read; NULL: none */
 	uint64_t root_dev;
 	bool under_way, judging;
-	size_t part; /* of the links, that is judged next */
+	int64_t held_until_ns; /* 0: it goes on */
+	size_t part;	       /* of the links, that is judged next */
 };
 
 int link_search_init(struct link_search *ls, struct loop *loop, const struct sync_options *opt,
 		     struct siblings *siblings, uint64_t root_dev, struct err *err);
 void link_search_done(struct link_search *ls);
+/* A comparison begins, which needs the processor more, and after which there will be a search anyway; or it is over.
+ * One that takes long shares it. */
+void link_search_hold(struct link_search *ls, bool hold);
 /* Search this directory and all below it, soon. */
 void link_search_add(struct link_search *ls, const char *path, size_t len);
 

@@ -4,6 +4,9 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/close_range.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <pwd.h>
 #include <signal.h>
 #include <stdint.h>
@@ -246,4 +249,15 @@ void proc_user_done(struct proc_user *u)
 	free(u->name);
 	free(u->home);
 	*u = (struct proc_user){ 0 };
+}
+
+/* ---- memory ---- */
+
+void proc_return_memory(void)
+{
+#ifdef __GLIBC__
+	/* Either of them ends its own adjustments. */
+	(void)mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+	(void)mallopt(M_TRIM_THRESHOLD, 1024 * 1024);
+#endif
 }

@@ -50,6 +50,9 @@ struct proc {
  * status. The caller closes the descriptors (proc_close) and reaps the pid (loop_child). */
 int proc_spawn(struct proc *p, const struct proc_spec *spec, struct err *err);
 void proc_close(struct proc *p);
+/* Memory that was freed goes back to the kernel as it does at a program's start, however large a thing was once: by
+ * itself glibc keeps the more the larger it was. And not bit by bit, which costs a call each. */
+void proc_return_memory(void);
 /* How a child ended, in words: "exit 23", "killed by signal 9 (Killed)". */
 void proc_status_text(int status, char *out, size_t size);
 

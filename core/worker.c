@@ -19,6 +19,7 @@
 #include "core/loop.h"
 #include "core/plan.h"
 #include "core/privileges.h"
+#include "core/proc.h"
 #include "core/siblings.h"
 #include "core/transport.h"
 #include "core/wire.h"
@@ -154,6 +155,7 @@ static void free_batch(struct worker *w)
 	free(w->settled_renames);
 	w->settled = w->settled_renames = NULL;
 	w->working = w->advance = false;
+	link_search_hold(&w->search, false);
 	looker_done(&w->looker);
 }
 
@@ -408,6 +410,7 @@ static int hand_over(struct worker *w, struct transport_work *work, struct err *
 		return -1;
 	if (w->step == PLAN_APPLY || w->step == PLAN_TIMES)
 		return w->transport->apply(w->session, work, err);
+	link_search_hold(&w->search, true);
 	return w->transport->reconcile(w->session, work, err);
 }
 
@@ -655,6 +658,7 @@ int worker_run(int fd, const struct worker_deps *deps)
 	buf_init(&w.in, WIRE_FRAME_MAX + 512u * 1024);
 	buf_init(&w.out, WIRE_QUEUE_MAX);
 	log_set_sink(log_sink, &w);
+	proc_return_memory();
 	if (set_up(&w, &err) < 0) {
 		(void)wire_put_down(&w.out, &err);
 		if (w.fd_source != NULL)

@@ -257,7 +257,7 @@ void proc_return_memory(void)
 {
 #ifdef __GLIBC__
 	/* Either of them ends its own adjustments. */
-	(void)mallopt(M_MMAP_THRESHOLD, 128 * 1024);
-	(void)mallopt(M_TRIM_THRESHOLD, 1024 * 1024);
+	(void)mallopt(M_MMAP_THRESHOLD, 1024 * 1024);
+	(void)mallopt(M_TRIM_THRESHOLD, 2 * 1024 * 1024);
 #endif
 }

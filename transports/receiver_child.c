@@ -16,7 +16,6 @@
 #include "core/buf.h"
 #include "core/log.h"
 #include "core/loop.h"
-#include "core/proc.h"
 #include "core/wire.h"
 #include "transports/receiver_confine.h"
 #include "transports/receiver_session.h"
@@ -182,7 +181,6 @@ void receiver_child_run(const struct receiver_child *c)
 	give_back();
 	(void)prctl(PR_SET_NAME, "fansyncd:session", 0, 0, 0);
 	log_set_sink(log_sink, &ch);
-	proc_return_memory();
 	/* Certificates lie outside the modules: they are out of reach afterwards. */
 	tls = make_tls(&ch, &err);
 	result = tls == NULL ? -1 : receiver_confine(c->module_fds, c->opt->n_modules, &done, &err);

@@ -143,7 +143,8 @@ static bool is_parent_gone(struct maker *m, const struct batch_item *b)
 	struct stat st;
 	enum look look;
 
-	if (n == 0 || m->in->bidirectional)
+	/* A directory that is kept was told to be, with the reason; what is in it goes by itself. */
+	if (n == 0 || m->in->bidirectional || keep_touches(m->in->keep, b->path, n) != NULL)
 		return false;
 	if (last->known && last->len == n && memcmp(last->path, b->path, n) == 0)
 		return m->above_gone;

@@ -348,8 +348,27 @@ int wguard_begin(struct worker_guard *g, bool allow, struct err *err)
 	return make_keep(g, err);
 }
 
+/* Something was mounted over what was looked for, and is gone again. */
+static bool is_back(const struct worker_guard *g, const struct plan_part *part)
+{
+	struct looker l;
+	bool back = false;
+
+	looker_init(&l, g->source_fd);
+	for (size_t i = 0; part->work.may_delete && i < part->work.n_items && !back; i++) {
+		const struct transport_item *item = &part->work.items[i];
+		enum look look;
+		struct stat st;
+
+		if (item->look == LOOK_ABSENT)
+			back = looker_look(&l, item->path, item->len, &look, &st, NULL) < 0 || look != LOOK_ABSENT;
+	}
+	looker_done(&l);
+	return back;
+}
+
 /* What was looked at must be what was guarded. On a busy host something is mounted elsewhere all the time. */
-static int check_unmoved(struct worker_guard *g, struct err *err)
+static int check_unmoved(struct worker_guard *g, const struct plan *p, struct err *err)
 {
 	struct mounts table;
 	bool same;
@@ -358,7 +377,7 @@ static int check_unmoved(struct worker_guard *g, struct err *err)
 		return 0;
 	if (mounts_read(&table, err) < 0)
 		return -1;
-	same = mark_of(g, &table) == g->mark;
+	same = mark_of(g, &table) == g->mark && !is_back(g, &p->part[PLAN_APPLY]);
 	mounts_done(&table);
 	g->table_stale = !same;
 	return same ? 0
@@ -387,7 +406,7 @@ int wguard_planned(struct worker_guard *g, struct plan *p, struct err *err)
 	struct transport_work *compare = &p->part[PLAN_RECONCILE].work;
 	bool whole = compare->n_items > 0 && compare->items[0].len == 0, fewer = deletes(&p->part[PLAN_APPLY]);
 
-	if (check_source(g, err) < 0 || check_unmoved(g, err) < 0)
+	if (check_source(g, err) < 0 || check_unmoved(g, p, err) < 0)
 		return -1;
 	for (size_t s = 0; s < PLAN_STEPS; s++) {
 		p->part[s].work.keep = &g->keep;

@@ -161,6 +161,7 @@ struct fileop {
 	uint64_t copied;	    /* store: where in the file it is, at its end how long that is; kept current */
 	struct twoway_state agreed; /* mirror_agreed.get */
 	unsigned unmet; /* attrs, store: enum fileops_attr that this end may not or cannot set; not a failure */
+	bool refused;	/* attrs, store: an extended attribute of this entry, not of all; nor a failure */
 	struct err err;
 	/* The implementation's own while the operation is pending. */
 	void *impl;

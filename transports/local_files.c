@@ -236,7 +236,11 @@ static int set_xattrs(struct fileop *op, const struct local_target *of, const st
 		(void)snprintf(proc, sizeof(proc), "/proc/self/fd/%d/%s", of->at->dir->fd, of->at->name);
 	if (local_xattrs_set(&inode, kind, a->xattrs, a->xattrs_len) == 0)
 		return 0;
-	/* Any other refusal is of this one: it is immutable, or no directory any more. */
+	/* A name that is not for us to set (security.ima), or not on this one: immutable, or no directory any more. */
+	if (errno == EPERM || errno == EACCES) {
+		op->refused = true;
+		return 0;
+	}
 	if (errno != EOPNOTSUPP)
 		return -1;
 	op->unmet |= FILEOPS_XATTR;
@@ -249,6 +253,7 @@ enum fileops_result local_set_attrs(struct local_tree *t, struct fileop *op, con
 	mode_t mode = a->mode & 07777;
 
 	op->unmet = 0;
+	op->refused = false;
 	if (set_owner(t, op, of, a) < 0)
 		return local_failed(op, errno, "chown");
 	if (a->type != S_IFLNK && set_xattrs(op, of, a, FILEOPS_XATTR_PLAIN) < 0)

@@ -84,6 +84,7 @@ struct entry *entry_new(struct mirror *m, const char *dir, size_t dir_len, const
 	e->op.done = on_done;
 	e->op.copied = 0;
 	e->op.unmet = 0;
+	e->op.refused = false;
 	e->next = m->active;
 	if (e->next != NULL)
 		e->next->prev = e;
@@ -417,18 +418,25 @@ enum fileops_result entry_clear_target(struct entry *e)
 
 /* ---- equal content: attributes ---- */
 
-static void note_unmet(struct entry *e)
+void entry_note_unmet(struct entry *e)
 {
 	struct mirror *m = e->m;
 	unsigned news = e->op.unmet & ~m->rules.unmet;
+	int len = (int)(e->len < 200 ? e->len : 200);
 
+	if (e->op.refused && !m->told_refused)
+		log_normal("the target refuses an extended attribute of %.*s, which is mirrored without it; so are "
+			   "others, without "
+			   "a word",
+			   len, e->path);
+	m->told_refused = m->told_refused || e->op.refused;
+	e->op.refused = false;
 	if (news == 0)
 		return;
 	m->rules.unmet |= news;
 	log_normal("the target does not take%s%s%s from us, first of %.*s: not mirrored",
 		   (news & FILEOPS_OWNER) != 0 ? " owners" : "", (news & FILEOPS_GROUP) != 0 ? " groups" : "",
-		   (news & FILEOPS_XATTR) != 0 ? " extended attributes" : "", (int)(e->len < 200 ? e->len : 200),
-		   e->path);
+		   (news & FILEOPS_XATTR) != 0 ? " extended attributes" : "", len, e->path);
 }
 
 static enum fileops_result attrs_set(struct entry *e)
@@ -441,7 +449,7 @@ static enum fileops_result attrs_set(struct entry *e)
 	}
 	if (e->r != FILEOPS_OK)
 		return entry_fail(e);
-	note_unmet(e);
+	entry_note_unmet(e);
 	return entry_finish(e, VERDICT_DONE, NULL);
 }
 

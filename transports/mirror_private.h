@@ -210,6 +210,7 @@ struct mirror {
 	uint64_t swept[PARTS_SWEPT];	      /* directories that hold no parts but of what is due; 0: none */
 	size_t next_swept;
 	unsigned skipped_kinds; /* told once a session, bits by kind */
+	bool told_refused;	/* likewise, of an extended attribute */
 	uint64_t shown_bytes;
 };
 
@@ -253,6 +254,8 @@ void entry_take_bytes(struct entry *e, char **to, size_t *len);
 enum fileops_result entry_finish(struct entry *e, enum verdict v, const struct err *why);
 /* The same with what e->op says, as RETRY. */
 enum fileops_result entry_fail(struct entry *e);
+/* What the target would not take: told once. */
+void entry_note_unmet(struct entry *e);
 /* The same, after the temp file is removed. */
 enum fileops_result entry_abandon(struct entry *e, enum verdict v, const struct err *why);
 /* Make way for `again` after GONE, DENIED: once each. false: nothing can be done, fail. */

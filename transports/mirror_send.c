@@ -192,19 +192,6 @@ static enum fileops_result checked(struct entry *e)
 	return send_replace(e);
 }
 
-static void tell_unmet(struct entry *e)
-{
-	struct mirror *m = e->m;
-	unsigned news = e->op.unmet & ~m->rules.unmet;
-
-	m->rules.unmet |= news;
-	if (news != 0)
-		log_normal("the target does not take%s%s%s from us, first of %.*s: not mirrored",
-			   (news & FILEOPS_OWNER) != 0 ? " owners" : "", (news & FILEOPS_GROUP) != 0 ? " groups" : "",
-			   (news & FILEOPS_XATTR) != 0 ? " extended attributes" : "",
-			   (int)(e->len < 200 ? e->len : 200), e->path);
-}
-
 static enum fileops_result stored(struct entry *e)
 {
 	struct mirror *m = e->m;
@@ -220,7 +207,7 @@ static enum fileops_result stored(struct entry *e)
 		}
 		return entry_abandon(e, VERDICT_RETRY, NULL);
 	}
-	tell_unmet(e);
+	entry_note_unmet(e);
 	e->step = checked;
 	return m->source.ops->restat(m->source.ctx, &e->op, &e->from);
 }
@@ -232,7 +219,7 @@ static void want_xattrs(struct entry *e)
 	if (e->xattrs == NULL && !e->without_acl)
 		return;
 	e->attrs.mask |= FILEOPS_XATTR;
-	e->attrs.xattr_kinds = e->m->rules.xattr_kinds;
+	e->attrs.xattr_kinds = e->xattrs == NULL ? FILEOPS_XATTR_ACL : e->m->rules.xattr_kinds;
 	e->attrs.xattrs = e->xattrs;
 	e->attrs.xattrs_len = e->xattrs_len;
 }
@@ -383,7 +370,7 @@ static enum fileops_result attrs_on_temp(struct entry *e)
 {
 	if (e->r != FILEOPS_OK)
 		return entry_abandon(e, VERDICT_RETRY, NULL);
-	tell_unmet(e);
+	entry_note_unmet(e);
 	return send_replace(e);
 }
 

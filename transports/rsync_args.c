@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/guard_switches.h"
 #include "core/path.h"
@@ -225,20 +224,19 @@ static void add_keep(struct arglist *a, const struct keep *k)
 	buf_done(&rule);
 }
 
-static bool is_root_there(const struct rsync_job *job)
+/* For certain: who is not root must not be given names that only root can set. */
+static bool is_root_there(const struct rsync_job *job, const struct sync_options *o)
 {
-	return strncmp(job->dest, "root@", 5) == 0 || job->rsync_path != NULL ||
-	       (memchr(job->dest, '@', strcspn(job->dest, ":")) == NULL && geteuid() == 0);
+	return strncmp(job->dest, "root@", 5) == 0 || o->ssh.remote_prefix.n > 0;
 }
 
 /* We can't see trusted.* (it takes CAP_SYS_ADMIN), so a receiver that can takes what is there of it for superfluous.
- * XFS shows ACLs as trusted.SGI_ACL_FILE as well: they would be removed. Who is not root gets what rsync gives him by
- * itself. */
+ * XFS shows ACLs as trusted.SGI_ACL_FILE as well: they would be removed. */
 static void add_attribute_names(struct arglist *a, const struct rsync_job *job, const struct sync_options *o)
 {
-	if (!o->rsync.xattrs || job->kind != RSYNC_SHELL || job->bare)
+	if (!o->rsync.xattrs || job->kind != RSYNC_SHELL || !job->picks_xattrs)
 		return;
-	if (!is_root_there(job)) {
+	if (!is_root_there(job, o)) {
 		(void)arglist_add(a, "--remote-option=--filter=-x! user.*");
 		return;
 	}

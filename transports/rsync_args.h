@@ -38,6 +38,7 @@ struct rsync_job {
 	bool force;		/* non-empty directories may be deleted where a name is missing or its type changed */
 	bool checksum;		/* compare content where the size is equal */
 	bool fine_times;	/* both ends compare times to the nanosecond */
+	bool picks_xattrs;	/* both ends filter names of extended attributes (3.1.3) */
 	bool count;		/* a dry run that counts */
 	bool whole;		/* without recurse: some of the names stand for what is directly in them */
 	bool sums;		/* no line a file, only sums at the end */

@@ -610,6 +610,7 @@ static void run_pass(struct rsync_session *s, struct pass *p)
 				 .checksum = (p->flags & PASS_CHECKSUM) != 0,
 				 .count = (p->flags & PASS_COUNT) != 0,
 				 .fine_times = session_fine_times(s),
+				 .picks_xattrs = session_fine_times(s), /* the same release */
 				 .bare = s->bare,
 				 .escape = s->local_version < VERSION_ESCAPES,
 				 .sums = sums,

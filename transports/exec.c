@@ -235,10 +235,15 @@ static int put_run(struct exec *s, struct err *err)
 
 	if (exec_spool_begin(&s->spool, s->env->runtime_dir, err) < 0)
 		return -1;
-	for (size_t i = s->run.lo; i < s->run.hi; i++)
-		if (!s->settled[i] && put_change(s, i, err) < 0)
+	for (size_t i = s->run.lo, n = 0; i < s->run.hi; i++) {
+		if (s->settled[i])
+			continue;
+		s->place[i] = ++n;
+		if (put_change(s, i, err) < 0)
 			return -1;
+	}
 	s->end_id = s->opt->persistent ? end.id : 0;
+	s->end_at = exec_spool_length(&s->spool);
 	return s->end_id == 0 ? 0 : exec_spool_put(&s->spool, s->opt->format, &end, err);
 }
 
@@ -328,12 +333,20 @@ static int start_program(struct exec *s, struct err *err)
 	return 0;
 }
 
+static int feed(struct exec *s, struct err *err)
+{
+	struct exec_feed feed = { .fd = s->spool.fd, .size = s->spool.size };
+
+	feed.mark = exec_record_mark(s->opt->format, &feed.marks);
+	return exec_program_feed(&s->program, &feed, err);
+}
+
 void exec_run_spooled(struct exec *s)
 {
 	struct err err = ERR_INIT;
 
 	if (exec_spool_end(&s->spool, &err) < 0 || (!exec_program_runs(&s->program) && start_program(s, &err) < 0) ||
-	    (s->opt->persistent && exec_program_feed(&s->program, s->spool.fd, s->spool.size, &err) < 0)) {
+	    (s->opt->persistent && feed(s, &err) < 0)) {
 		exec_down(s, &err);
 		return;
 	}
@@ -415,6 +428,14 @@ static void on_ended(void *ctx, int status)
 
 /* ---- a work ---- */
 
+static void drop_changes(struct exec *s)
+{
+	free(s->settled);
+	free(s->place);
+	s->settled = NULL;
+	s->place = NULL;
+}
+
 static void finish(struct exec *s)
 {
 	loop_timer_stop(s->limit);
@@ -422,8 +443,7 @@ static void finish(struct exec *s)
 	exec_spool_done(&s->spool);
 	s->work = NULL;
 	s->n_todo = 0;
-	free(s->settled);
-	s->settled = NULL;
+	drop_changes(s);
 	s->env->finished(s->env->ctx);
 }
 
@@ -433,11 +453,6 @@ void exec_run_over(struct exec *s)
 
 	if (s->broken)
 		return;
-	if (s->opt->persistent && !exec_program_fed(&s->program)) {
-		err_set(&why, ERR_PROTOCOL, "%s ended a batch that it was not yet given", exec_program_name(s));
-		exec_down(s, &why);
-		return;
-	}
 	if (s->opt->persistent) {
 		err_set(&why, ERR_IO, "%s gave no answer", exec_program_name(s));
 		exec_settle_rest(s, EXEC_RETRY, &why);
@@ -517,10 +532,10 @@ static int start(struct exec *s, const struct transport_work *work, bool listing
 	s->listing = listing;
 	s->n_done = s->dir = s->n_todo = 0;
 	s->running = s->begun = false;
-	s->settled = calloc(exec_changes(s) + 1, sizeof(bool));
-	if (s->settled == NULL || (!listing && cut_runs(s) < 0)) {
-		free(s->settled);
-		s->settled = NULL;
+	s->settled = calloc(exec_changes(s) + 1, sizeof(*s->settled));
+	s->place = calloc(exec_changes(s) + 1, sizeof(*s->place));
+	if (s->settled == NULL || s->place == NULL || (!listing && cut_runs(s) < 0)) {
+		drop_changes(s);
 		s->work = NULL;
 		return err_set(err, ERR_NOMEM, "out of memory for a batch");
 	}
@@ -554,7 +569,7 @@ static void close_session(void *session)
 		loop_timer_remove(s->limit);
 	proc_user_done(&s->user);
 	free(s->todo);
-	free(s->settled);
+	drop_changes(s);
 	free(s);
 }
 

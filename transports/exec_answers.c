@@ -57,15 +57,36 @@ static void answer_listing(struct exec *s, uint64_t id, const struct exec_answer
 		answer_entry(s, id, a, why);
 }
 
-static void answer_one(struct exec *s, const struct exec_answer *a, const struct err *why)
+/* Of one that stays. What it has not read it can't answer for: DONE would lose that. true: it is down. */
+static bool ends_early(struct exec *s)
+{
+	struct err why = ERR_INIT;
+
+	if (exec_program_fed(&s->program) && exec_program_taken(&s->program) >= s->end_at)
+		return false;
+	err_set(&why, ERR_PROTOCOL, "%s ended a batch that it was not yet given", exec_program_name(s));
+	exec_down(s, &why);
+	return true;
+}
+
+/* Whether a record with that number is one of the run, and was written to the program. */
+static bool was_given(const struct exec *s, uint64_t id)
 {
 	uint64_t last = s->listing ? s->last_id : s->run.hi, first = s->listing ? 1 : s->run.lo + 1;
 
+	if (id < first || id > last)
+		return false;
+	return s->end_id == 0 || (s->listing ? id : s->place[id - 1]) <= exec_program_given(&s->program);
+}
+
+static void answer_one(struct exec *s, const struct exec_answer *a, const struct err *why)
+{
 	if (s->end_id != 0 && a->id == s->end_id) {
-		exec_run_over(s);
+		if (!ends_early(s))
+			exec_run_over(s);
 		return;
 	}
-	if (a->id < first || a->id > last) {
+	if (!was_given(s, a->id)) {
 		char text[64];
 
 		(void)snprintf(text, sizeof(text), "%llu", (unsigned long long)a->id);
@@ -92,6 +113,8 @@ static void take_answer(struct exec *s, const struct exec_answer *a)
 		s->env->counters->entries_deleted += a->id;
 		return;
 	case EXEC_ANSWER_ALL:
+		if (s->end_id != 0 && ends_early(s))
+			return;
 		exec_settle_rest(s, a->word, &why);
 		if (s->end_id != 0)
 			exec_run_over(s);

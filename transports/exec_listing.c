@@ -96,6 +96,7 @@ static int complete(struct exec *s, struct err *err)
 	if (put(s, EXEC_LISTED, LOOK_DIR, item->path, item->len, NULL, err) < 0)
 		return -1;
 	s->end_id = s->opt->persistent ? s->last_id + 1 : 0;
+	s->end_at = exec_spool_length(&s->spool);
 	return s->end_id != 0 ? put(s, EXEC_END, LOOK_NONE, "", 0, NULL, err) : 0;
 }
 

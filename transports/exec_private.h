@@ -44,11 +44,13 @@ struct exec {
 	bool broken;			   /* `down` was said: nothing more is */
 	bool stale;			   /* the program that stays is not to be used any more */
 	bool *settled;			   /* one a change */
+	size_t *place;			   /* one a change: which record of its run it is, from 1; 0: none yet */
 	size_t n_done;
 	struct exec_range *todo; /* runs to come, the next one last */
 	size_t n_todo, cap_todo;
 	struct exec_range run;
 	uint64_t end_id; /* of a run's END record; 0: it has none */
+	uint64_t end_at; /* where in the spool that begins */
 
 	size_t dir; /* of a reconcile: which item it is at */
 	struct exec_walk *walk;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "core/clock.h"
@@ -95,16 +96,25 @@ static void close_in(struct exec_program *p)
 	p->proc.in = -1;
 }
 
+static uint64_t count_marks(const struct exec_program *p, const char *data, size_t len)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < len; i++)
+		n += data[i] == p->feed.mark;
+	return n;
+}
+
 static void on_in(void *ctx, int fd, unsigned events)
 {
 	struct exec_program *p = ctx;
 	char data[16384];
 
 	(void)events;
-	while (p->feed_at < p->feed_end) {
-		uint64_t left = p->feed_end - p->feed_at;
+	while (p->feed_at < p->feed.size) {
+		uint64_t left = p->feed.size - p->feed_at;
 		ssize_t got =
-			pread(p->feed_fd, data, left < sizeof(data) ? (size_t)left : sizeof(data), (off_t)p->feed_at);
+			pread(p->feed.fd, data, left < sizeof(data) ? (size_t)left : sizeof(data), (off_t)p->feed_at);
 		ssize_t n = got <= 0 ? -1 : write_quietly(fd, data, (size_t)got);
 
 		if (got > 0 && n < 0 && errno == EINTR)
@@ -116,6 +126,7 @@ static void on_in(void *ctx, int fd, unsigned events)
 			p->ev.deaf(p->ev.ctx);
 			return;
 		}
+		p->marks += count_marks(p, data, (size_t)n);
 		p->feed_at += (uint64_t)n;
 	}
 	loop_fd_remove(p->in);
@@ -232,7 +243,8 @@ int exec_program_start(struct exec_program *p, const struct exec_program_spec *s
 		return -1;
 	}
 	p->ticks = 0;
-	p->feed_at = p->feed_end = 0;
+	p->feed = (struct exec_feed){ .fd = -1 };
+	p->feed_at = p->marks = 0;
 	exec_lines_init(&p->out_lines, p->ev.out, p->ev.ctx);
 	exec_lines_init(&p->err_lines, p->ev.err, p->ev.ctx);
 	if (attach(p, err) == 0)
@@ -247,21 +259,34 @@ bool exec_program_runs(const struct exec_program *p)
 	return p->proc.pid > 0;
 }
 
-int exec_program_feed(struct exec_program *p, int fd, uint64_t size, struct err *err)
+int exec_program_feed(struct exec_program *p, const struct exec_feed *feed, struct err *err)
 {
 	if (p->proc.in < 0)
 		return err_set(err, ERR_IO, "the program has closed its standard input");
-	p->feed_fd = fd;
-	p->feed_at = 0;
-	p->feed_end = size;
+	p->feed = *feed;
+	p->feed_at = p->marks = 0;
 	loop_fd_remove(p->in);
 	p->in = loop_fd_add(p->loop, p->proc.in, LOOP_WRITE, on_in, p, err);
 	return p->in == NULL ? -1 : 0;
 }
 
+uint64_t exec_program_taken(const struct exec_program *p)
+{
+	int waits = 0;
+
+	if (p->proc.in >= 0 && ioctl(p->proc.in, FIONREAD, &waits) < 0)
+		waits = 0;
+	return p->feed_at > (uint64_t)waits ? p->feed_at - (uint64_t)waits : 0;
+}
+
+uint64_t exec_program_given(const struct exec_program *p)
+{
+	return p->feed.marks == 0 ? 0 : p->marks / p->feed.marks;
+}
+
 bool exec_program_fed(const struct exec_program *p)
 {
-	return p->feed_at >= p->feed_end;
+	return p->feed_at >= p->feed.size;
 }
 
 void exec_program_stop(struct exec_program *p)

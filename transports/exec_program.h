@@ -27,14 +27,21 @@ struct exec_program_events {
 	void *ctx;
 };
 
+struct exec_feed {
+	int fd;
+	uint64_t size;
+	char mark;	/* ends a field */
+	unsigned marks; /* in a record */
+};
+
 struct exec_program {
 	struct loop *loop;
 	struct exec_program_events ev;
 	struct proc proc; /* pid 0: none runs */
 	struct loop_fd *in, *out, *err;
 	struct exec_lines out_lines, err_lines;
-	int feed_fd; /* borrowed; what is to be written to it, from feed_at on */
-	uint64_t feed_at, feed_end;
+	struct exec_feed feed; /* its file is borrowed; what is to be written, from feed_at on */
+	uint64_t feed_at, marks;
 	struct loop_timer *watch;
 	uint64_t ticks; /* of the processor, it and its children, when they were looked at last */
 };
@@ -50,9 +57,13 @@ struct exec_program_spec {
 void exec_program_init(struct exec_program *p, struct loop *loop, const struct exec_program_events *events);
 int exec_program_start(struct exec_program *p, const struct exec_program_spec *spec, struct err *err);
 bool exec_program_runs(const struct exec_program *p);
-/* Write `size` bytes of the file, from its beginning, to the pipe; the file stays open until then. */
-int exec_program_feed(struct exec_program *p, int fd, uint64_t size, struct err *err);
-/* Whether it has read all of what was to be written. */
+/* Write what is in the file to the pipe; it stays open until then. */
+int exec_program_feed(struct exec_program *p, const struct exec_feed *feed, struct err *err);
+/* How many bytes of it the program has read: what waits in the pipe is not among them. */
+uint64_t exec_program_taken(const struct exec_program *p);
+/* How many records of it were written to the pipe, to their ends. */
+uint64_t exec_program_given(const struct exec_program *p);
+/* Whether all of it was written to the pipe. */
 bool exec_program_fed(const struct exec_program *p);
 /* Kill it with all of its process group; nothing is called any more. Also when none runs. */
 void exec_program_stop(struct exec_program *p);

@@ -111,6 +111,12 @@ bool exec_record_put(struct buf *out, enum exec_format format, const struct exec
 	return !has_path(r->op) || put_path_field(out, r);
 }
 
+char exec_record_mark(enum exec_format format, unsigned *fields)
+{
+	*fields = format == EXEC_NULL ? 5 : 1;
+	return format == EXEC_NULL ? '\0' : '\n';
+}
+
 /* ---- the file ---- */
 
 void exec_spool_init(struct exec_spool *s)
@@ -155,6 +161,11 @@ static int flush(struct exec_spool *s, struct err *err)
 	s->size += at;
 	buf_clear(&s->buf);
 	return 0;
+}
+
+uint64_t exec_spool_length(const struct exec_spool *s)
+{
+	return s->size + s->buf.len;
 }
 
 int exec_spool_put(struct exec_spool *s, enum exec_format format, const struct exec_record *r, struct err *err)

@@ -41,6 +41,8 @@ struct exec_record {
 
 /* false: the buffer is full. */
 bool exec_record_put(struct buf *out, enum exec_format format, const struct exec_record *r);
+/* What ends a field of a record, and of how many it is made: nothing else holds that byte. Not of PATHS. */
+char exec_record_mark(enum exec_format format, unsigned *fields);
 
 struct exec_spool {
 	int fd; /* -1: none */
@@ -51,6 +53,8 @@ struct exec_spool {
 void exec_spool_init(struct exec_spool *s);
 /* Begin anew. Such a file is made where there is room: /var/tmp, else `dir`, else in memory. */
 int exec_spool_begin(struct exec_spool *s, const char *dir, struct err *err);
+/* Of all that was put. */
+uint64_t exec_spool_length(const struct exec_spool *s);
 int exec_spool_put(struct exec_spool *s, enum exec_format format, const struct exec_record *r, struct err *err);
 /* All is in the file, which is read from its beginning. */
 int exec_spool_end(struct exec_spool *s, struct err *err);

@@ -253,6 +253,25 @@ def talks_nonsense(place):
         w.daemon.stop()
 
 
+def answers_to_what_it_has_not_read(place):
+    """Of a listing of more than its buffer and the pipe hold, or of more than its buffer: nothing is taken for done."""
+    for n, (files, said, why) in enumerate(((700, "* done", "ended a batch"), (700, "703 done", "ended a batch"),
+                                            (700, "702 done", "was not given"), (400, "* done", "ended a batch"))):
+        here = "%s/%d" % (place, n)
+        os.makedirs(here)
+        open(here + "/early", "w").close()
+        w = Place(here, ["early=%s/early:%s" % (here, said)], PERSISTENT, start=False)
+        for i in range(files):
+            os.mkdir("%s/%s%03d" % (w.source, "n" * 220, i))
+        w.daemon.start(wait=False)
+        await_fact(lambda: w.sync()["state"] == "down", 20, "down: " + said)
+        expect(why in w.sync()["reason"], w.sync()["reason"])
+        os.unlink(here + "/early")
+        w.daemon.wait()
+        expect(len(os.listdir(w.target)) == files, "%s: %d of %d" % (said, len(os.listdir(w.target)), files))
+        w.daemon.stop()
+
+
 def other_account(place):
     if os.geteuid() != 0:
         return
@@ -344,4 +363,5 @@ def checked(place):
 
 
 main([null_records, json_lines, paths_alone, answers_in_lines, stays, excluded_is_not_told, one_path_fails, rejected, exit_codes,
-      single_answers, dies_in_the_middle, hangs, talks_nonsense, other_account, listing_guards, unreadable, checked])
+      single_answers, dies_in_the_middle, hangs, talks_nonsense, answers_to_what_it_has_not_read, other_account, listing_guards,
+      unreadable, checked])

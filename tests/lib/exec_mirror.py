@@ -4,7 +4,7 @@
 Reads what FANSYNCD_FORMAT says. Words: exit=CODE at its end; answer=1 answers with lines; fail=SUFFIX[:WORD[:CODE]] has paths with that
 suffix fail (a line, or by the exit status); say=TEXT to standard error; log=FILE gets a line of JSON for each record, and one for
 each start; hang=FILE sleeps while it exists; die=FILE exits with 3 in the middle of a batch while it exists; raw=TEXT is
-written instead of any answer.
+written instead of any answer; early=FILE:TEXT writes TEXT after the first record, and reads no more, while FILE exists.
 """
 import json
 import os
@@ -155,6 +155,11 @@ def main():
             select.poll().poll(50)
         if os.path.exists(WORDS.get("die", "/nonexistent")):
             sys.exit(3)
+        early, _, said = WORDS.get("early", "/nonexistent:").partition(":")
+        if os.path.exists(early):
+            print(said, flush=True)
+            while True:
+                select.poll().poll()
         if suffix and op != "end" and path.endswith(suffix.encode()):
             answer(record, word or "retry", "it ends in " + suffix)
             code = int(fail_code or (0 if word else 1))

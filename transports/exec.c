@@ -283,7 +283,7 @@ static bool put_environment(const struct exec *s, struct buf *out)
 					    : "batch",
 			 0);
 	if (s->listing && !s->opt->persistent)
-		(void)buf_printf(out, "FANSYNCD_DELETIONS=%lld%c", (long long)exec_listing_deletions(s), 0);
+		(void)buf_printf(out, "FANSYNCD_DELETIONS=%lld%c", (long long)s->offered, 0);
 	return add_rules(out, opt->filter) && buf_add_byte(out, '\0');
 }
 
@@ -459,7 +459,7 @@ void exec_run_over(struct exec *s)
 	}
 	s->running = false;
 	if (s->listing)
-		s->dir++;
+		exec_listing_over(s);
 	loop_timer_after(s->kick, 0);
 }
 
@@ -531,6 +531,8 @@ static int start(struct exec *s, const struct transport_work *work, bool listing
 	s->work = work;
 	s->listing = listing;
 	s->n_done = s->dir = s->n_todo = 0;
+	s->listed = 0;
+	s->spent = 0;
 	s->running = s->begun = false;
 	s->settled = calloc(exec_changes(s) + 1, sizeof(*s->settled));
 	s->place = calloc(exec_changes(s) + 1, sizeof(*s->place));

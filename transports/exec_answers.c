@@ -111,6 +111,8 @@ static void take_answer(struct exec *s, const struct exec_answer *a)
 	case EXEC_ANSWER_DELETED:
 		s->env->counters->deletions += a->id;
 		s->env->counters->entries_deleted += a->id;
+		if (s->listing)
+			exec_listing_deleted(s, a->id);
 		return;
 	case EXEC_ANSWER_ALL:
 		if (s->end_id != 0 && ends_early(s))

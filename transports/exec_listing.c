@@ -48,7 +48,7 @@ static int put(struct exec *s, enum exec_op op, enum look look, const char *path
 		.path = path,
 		.len = len,
 		.st = st,
-		.deletions = op == EXEC_LISTED ? exec_listing_deletions(s) : 0,
+		.deletions = op == EXEC_LISTED ? s->offered : 0,
 	};
 
 	return exec_spool_put(&s->spool, s->opt->format, &r, err);
@@ -78,21 +78,41 @@ static int on_unknown(void *ctx, const char *path, size_t len, const struct err 
 	return put(s, EXEC_KEEP, LOOK_NONE, path, len, NULL, err);
 }
 
-int64_t exec_listing_deletions(const struct exec *s)
+/* All listings of a work share its limit. What a program does not report it may have used: each of the directories to
+ * come gets its part, or none but the first could have anything deleted. */
+static int64_t deletions_to_offer(const struct exec *s)
 {
-	int64_t limit = s->work->max_delete, half = (int64_t)(s->last_id / 2);
+	int64_t limit = s->work->max_delete, half = (int64_t)(s->listed / 2);
 
 	if (!s->work->may_delete || s->unread || (s->closed && s->opt->format == EXEC_PATHS))
 		return 0;
-	if (limit >= 0)
-		return limit;
-	return half > DELETIONS_MIN ? half : DELETIONS_MIN;
+	if (limit < 0)
+		limit = half > DELETIONS_MIN ? half : DELETIONS_MIN;
+	if (limit <= s->spent)
+		return 0;
+	return s->reports ? limit - s->spent : (limit - s->spent) / (int64_t)(s->work->n_items - s->dir);
+}
+
+void exec_listing_deleted(struct exec *s, uint64_t n)
+{
+	s->reports = s->reported = true;
+	s->deleted += n;
+}
+
+void exec_listing_over(struct exec *s)
+{
+	uint64_t used = s->reported ? s->deleted : (uint64_t)s->offered;
+
+	s->spent = used < (uint64_t)(INT64_MAX - s->spent) ? s->spent + (int64_t)used : INT64_MAX;
+	s->dir++;
 }
 
 static int complete(struct exec *s, struct err *err)
 {
 	const struct transport_item *item = item_of(s);
 
+	s->listed += s->last_id;
+	s->offered = deletions_to_offer(s);
 	if (put(s, EXEC_LISTED, LOOK_DIR, item->path, item->len, NULL, err) < 0)
 		return -1;
 	s->end_id = s->opt->persistent ? s->last_id + 1 : 0;
@@ -127,7 +147,9 @@ int exec_listing_begin(struct exec *s, struct err *err)
 	exec_listing_end(s);
 	s->run = (struct exec_range){ s->dir, s->dir + 1 };
 	s->last_id = 0;
-	s->unread = s->closed = false;
+	s->offered = 0;
+	s->deleted = 0;
+	s->unread = s->closed = s->reported = false;
 	buf_init(&s->entries.paths, PATHS_MAX);
 	buf_init(&s->entries.offsets, PATHS_MAX * sizeof(uint32_t));
 	if (exec_spool_begin(&s->spool, s->env->runtime_dir, err) < 0 ||

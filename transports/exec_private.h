@@ -58,6 +58,14 @@ struct exec {
 	uint64_t last_id; /* of the listing's records */
 	bool unread;	  /* something could not be listed */
 	bool closed;	  /* a directory's content was left out */
+
+	/* Deletions: one limit for all listings of a work. */
+	uint64_t listed;  /* entries of its listings */
+	int64_t spent;	  /* by listings that are over */
+	int64_t offered;  /* to the one under way */
+	uint64_t deleted; /* by it, as the program reports, */
+	bool reported;	  /* if it does, */
+	bool reports;	  /* or ever did */
 };
 
 /* ---- exec.c ---- */
@@ -81,8 +89,10 @@ const char *exec_program_name(const struct exec *s);
 /* Gather the records of the item at s->dir. -1: down. */
 int exec_listing_begin(struct exec *s, struct err *err);
 void exec_listing_end(struct exec *s);
-/* How many deletions the listing that was gathered allows. */
-int64_t exec_listing_deletions(const struct exec *s);
+/* So many deletions, says the program. */
+void exec_listing_deleted(struct exec *s, uint64_t n);
+/* The program is through with it: on to the next item. */
+void exec_listing_over(struct exec *s);
 /* The path of an entry by its record's number; NULL: it is none, or not remembered. */
 const char *exec_listing_path(struct exec *s, uint64_t id);
 

@@ -316,6 +316,31 @@ def listing_guards(place):
     w.daemon.stop()
 
 
+def one_limit_for_all_listings(place):
+    """Three directories to compare in one batch, with two strays each, and three deletions in all."""
+    for n, (keys, offers) in enumerate(((PERSISTENT, ["3", "1", "0"]), ("", ["1", "1", "1"]))):
+        here = "%s/%d" % (place, n)
+        os.makedirs(here)
+        w = Place(here, ["hang=" + here + "/hang"], keys, "maxDelete = 3;")
+        w.daemon.wait()
+        open(here + "/hang", "w").close()
+        w.put("first")
+        await_fact(lambda: any(r.get("path") == "first" for r in w.records()), 20, "it has a batch")
+        for d in ("a", "b", "c"):
+            os.makedirs("%s/%s/kept" % (here, d))
+            os.makedirs("%s/%s/stray" % (w.target, d))
+            os.mkdir("%s/%s/kept" % (w.target, d))
+            os.mkdir("%s/%s/stray2" % (w.target, d))
+            os.rename("%s/%s" % (here, d), "%s/%s" % (w.source, d))
+        before = len([r for r in w.records() if r.get("op") == "listed"])
+        os.unlink(here + "/hang")
+        w.daemon.wait()
+        expect([(r["path"], r["extra"]) for r in w.records() if r.get("op") == "listed"][before:] == list(zip("abc", offers)), w.records())
+        left = [name for d in "abc" for name in os.listdir(w.target + "/" + d)]
+        expect(left.count("kept") == 3 and len(left) == 6, left)
+        w.daemon.stop()
+
+
 def unreadable(place):
     if os.geteuid() != 0:
         return
@@ -364,4 +389,4 @@ def checked(place):
 
 main([null_records, json_lines, paths_alone, answers_in_lines, stays, excluded_is_not_told, one_path_fails, rejected, exit_codes,
       single_answers, dies_in_the_middle, hangs, talks_nonsense, answers_to_what_it_has_not_read, other_account, listing_guards,
-      unreadable, checked])
+      one_limit_for_all_listings, unreadable, checked])

@@ -186,9 +186,9 @@ int changeset_add(struct changeset *cs, const struct change *c, uint64_t generat
 
 	if (c->kind == CHANGE_NONE)
 		return 0;
-	if (generation > cs->generation)
+	if (generation != CHANGESET_SERVED && generation > cs->generation)
 		cs->generation = generation;
-	w.gen = gens_get(&cs->m.gens, generation);
+	w.gen = generation == CHANGESET_SERVED ? GEN_NONE : gens_get(&cs->m.gens, generation);
 	if (c->kind == CHANGE_CREATE)
 		w.born = BORN_SET;
 	else if (c->kind == CHANGE_RECONCILE)
@@ -247,6 +247,16 @@ void changeset_release_holds(struct changeset *cs)
 void changeset_release_retries(struct changeset *cs)
 {
 	marks_release_heap(&cs->m, QUEUE_RETRY);
+}
+
+void changeset_has_verdict(struct changeset *cs, const char *path, size_t len)
+{
+	struct mark_node *n = marks_find(&cs->m, path, len);
+
+	if (n == NULL || n->pend == 0)
+		return;
+	gens_put(&cs->m.gens, n->pend_gen);
+	n->pend_gen = GEN_NONE;
 }
 
 bool changeset_served(const struct changeset *cs, uint64_t generation)

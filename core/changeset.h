@@ -35,6 +35,9 @@ struct changeset_limits {
 struct changeset *changeset_new(const struct changeset_limits *limits);
 void changeset_free(struct changeset *cs);
 
+/* A generation that no barrier waits for. */
+#define CHANGESET_SERVED UINT64_MAX
+
 /* Take in a record. `generation` is the barrier's current generation; a mark keeps its first unserved one.
  * `hold_until_ns`: 0, or the mark is not due before that time (a later record without a hold lifts it; `extend` moves
  * an existing hold, otherwise the earlier one stays). Returns 0, or -1 when out of memory: then the root is marked
@@ -73,6 +76,9 @@ void changeset_finish(struct changeset *cs, uint64_t batch_id, int64_t now_ns);
 /* The same for every batch in flight: the worker died, or the target is down. Directories whose entries have their
  * verdict already may not have got their times: they are looked at again. */
 void changeset_abandon(struct changeset *cs, int64_t now_ns);
+
+/* What is pending of `path` itself was tried again meanwhile by a work that led past it: no barrier waits for it. */
+void changeset_has_verdict(struct changeset *cs, const char *path, size_t len);
 
 /* Whether no mark of generation `generation` or older is pending or in flight. Marks that a transport gave back
  * twice or more do not count: they have their verdict, and are named among the failures. */

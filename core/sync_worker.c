@@ -152,8 +152,8 @@ static void on_found(void *ctx, const struct wire_found *f)
 	const char *why = f->why.class == ERR_NONE ? "no reason was given" : f->why.text;
 	struct intake_record r = { .change = { .kind = CHANGE_TOUCH, .path = f->path, .path_len = f->len } };
 	int64_t now = clock_mono_ns();
-	uint64_t generation = s->generation;
 	uint32_t tries;
+	bool again = false;
 
 	if (f->v == VERDICT_REJECT) {
 		s->counters.rejected++;
@@ -182,13 +182,15 @@ static void on_found(void *ctx, const struct wire_found *f)
 			r.change.kind = CHANGE_RECONCILE;
 			r.change.cause = "failed before";
 		}
-		/* It has its verdict by now, and is named: a barrier does not wait for it any longer. */
-		if (tries == 0 || tries >= 2)
-			generation++;
+		again = tries == 0 || tries >= 2;
 		r.hold_until_ns = now + policy_backoff_ns(tries == 0 ? 1 : tries, s->opt->retry_min_ns,
 							  s->opt->retry_max_ns, random_bits());
 	}
-	sync_add_to_changes(s, &r, generation, now);
+	/* It has its verdict by then, and is named: a barrier does not wait for it any longer. Nor for its own mark,
+	 * which the comparison that found it again would put off for as long as both fail. */
+	sync_add_to_changes(s, &r, again ? CHANGESET_SERVED : s->generation, now);
+	if (again)
+		changeset_has_verdict(s->changes, f->path, f->len);
 }
 
 static void on_batch_done(void *ctx, uint64_t batch_id)

@@ -338,7 +338,9 @@ static int spawn(struct hook_run *r, int in_fd, struct err *err)
 				  .pipe_out = true,
 				  .pipe_err = true,
 				  .user = h->user.name == NULL ? NULL : &h->user,
-				  .own_group = true };
+				  .own_group = true,
+				  .detached = true, /* the source may hang */
+				  .reduced = true };
 	int rc;
 
 	env_make(&env, h, r->kind);

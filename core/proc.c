@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
 #include <linux/close_range.h>
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -44,12 +46,23 @@ static int make_pipe(int fds[2], bool child_reads, struct err *err)
 	return 0;
 }
 
-/* Child side: from here to exec only async-signal-safe calls, and setenv (we are single-threaded). */
-static void child_fail(int report)
+/* Child side: from here to exec only async-signal-safe calls, and setenv and strerror (we are single-threaded). */
+
+/* Where it is told that the program could not be started: the errno to a parent that waits for it, or words. */
+struct child_report {
+	int fd;
+	const char *words_for; /* NULL: the errno */
+};
+
+static void child_fail(const struct child_report *report)
 {
 	int code = errno;
-	ssize_t ignored = write(report, &code, sizeof(code));
+	ssize_t ignored = 0;
 
+	if (report->words_for == NULL)
+		ignored = write(report->fd, &code, sizeof(code));
+	else
+		(void)dprintf(report->fd, "can't start %s: %s\n", report->words_for, strerror(code));
 	(void)ignored;
 	_exit(127);
 }
@@ -67,7 +80,7 @@ static void child_signals(void)
 enum { FIRST_MORE = 4, PASSED_MAX = FIRST_MORE + PROC_MORE_FDS };
 
 /* Move fd to a number above all that are passed, so that the dup2 calls to those can't overwrite one still needed. */
-static int child_lift(int fd, int report)
+static int child_lift(int fd, const struct child_report *report)
 {
 	int high = fcntl(fd, F_DUPFD_CLOEXEC, PASSED_MAX);
 
@@ -76,12 +89,45 @@ static int child_lift(int fd, int report)
 	return high;
 }
 
-/* HOME and the like are the account's too. */
-static void child_become(const struct proc_user *u, int report)
+/* None is left, and none comes back by exec but to root and to a program with some of its own. */
+static int child_no_capabilities(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	const struct __user_cap_data_struct none[2] = { { 0 }, { 0 } };
+
+	(void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); /* the empty sets do the same */
+	return (int)syscall(SYS_capset, &head, none);
+}
+
+/* As root. Without CAP_SETPCAP exec would give it back from the bounding set, but for no_new_privs. */
+static int child_no_sys_admin(void)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+	const unsigned bit = 1u << CAP_SYS_ADMIN;
+
+	if (prctl(PR_CAPBSET_DROP, CAP_SYS_ADMIN, 0, 0, 0) < 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -1;
+	if (syscall(SYS_capget, &head, data) < 0)
+		return -1;
+	data[0].effective &= ~bit;
+	data[0].permitted &= ~bit;
+	data[0].inheritable &= ~bit;
+	return (int)syscall(SYS_capset, &head, data);
+}
+
+static void child_reduce(const struct child_report *report)
+{
+	if ((geteuid() == 0 ? child_no_sys_admin() : child_no_capabilities()) < 0)
+		child_fail(report);
+}
+
+/* HOME and the like are the account's too. What an ordinary account may do does not include what we may. */
+static void child_become(const struct proc_user *u, const struct child_report *report)
 {
 	if (getuid() != u->uid || geteuid() != u->uid || getgid() != u->gid || geteuid() == 0) {
 		if (setgroups(u->n_groups, u->groups) < 0 || setresgid(u->gid, u->gid, u->gid) < 0 ||
-		    setresuid(u->uid, u->uid, u->uid) < 0)
+		    setresuid(u->uid, u->uid, u->uid) < 0 || (u->uid != 0 && child_no_capabilities() < 0))
 			child_fail(report);
 		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* forgotten with the identity */
 	}
@@ -89,18 +135,12 @@ static void child_become(const struct proc_user *u, int report)
 		child_fail(report);
 }
 
-static void child_run(const struct proc_spec *spec, pid_t parent, int fds[3][2], int report)
+/* Its descriptors, and no others when it is executed. */
+static void child_descriptors(const struct proc_spec *spec, int fds[3][2], const struct child_report *report)
 {
-	int source[PASSED_MAX], passed = spec->pass_fd > 0 ? FIRST_MORE : FIRST_MORE - 1, null;
+	int source[PASSED_MAX], passed = spec->pass_fd > 0 ? FIRST_MORE : FIRST_MORE - 1;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	child_signals();
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent) /* it died before we asked to be told */
-		_exit(127);
-	if (spec->own_group)
-		(void)setpgid(0, 0);
-	report = child_lift(report, report);
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0)
 		child_fail(report);
 	for (int i = 0; i < 3; i++)
@@ -116,15 +156,47 @@ static void child_run(const struct proc_spec *spec, pid_t parent, int fds[3][2],
 			child_fail(report);
 	/* What somebody opened without O_CLOEXEC, or we were started with, stays here. ENOSYS: as well as before. */
 	(void)close_range((unsigned)passed, ~0u, CLOSE_RANGE_CLOEXEC);
+}
+
+static void child_run(const struct proc_spec *spec, pid_t parent, int fds[3][2], int report_fd)
+{
+	struct child_report report = { report_fd, spec->detached ? spec->argv[0] : NULL };
+
+	child_signals();
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent) /* it died before we asked to be told */
+		_exit(127);
+	if (spec->own_group)
+		(void)setpgid(0, 0);
+	report.fd = child_lift(report_fd, &report);
+	child_descriptors(spec, fds, &report);
 	if (spec->user != NULL)
-		child_become(spec->user, report);
+		child_become(spec->user, &report);
+	if (spec->reduced)
+		child_reduce(&report);
 	if (spec->cwd != NULL && chdir(spec->cwd) < 0)
-		child_fail(report);
+		child_fail(&report);
 	for (size_t i = 0; spec->env != NULL && spec->env[i] != NULL; i++)
 		if (putenv((char *)(uintptr_t)spec->env[i]) != 0)
-			child_fail(report);
+			child_fail(&report);
 	(void)execvp(spec->argv[0], (char *const *)(uintptr_t)spec->argv);
-	child_fail(report);
+	child_fail(&report);
+}
+
+/* Wait until it is executed, or has said why not: 0, or the errno. */
+static int await_exec(pid_t pid, int report)
+{
+	int code = 0;
+	ssize_t n;
+
+	do
+		n = read(report, &code, sizeof(code));
+	while (n < 0 && errno == EINTR);
+	if (n == 0)
+		return 0;
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) /* the errno came instead of end-of-file */
+		;
+	return n == (ssize_t)sizeof(code) ? code : EIO;
 }
 
 int proc_spawn(struct proc *p, const struct proc_spec *spec, struct err *err)
@@ -133,13 +205,12 @@ int proc_spawn(struct proc *p, const struct proc_spec *spec, struct err *err)
 	const bool want[3] = { spec->pipe_in, spec->pipe_out, spec->pipe_err };
 	int report[2] = { -1, -1 };
 	pid_t pid, parent = getpid();
-	int code = 0;
-	ssize_t n;
+	int code;
 
 	for (int i = 0; i < 3; i++)
 		if (want[i] && make_pipe(fds[i], i == 0, err) < 0)
 			goto fail;
-	if (pipe2(report, O_CLOEXEC) < 0) {
+	if (!spec->detached && pipe2(report, O_CLOEXEC) < 0) {
 		err_errno(err, errno, "pipe2");
 		goto fail;
 	}
@@ -149,24 +220,22 @@ int proc_spawn(struct proc *p, const struct proc_spec *spec, struct err *err)
 		goto fail;
 	}
 	if (pid == 0)
-		child_run(spec, parent, fds, report[1]);
-	(void)close(report[1]);
+		child_run(spec, parent, fds, spec->detached ? fds[2][END_CHILD] : report[1]);
+	if (report[1] >= 0)
+		(void)close(report[1]);
 	report[1] = -1;
 	for (int i = 0; i < 3; i++) {
 		if (fds[i][END_CHILD] >= 0)
 			(void)close(fds[i][END_CHILD]);
 		fds[i][END_CHILD] = -1;
 	}
-	do
-		n = read(report[0], &code, sizeof(code));
-	while (n < 0 && errno == EINTR);
-	if (n != 0) { /* exec failed: the errno came instead of end-of-file */
-		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-			;
-		err_errno(err, n == (ssize_t)sizeof(code) ? code : EIO, "can't start %s", spec->argv[0]);
+	code = spec->detached ? 0 : await_exec(pid, report[0]);
+	if (code != 0) {
+		err_errno(err, code, "can't start %s", spec->argv[0]);
 		goto fail;
 	}
-	(void)close(report[0]);
+	if (report[0] >= 0)
+		(void)close(report[0]);
 	*p = (struct proc){ pid, fds[0][END_PARENT], fds[1][END_PARENT], fds[2][END_PARENT] };
 	return 0;
 fail:

@@ -39,6 +39,8 @@ struct proc_spec {
 	size_t n_more_fds;
 	const struct proc_user *user; /* NULL: it stays who we are */
 	bool own_group; /* its own process group: the terminal's ^C does not reach it; kill(-pid) reaches all */
+	bool detached;	/* with pipe_err: don't wait for chdir and exec; see proc_spawn */
+	bool reduced;	/* without what only our watcher needs: CAP_SYS_ADMIN as root, all capabilities as another */
 };
 
 struct proc {
@@ -47,7 +49,9 @@ struct proc {
 };
 
 /* Start it. Does not block beyond fork+exec; a failed exec is reported here (by a close-on-exec pipe), not as an exit
- * status. The caller closes the descriptors (proc_close) and reaps the pid (loop_child). */
+ * status. A `cwd` or a program on a file system that hangs blocks it, then, but for a `detached` one: what keeps that
+ * from being executed is a line on its standard error, and exit status 127. An account that it becomes has none of our
+ * capabilities. The caller closes the descriptors (proc_close) and reaps the pid (loop_child). */
 int proc_spawn(struct proc *p, const struct proc_spec *spec, struct err *err);
 void proc_close(struct proc *p);
 /* Memory that was freed goes back to the kernel as it does at a program's start, however large a thing was once: by

@@ -212,6 +212,25 @@ def reload_and_end(place):
     w.daemon.stop()
 
 
+def one_that_can_not_be_started(place):
+    """The loop does not wait to see whether it can be: it says so itself."""
+    w = Place(place, ["preBatch", "onBatch"])
+    w.daemon.wait()
+    text = open(w.daemon.config_path).read().replace('"%s", "%s/hook.py"' % (PYTHON, place), '"%s/hook.sh"' % place)
+    with open(place + "/hook.sh", "w") as f:
+        f.write("#!/no/such/interpreter\n")
+    os.chmod(place + "/hook.sh", 0o755)
+    with open(w.daemon.config_path, "w") as f:
+        f.write(text)
+    w.daemon.process.send_signal(signal.SIGHUP)
+    await_fact(lambda: w.sync()["state"] == "vetoed" and "can't start %s/hook.sh: No such file" % place in w.sync()["reason"], 20, "a veto")
+    with open(place + "/hook.sh", "w") as f:
+        f.write("#!/bin/sh\n")
+    w.put("f")
+    await_fact(lambda: w.there("f"), 20, "repaired")
+    w.daemon.stop()
+
+
 def other_account(place):
     if os.geteuid() != 0:
         return
@@ -225,4 +244,4 @@ def other_account(place):
 
 
 main([veto_and_repair, a_change_is_looked_at_soon, told_which_paths, errors_and_reconnects, one_that_hangs_is_ended, so_many_at_once,
-      reload_and_end, other_account])
+      reload_and_end, one_that_can_not_be_started, other_account])

@@ -1,12 +1,15 @@
 /* LINK: core/proc.c core/err.c core/fsutil.c core/path.c core/buf.c */
 /* Child processes from argument arrays. */
 #include <errno.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #include <cmocka.h>
 
@@ -114,6 +117,168 @@ static void failed_exec_is_an_error_here(void **state)
 	assert_int_equal(after, before + 1);
 	close(after);
 	close(before);
+}
+
+static void a_detached_one_says_it_itself(void **state)
+{
+	const char *const missing[] = { "/no/such/program", NULL }, *const good[] = { "/bin/true", NULL };
+	struct proc_spec spec = { .argv = missing, .pipe_out = true, .pipe_err = true, .detached = true };
+	struct err err = ERR_INIT;
+	struct proc p;
+	char text[256];
+
+	(void)state;
+	assert_int_equal(proc_spawn(&p, &spec, &err), 0);
+	assert_string_equal(drain(p.err, text, sizeof(text)),
+			    "can't start /no/such/program: No such file or directory\n");
+	assert_int_equal(scratch_wait(p.pid), 127);
+	proc_close(&p);
+	spec.argv = good;
+	spec.cwd = "/no/such/directory";
+	assert_int_equal(proc_spawn(&p, &spec, &err), 0);
+	assert_string_equal(drain(p.err, text, sizeof(text)), "can't start /bin/true: No such file or directory\n");
+	assert_int_equal(scratch_wait(p.pid), 127);
+	proc_close(&p);
+	spec.cwd = NULL;
+	assert_int_equal(proc_spawn(&p, &spec, &err), 0);
+	assert_string_equal(drain(p.err, text, sizeof(text)), "");
+	assert_int_equal(scratch_wait(p.pid), 0);
+	proc_close(&p);
+}
+
+/* A file system whose server never answers. -1: we may not mount. */
+static int hung_mount(const char *dir)
+{
+	char options[128];
+	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return -1;
+	snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0", fd);
+	if (mount("hung", dir, "fuse", MS_NOSUID | MS_NODEV, options) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+static void a_detached_one_is_not_waited_for(void **state)
+{
+	const char *const argv[] = { "/bin/true", NULL };
+	struct proc_spec spec = { .argv = argv, .pipe_err = true, .detached = true };
+	struct err err = ERR_INIT;
+	struct proc p;
+	struct scratch at = { 0 };
+	int server;
+
+	(void)state;
+	assert_int_equal(scratch_make(&at), 0);
+	server = hung_mount(at.dir);
+	if (server < 0) {
+		assert_int_equal(scratch_remove(&at), 0);
+		skip();
+	}
+	spec.cwd = at.dir;
+	assert_int_equal(proc_spawn(&p, &spec, &err), 0);
+	assert_int_equal(waitpid(p.pid, NULL, WNOHANG), 0);
+	assert_int_equal(kill(p.pid, SIGKILL), 0);
+	assert_int_equal(scratch_wait(p.pid), 1000 + SIGKILL);
+	proc_close(&p);
+	close(server);
+	assert_int_equal(umount2(at.dir, MNT_DETACH), 0);
+	assert_int_equal(scratch_remove(&at), 0);
+}
+
+/* The five sets, as /proc shows them. */
+static void sets_of(const struct proc_spec *spec, unsigned long long set[5])
+{
+	char text[512];
+
+	assert_int_equal(script(spec, "grep '^Cap' /proc/self/status", text, sizeof(text)), 0);
+	assert_int_equal(sscanf(text, "CapInh: %llx CapPrm: %llx CapEff: %llx CapBnd: %llx CapAmb: %llx", &set[0],
+				&set[1], &set[2], &set[3], &set[4]),
+			 5);
+}
+
+/* In its own sets: `cap` is gone from them, or goes to all programs that it starts. */
+static void change_own(unsigned cap, bool ambient)
+{
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[2];
+
+	if (syscall(SYS_capget, &head, data) < 0)
+		_exit(10);
+	if (!ambient)
+		data[0].permitted &= ~(1u << cap);
+	data[0].effective = data[0].permitted;
+	data[1].effective = data[1].permitted;
+	if (ambient)
+		data[0].inheritable |= 1u << cap;
+	if (syscall(SYS_capset, &head, data) < 0 ||
+	    (ambient && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0))
+		_exit(11);
+}
+
+static bool has_none(const struct proc_spec *spec)
+{
+	unsigned long long set[5];
+
+	sets_of(spec, set);
+	return set[0] == 0 && set[1] == 0 && set[2] == 0 && set[4] == 0;
+}
+
+/* In an account that is not root's, with capabilities that it was given as systemd's AmbientCapabilities= does. */
+static int as_ordinary_account(const struct proc_user *other)
+{
+	const struct proc_spec plain = { 0 }, reduced = { .reduced = true }, become = { .user = other };
+
+	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0 || setresgid(1, 1, 1) < 0 || setresuid(1, 1, 1) < 0)
+		return 1;
+	change_own(CAP_SETUID, true);
+	change_own(CAP_SETGID, true);
+	change_own(CAP_SYS_ADMIN, true);
+	if (has_none(&plain))
+		return 2;
+	if (!has_none(&reduced))
+		return 3;
+	return has_none(&become) ? 0 : 4;
+}
+
+/* As in the unit, where CAP_SETPCAP is not in the bounding set. */
+static int without_setpcap(void)
+{
+	const struct proc_spec reduced = { .reduced = true };
+	unsigned long long set[5];
+
+	change_own(CAP_SETPCAP, false);
+	sets_of(&reduced, set);
+	return (set[1] & (1u << CAP_SYS_ADMIN)) == 0 && (set[1] & (1u << CAP_CHOWN)) != 0 ? 0 : 1;
+}
+
+static void without_our_capabilities(void **state)
+{
+	const struct proc_spec plain = { 0 }, reduced = { .reduced = true };
+	const unsigned long long watcher = 1u << CAP_SYS_ADMIN;
+	unsigned long long set[5], own[5];
+	struct err err = ERR_INIT;
+	struct proc_user other;
+	pid_t pid;
+
+	(void)state;
+	sets_of(&plain, own);
+	if (geteuid() != 0 || (own[1] & watcher) == 0)
+		skip();
+	sets_of(&reduced, set);
+	assert_true(set[1] == (own[1] & ~watcher) && set[2] == (own[2] & ~watcher));
+	assert_int_equal(proc_user_find(&other, "nobody", &err), 0);
+	pid = fork();
+	if (pid == 0)
+		_exit(as_ordinary_account(&other));
+	assert_int_equal(scratch_wait(pid), 0);
+	proc_user_done(&other);
+	pid = fork();
+	if (pid == 0)
+		_exit(without_setpcap());
+	assert_int_equal(scratch_wait(pid), 0);
 }
 
 static void environment_and_directory(void **state)
@@ -265,6 +430,9 @@ int main(void)
 		cmocka_unit_test(three_pipes),
 		cmocka_unit_test(without_pipes_it_is_null),
 		cmocka_unit_test(failed_exec_is_an_error_here),
+		cmocka_unit_test(a_detached_one_says_it_itself),
+		cmocka_unit_test(a_detached_one_is_not_waited_for),
+		cmocka_unit_test(without_our_capabilities),
 		cmocka_unit_test(environment_and_directory),
 		cmocka_unit_test(only_the_descriptor_that_is_passed),
 		cmocka_unit_test(with_low_descriptors_closed),

@@ -1,6 +1,10 @@
 /* metrics.c - the metrics section: made, checked, compared, freed. */
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 
 #include "config/private.h"
@@ -27,10 +31,47 @@ struct metrics_options *config_add_metrics(struct config_run *run, struct config
 	return m;
 }
 
+static bool host_of(const char *listen, char *host, size_t size)
+{
+	const char *colon = strrchr(listen, ':');
+	size_t brackets = listen[0] == '[' ? 1 : 0, n = colon == NULL ? 0 : (size_t)(colon - listen);
+
+	if (n <= 2 * brackets || n - 2 * brackets >= size)
+		return false;
+	memcpy(host, listen + brackets, n - 2 * brackets);
+	host[n - 2 * brackets] = '\0';
+	return true;
+}
+
+/* Not of what only begins like one: 127.example.net is anybody's. */
 static bool is_loopback(const char *listen)
 {
-	return strncmp(listen, "127.", 4) == 0 || strncmp(listen, "[::1]:", 6) == 0 ||
-	       strncmp(listen, "localhost:", 10) == 0;
+	char host[HOST_NAME_BYTES + 1];
+	struct in6_addr six;
+	struct in_addr four;
+
+	if (!host_of(listen, host, sizeof(host)))
+		return false;
+	return strcmp(host, "localhost") == 0 ||
+	       (inet_pton(AF_INET, host, &four) == 1 && ntohl(four.s_addr) >> 24 == IN_LOOPBACKNET) ||
+	       (inet_pton(AF_INET6, host, &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six));
+}
+
+/* Names are not looked up, but for localhost. */
+static bool is_numeric(const char *listen)
+{
+	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST };
+	struct addrinfo *list = NULL;
+	char host[HOST_NAME_BYTES + 1];
+
+	if (!host_of(listen, host, sizeof(host)))
+		return false;
+	if (strcmp(host, "localhost") == 0)
+		return true;
+	if (getaddrinfo(host, NULL, &hints, &list) != 0)
+		return false;
+	freeaddrinfo(list);
+	return true;
 }
 
 static bool is_address(const char *listen)
@@ -43,7 +84,7 @@ static bool is_address(const char *listen)
 	    (listen[0] != '[' && strchr(listen, ':') != colon))
 		return false;
 	port = strtol(colon + 1, &end, 10);
-	return colon[1] >= '0' && colon[1] <= '9' && *end == '\0' && port >= 1 && port <= 65535;
+	return colon[1] >= '0' && colon[1] <= '9' && *end == '\0' && port >= 1 && port <= 65535 && is_numeric(listen);
 }
 
 static void check_listen(struct config_run *run, const struct metrics_options *m)

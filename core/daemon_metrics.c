@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/clock.h"
@@ -145,7 +144,7 @@ static void on_timer(void *ctx)
 
 /* ---- listening ---- */
 
-static int open_to_group(const char *path, const char *group, struct err *err)
+static int open_to_group(const struct unix_listener *l, const char *group, struct err *err)
 {
 	char space[16384];
 	struct group entry, *found = NULL;
@@ -154,9 +153,7 @@ static int open_to_group(const char *path, const char *group, struct err *err)
 	if (found == NULL)
 		return err_set(err, ERR_CONFIG, "group: %s: %s", group,
 			       code == 0 ? "there is no such group" : strerror(code));
-	if (chown(path, (uid_t)-1, found->gr_gid) < 0 || chmod(path, 0660) < 0)
-		return err_errno(err, errno, "group: %s for %s", group, path);
-	return 0;
+	return unix_listener_give(l, found->gr_gid, err);
 }
 
 static int listen_tcp(struct metrics_service *m, const char *text, struct err *err)
@@ -172,6 +169,8 @@ static int listen_tcp(struct metrics_service *m, const char *text, struct err *e
 		return err_set(err, ERR_CONFIG, "listen: the address is too long");
 	memcpy(host, text + brackets, n);
 	host[n] = '\0';
+	if (strcmp(host, "localhost") != 0) /* no name server is asked by a loop that must not wait */
+		hints.ai_flags |= AI_NUMERICHOST;
 	got = getaddrinfo(host, colon + 1, &hints, &list);
 	if (got != 0)
 		return err_set(err, ERR_CONFIG, "listen: %s: %s", host, gai_strerror(got));
@@ -196,7 +195,7 @@ static int begin(struct metrics_service *m, struct err *err)
 	else
 		result = unix_listen(&m->listener, o->listen, BACKLOG, &why);
 	if (result == 0 && o->group != NULL)
-		result = open_to_group(o->listen, o->group, &why);
+		result = open_to_group(&m->listener, o->group, &why);
 	if (result == 0)
 		result = launch(m, &why);
 	if (result == 0) {

@@ -1,6 +1,8 @@
 #include "core/unix_listen.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -90,6 +92,35 @@ int unix_listen(struct unix_listener *l, const char *path, int backlog, struct e
 		return 0;
 	unix_listener_done(l);
 	return -1;
+}
+
+/* By descriptor: who may write to the directory may have put something else in its place, a link to a file of root's.
+ */
+static int give(int fd, const struct unix_listener *l, gid_t gid, struct err *err)
+{
+	char by_fd[64];
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return err_errno(err, errno, "%s", l->path);
+	if (!S_ISSOCK(st.st_mode) || st.st_dev != l->dev || st.st_ino != l->ino || st.st_uid != geteuid() ||
+	    st.st_nlink != 1)
+		return err_set(err, ERR_UNSAFE, "%s is not the socket any more that was made there", l->path);
+	(void)snprintf(by_fd, sizeof(by_fd), "/proc/self/fd/%d", fd);
+	if (chown(by_fd, (uid_t)-1, gid) < 0 || chmod(by_fd, 0660) < 0)
+		return err_errno(err, errno, "can't give %s to its group", l->path);
+	return 0;
+}
+
+int unix_listener_give(const struct unix_listener *l, gid_t gid, struct err *err)
+{
+	int fd = open(l->path, O_PATH | O_NOFOLLOW | O_CLOEXEC), result;
+
+	if (fd < 0)
+		return err_errno(err, errno, "%s", l->path);
+	result = give(fd, l, gid, err);
+	(void)close(fd);
+	return result;
 }
 
 void unix_listener_done(struct unix_listener *l)

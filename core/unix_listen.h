@@ -26,6 +26,8 @@ struct unix_listener {
 
 /* On failure `l` is UNIX_LISTENER_INIT. */
 int unix_listen(struct unix_listener *l, const char *path, int backlog, struct err *err);
+/* Let a group connect, too: mode 0660. ERR_UNSAFE: something else has its name by now, and is left alone. */
+int unix_listener_give(const struct unix_listener *l, gid_t gid, struct err *err);
 /* Close it, and remove its file if it is still this socket's. One that does not listen is fine. */
 void unix_listener_done(struct unix_listener *l);
 

@@ -252,6 +252,8 @@ def refused(place):
     source, target = dirs(place, "source", "target")
     port = free_port()
     for section, what in (('listen = "0.0.0.0:9737";', "not loopback"), ('listen = "192.0.2.1:9737";', "not loopback"),
+                          ('listen = "[::]:9737";', "not loopback"), ('listen = "127.example.net:9737";', "no absolute path"),
+                          ('listen = "mirror.example.net:9737"; insecure = true;', "no absolute path"),
                           ('listen = "metrics.sock";', "no absolute path"), ('listen = "127.0.0.1";', "no absolute path"),
                           ('listen = "127.0.0.1:99999";', "no absolute path"), ("", "required"),
                           ('listen = "127.0.0.1:9737"; group = "x";', "Unix socket"),

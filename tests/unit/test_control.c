@@ -16,6 +16,7 @@
 #include "core/clock.h"
 #include "core/control.h"
 #include "core/frame.h"
+#include "core/unix_listen.h"
 #include "tests/unit/scratch.h"
 
 /* How far the clock is put forward. */
@@ -548,6 +549,38 @@ static int client_stranger(struct fixture *f)
 	return err.class == ERR_DENIED ? 1 : err.class == ERR_NETWORK ? 2 : 102;
 }
 
+/* Whoever owns the directory puts a link, or another socket, where ours was. */
+static void given_to_a_group(void **state)
+{
+	struct fixture *f = *state;
+	const char *path = scratch_path(&f->scratch, "given"), *other = scratch_path(&f->scratch, "other");
+	struct unix_listener l, second;
+	struct err err = ERR_INIT;
+	struct stat st;
+
+	assert_int_equal(unix_listen(&l, path, 1, &err), 0);
+	assert_true(lstat(path, &st) == 0 && (st.st_mode & 07777) == 0600);
+	assert_int_equal(unix_listener_give(&l, getegid(), &err), 0);
+	assert_true(lstat(path, &st) == 0 && (st.st_mode & 07777) == 0660 && st.st_gid == getegid());
+	assert_int_equal(scratch_write(other, "root's"), 0);
+	assert_int_equal(chmod(other, 0600), 0);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(symlink(other, path), 0);
+	assert_int_equal(unix_listener_give(&l, getegid(), &err), -1);
+	assert_int_equal(err.class, ERR_UNSAFE);
+	assert_true(stat(other, &st) == 0 && (st.st_mode & 07777) == 0600);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(unlink(other), 0);
+	assert_int_equal(unix_listener_give(&l, getegid(), &err), -1);
+	assert_int_equal(unix_listen(&second, other, 1, &err), 0);
+	assert_int_equal(rename(other, path), 0);
+	assert_int_equal(unix_listener_give(&l, getegid(), &err), -1);
+	assert_true(lstat(path, &st) == 0 && (st.st_mode & 07777) == 0600);
+	assert_int_equal(unlink(path), 0);
+	unix_listener_done(&l);
+	unix_listener_done(&second);
+}
+
 static void strangers_are_not_heard(void **state)
 {
 	struct fixture *f = *state;
@@ -671,6 +704,7 @@ int main(void)
 		WITH_SERVER(too_many_connections),
 		WITH_SERVER(one_server_a_path),
 		WITH_SERVER(stale_sockets_and_other_files),
+		WITH_SERVER(given_to_a_group),
 		WITH_SERVER(strangers_are_not_heard),
 		WITH_SERVER(answers_that_make_no_sense),
 		WITH_SERVER(nobody_there),

@@ -461,6 +461,47 @@ static void check_rsync_keys(struct config_run *run, const struct sync_options *
 			    "quiet is ignored: what rsync says is read, and only shown by the log category Exec");
 }
 
+/* Of rsync's keys: what is about which files there are, what has a warning of its own, and times, which the transport
+ * sets. What became rules of the filter (cvs_exclude, most of extra) is not there any more. */
+static bool means_something(const char *key)
+{
+	static const char *const keys[] = { "one_file_system", "delete_excluded", "protect_args", "quiet", "times" };
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (strcmp(keys[i], key) == 0)
+			return true;
+	return false;
+}
+
+/* A dump names all keys: those at their defaults say nothing. */
+static void check_program(struct config_run *run, const struct sync_options *s, struct config_draft *d)
+{
+	struct sync_options *usual;
+	struct err err = ERR_INIT;
+	size_t n;
+	const struct config_key *table = config_table(&n);
+
+	if ((d->transport->caps & TRANSPORT_PROGRAM) == 0)
+		return;
+	usual = calloc(1, sizeof(*usual));
+	if (usual == NULL || config_set_defaults(SECTION_RSYNC, usual, &err) != 0)
+		config_out_of_memory(run);
+	for (size_t i = 0; i < n && usual != NULL; i++) {
+		const struct config_key *k = &table[i];
+
+		if (k->section != SECTION_RSYNC || (k->flags & KEY_FILTER) != 0 || means_something(k->name) ||
+		    !config_draft_given(d, k->name, SECTION_RSYNC) || config_key_equal(k, s, usual))
+			continue;
+		d->broken = true;
+		config_error(run, config_draft_place(d, k->name, SECTION_RSYNC),
+			     "%s: means nothing to transport \"%s\": its program is not told; leave it out", k->name,
+			     s->transport);
+	}
+	if (usual != NULL)
+		config_free_keys(SECTION_RSYNC, usual);
+	free(usual);
+}
+
 static void validate(struct config_run *run, struct sync_options *s, struct config_draft *d)
 {
 	struct err err = ERR_INIT;
@@ -496,6 +537,7 @@ void config_finish_sync(struct config_run *run, size_t i)
 		return;
 	}
 	check_host(run, s, d);
+	check_program(run, s, d);
 	d->local = (d->transport->caps & TRANSPORT_LOCAL_TARGET) != 0 && s->target != NULL && local_target(s->target);
 	if (d->local && make_absolute(run, d, "target", &s->target) != 0)
 		return;

@@ -126,6 +126,7 @@ int config_set_defaults(enum config_section section, void *base, struct err *err
 /* Free what the keys of a section point to. */
 void config_free_keys(enum config_section section, void *base);
 bool config_keys_equal(enum config_section section, const void *a, const void *b);
+bool config_key_equal(const struct config_key *k, const void *a, const void *b);
 /* Free a sync's fields, not the struct. */
 void config_sync_done(struct sync_options *s);
 

@@ -335,6 +335,11 @@ static bool key_equal(const struct config_key *k, const void *a, const void *b)
 	return false;
 }
 
+bool config_key_equal(const struct config_key *k, const void *a, const void *b)
+{
+	return key_equal(k, field_in(k, a), field_in(k, b));
+}
+
 bool config_keys_equal(enum config_section section, const void *a, const void *b)
 {
 	size_t n;
@@ -343,8 +348,7 @@ bool config_keys_equal(enum config_section section, const void *a, const void *b
 	for (size_t i = 0; i < n; i++) {
 		const struct config_key *k = &table[i];
 
-		if (k->section == section && (k->flags & KEY_FILTER) == 0 &&
-		    !key_equal(k, field_in(k, a), field_in(k, b)))
+		if (k->section == section && (k->flags & KEY_FILTER) == 0 && !config_key_equal(k, a, b))
 			return false;
 	}
 	return true;

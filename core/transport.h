@@ -47,6 +47,7 @@ enum transport_cap {
 	 * kept. */
 	TRANSPORT_KEEP = 1u << 8,
 	TRANSPORT_FREE_TARGET = 1u << 9, /* the target is any word, and may be missing: the sync's name then */
+	TRANSPORT_PROGRAM = 1u << 10,	 /* a foreign program does it all, and is told nothing of rsync's keys */
 };
 
 struct transport_item {

@@ -14,7 +14,8 @@
 #include "core/path.h"
 #include "transports/exec_private.h"
 
-#define RULES_TEXT_MAX (64u * 1024)
+/* The kernel takes 128 KiB for one string of an environment. */
+#define RULES_TEXT_MAX (100u * 1024)
 
 const char *exec_program_name(const struct exec *s)
 {
@@ -575,6 +576,21 @@ static void close_session(void *session)
 	free(s);
 }
 
+static int validate(struct sync_options *opt, struct err *err)
+{
+	size_t n = filter_count(opt->filter), size = 0;
+
+	for (size_t i = 0; i < n; i++)
+		size += strlen(filter_rule_text(opt->filter, i)) + 1;
+	if (size > RULES_TEXT_MAX)
+		return err_set(
+			err, ERR_CONFIG,
+			"exec: %zu rules of %zu KiB: the program gets them in FANSYNCD_RULES, which holds %u KiB; "
+			"use patterns for many names at once, or have the program leave names out",
+			n, size / 1024, RULES_TEXT_MAX / 1024);
+	return exec_validate(opt, err);
+}
+
 static void *open_session(const struct transport_env *env, struct err *err)
 {
 	struct exec *s = calloc(1, sizeof(*s));
@@ -602,9 +618,9 @@ static void *open_session(const struct transport_env *env, struct err *err)
 extern const struct transport transport_exec;
 const struct transport transport_exec = {
 	.name = "exec",
-	.caps = TRANSPORT_RENAME | TRANSPORT_EXEC | TRANSPORT_FREE_TARGET,
+	.caps = TRANSPORT_RENAME | TRANSPORT_EXEC | TRANSPORT_FREE_TARGET | TRANSPORT_PROGRAM,
 	.default_delay_ns = NS_PER_S,
-	.validate = exec_validate,
+	.validate = validate,
 	.open = open_session,
 	.apply = apply,
 	.reconcile = reconcile,

@@ -364,8 +364,11 @@ def unreadable(place):
 
 
 def checked(place):
-    for d in ("s",):
-        os.makedirs(os.path.join(place, d))
+    os.makedirs(place + "/s")
+    with open(place + "/many", "w") as f:
+        f.writelines("/some/name/that/is/excluded/%06d\n" % i for i in range(2500))
+    with open(place + "/too.many", "w") as f:
+        f.writelines("/some/name/that/is/excluded/%06d\n" % i for i in range(3500))
     path = place + "/c.conf"
     for section, words in (("", ["exec.command is missing"]), ('command = [ "/bin/nosuch" ];', ["/bin/nosuch: No such file"]),
                            ('command = [ "nosuchprogram" ];', ["no program nosuchprogram in the PATH"]),
@@ -374,7 +377,12 @@ def checked(place):
                            ('command = [ "cat" ]; exitcodes = [ "3=maybe" ];', ["3=maybe"]),
                            ('command = [ "cat" ]; format = "paths"; moves = true;', ["no number to answer to"]),
                            ('command = [ "cat" ]; env = { FANSYNCD_SYNC = "y"; };', ["are set by fansyncd"]),
-                           ('command = [ "cat" ]; user = "nosuchuser";', ["no account nosuchuser"])):
+                           ('command = [ "cat" ]; user = "nosuchuser";', ["no account nosuchuser"]),
+                           ('command = [ "cat" ]; }; bandwidth = 100; x = {', ["c.conf:2: bandwidth: the program carries"]),
+                           ('command = [ "cat" ]; }; rsync = { acls = true; }; x = {', ["c.conf:2: acls: means nothing"]),
+                           ('command = [ "cat" ]; }; rsync = { bwlimit = 5; extra = [ "-z" ]; archive = true; chmod = "u=rw"; }; x = {',
+                            ["bwlimit: means nothing", "extra: means nothing", "archive: means nothing", "chmod: means nothing"]),
+                           ('command = [ "cat" ]; }; excludeFrom = "%s/too.many"; x = {' % place, ["3500 rules of 126 KiB", "patterns for many"])):
         with open(path, "w") as f:
             f.write('settings = { stateDir = "%s/st"; controlSocket = "%s/c"; };\nsync = ( { transport = "exec"; source = "%s/s"; exec = '
                     '{ %s }; } );\n' % (place, place, place, section))
@@ -382,9 +390,13 @@ def checked(place):
         expect(done.returncode != 0 and all(w.encode() in done.stderr + done.stdout for w in words), "%s: %r" % (section, done))
     with open(path, "w") as f:
         f.write('settings = { stateDir = "%s/st"; controlSocket = "%s/c"; };\nsync = ( { transport = "exec"; source = "%s/s"; name = "n"; '
-                'exec = { command = "cat"; }; } );\n' % (place, place, place))
+                'excludeFrom = "%s/many"; rsync = { one_file_system = true; extra = [ "--exclude=*~" ]; compress = false; '
+                'cvs_exclude = true; }; exec = { command = "cat"; }; } );\n' % (place, place, place, place))
     done = run(os.environ["FANSYNCD"], "--check", path)
     expect(b'target = "n"' in done.stdout and b'command = [ "cat" ]' in done.stdout, done.stdout)
+    with open(path, "wb") as f:
+        f.write(done.stdout)
+    expect(run(os.environ["FANSYNCD"], "--check", path).stdout == done.stdout, "the dump is a configuration")
 
 
 main([null_records, json_lines, paths_alone, answers_in_lines, stays, excluded_is_not_told, one_path_fails, rejected, exit_codes,

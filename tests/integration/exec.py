@@ -15,6 +15,11 @@ ODD = ["plain", "new\nline", "\n", 'quo"te', "tab\there", "\udcff\udcfe", "back\
 PERSISTENT = "persistent = true;"
 
 
+def section(name, source, target, argv, keys, more=""):
+    return ('{ name = "%s"; transport = "exec"; source = "%s"; target = "%s"; delay = 0.05; retryMin = 0.1; retryMax = 0.4; '
+            'watcher = "inotify"; %s exec = { command = [ %s ]; %s }; }' % (name, source, target, more, ", ".join('"%s"' % a for a in argv), keys))
+
+
 class Place:
     def __init__(self, place, words=(), keys="", more="", prefix=(), start=True):
         self.place, self.source, self.target = place, place + "/source", place + "/target"
@@ -30,10 +35,7 @@ class Place:
 
     def write(self, words=()):
         argv = [PYTHON, MIRROR, "log=" + self.log] + list(words)
-        self.daemon.write_config(
-            'sync = ( { name = "x"; transport = "exec"; source = "%s"; target = "%s"; delay = 0.05; retryMin = 0.1; retryMax = 0.4; '
-            'watcher = "inotify"; %s exec = { command = [ %s ]; %s }; } );\n'
-            % (self.source, self.target, self.more, ", ".join('"%s"' % a for a in argv), self.keys))
+        self.daemon.write_config("sync = ( %s );\n" % section("x", self.source, self.target, argv, self.keys, self.more))
 
     def put(self, name, text="x"):
         path = os.path.join(self.source, name)
@@ -149,7 +151,7 @@ def excluded_is_not_told(place):
 
 def one_path_fails(place):
     """By exit status nobody knows which: the others get through all the same, and it is named."""
-    w = Place(place, ["fail=.bad"])
+    w = Place(place, ["fail=.bad"], "maxChanges = 8;")
     w.daemon.wait()
     for i in range(40):
         w.put("f%d" % i, str(i))
@@ -227,48 +229,60 @@ def dies_in_the_middle(place):
 
 
 def hangs(place):
-    hang = place + "/hang"
+    """Both kinds of program at the same time: each takes as long as the shortest progressTimeout that there is."""
+    hang, places = place + "/hang", []
     for n, keys in enumerate(("", PERSISTENT)):
         os.makedirs("%s/%d" % (place, n))
         w = Place("%s/%d" % (place, n), ["hang=" + hang], keys, "progressTimeout = 1.0;", start=False)
         w.put("a")
         w.daemon.start(wait=False)
         w.synced("the start")
-        open(hang, "w").close()
+        places.append(w)
+    open(hang, "w").close()
+    for w in places:
         w.put("b")
+    for w in places:
         await_fact(lambda: "no sign of life" in str(w.sync()["last_error"]) or "progress" in str(w.sync()["last_error"]), 30, "ended")
-        os.unlink(hang)
+    os.unlink(hang)
+    for w in places:
         await_fact(lambda: os.path.exists(w.target + "/b"), 20, "started again")
         w.daemon.stop()
 
 
 def talks_nonsense(place):
-    for n, raw in enumerate(("hello", "99999 done", "1 maybe", "x" * 5000, "1 done\\n1", "* down", "-1 done", "1e3 done")):
+    raws = ("hello", "99999 done", "1 maybe", "x" * 5000, "1 done\\n1", "* down", "-1 done", "1e3 done")
+    daemon, sections = Daemon(place, ""), []
+    for n, raw in enumerate(raws):
         here = "%s/%d" % (place, n)
-        os.makedirs(here)
-        w = Place(here, ["raw=" + raw], PERSISTENT)
-        w.put("a")
-        await_fact(lambda: w.sync()["state"] == "down", 20, "down: " + raw)
-        expect("python3: " in w.sync()["reason"], w.sync()["reason"])
-        w.daemon.stop()
+        os.makedirs(here + "/source")
+        open(here + "/source/a", "w").close()
+        sections.append(section("x%d" % n, here + "/source", here + "/target", [PYTHON, MIRROR, "raw=" + raw], PERSISTENT))
+    daemon.write_config("sync = ( %s );\n" % ", ".join(sections))
+    daemon.start(wait=False)
+    for n, raw in enumerate(raws):
+        await_fact(lambda: daemon.sync("x%d" % n)["state"] == "down", 20, "down: " + raw)
+        expect("python3: " in daemon.sync("x%d" % n)["reason"], daemon.sync("x%d" % n)["reason"])
+    daemon.stop()
 
 
 def answers_to_what_it_has_not_read(place):
     """Of a listing of more than its buffer and the pipe hold, or of more than its buffer: nothing is taken for done."""
-    for n, (files, said, why) in enumerate(((700, "* done", "ended a batch"), (700, "703 done", "ended a batch"),
-                                            (700, "702 done", "was not given"), (400, "* done", "ended a batch"))):
+    deep = "/".join("n" * 250 for _ in range(3))
+    for n, (dirs, said, why) in enumerate(((170, "* done", "ended a batch"), (170, "176 done", "ended a batch"),
+                                           (170, "175 done", "was not given"), (85, "* done", "ended a batch"))):
         here = "%s/%d" % (place, n)
         os.makedirs(here)
         open(here + "/early", "w").close()
         w = Place(here, ["early=%s/early:%s" % (here, said)], PERSISTENT, start=False)
-        for i in range(files):
-            os.mkdir("%s/%s%03d" % (w.source, "n" * 220, i))
+        for i in range(dirs):
+            os.makedirs("%s/%s/%s%03d" % (w.source, deep, "n" * 220, i))
         w.daemon.start(wait=False)
         await_fact(lambda: w.sync()["state"] == "down", 20, "down: " + said)
         expect(why in w.sync()["reason"], w.sync()["reason"])
         os.unlink(here + "/early")
         w.daemon.wait()
-        expect(len(os.listdir(w.target)) == files, "%s: %d of %d" % (said, len(os.listdir(w.target)), files))
+        there = len(os.listdir(w.target + "/" + deep))
+        expect(there == dirs, "%s: %d of %d" % (said, there, dirs))
         w.daemon.stop()
 
 

@@ -30,14 +30,14 @@ note({"at": "end"})
 
 
 class Place:
-    def __init__(self, place, hooks, more="", target=None, start=True):
+    def __init__(self, place, hooks, more="", target=None, start=True, transport="direct"):
         self.place, self.source, self.target = place, place + "/source", target or place + "/target"
         os.chmod(place, 0o755)
         for d in (self.source, self.target):
             os.makedirs(d)
         with open(place + "/hook.py", "w") as f:
             f.write(HOOK)
-        self.hooks, self.more = hooks, more
+        self.hooks, self.more, self.transport = hooks, more, transport
         self.daemon = Daemon(place, "")
         self.write()
         if start:
@@ -45,10 +45,10 @@ class Place:
 
     def write(self):
         self.daemon.write_config(
-            'sync = ( { name = "h"; transport = "direct"; source = "%s"; target = "%s"; delay = 0.02; retryMin = 0.1; retryMax = 0.3; '
+            'sync = ( { name = "h"; transport = "%s"; source = "%s"; target = "%s"; delay = 0.02; retryMin = 0.1; retryMax = 0.3; '
             'watcher = "inotify"; %s %s } );\n'
-            % (self.source, self.target, " ".join('%s = [ "%s", "%s/hook.py", "%s" ];' % (h, PYTHON, self.place, self.place) for h in self.hooks),
-               self.more))
+            % (self.transport, self.source, self.target,
+               " ".join('%s = [ "%s", "%s/hook.py", "%s" ];' % (h, PYTHON, self.place, self.place) for h in self.hooks), self.more))
 
     def flag(self, name, on=True):
         path = self.place + "/" + name
@@ -95,7 +95,7 @@ def veto_and_repair(place):
     s = w.sync()
     expect("preBatch: exit 2: syntax\terror in line 3" == s["reason"] and s["pending"] >= 1, s)
     expect("h: vetoed: preBatch: exit 2: syntax\\011error in line 3" in w.daemon.log(), w.daemon.log())
-    expect(not w.there("maxscale.cnf") and w.daemon.wait(1, check=False).returncode == 2, "it was spread")
+    expect(not w.there("maxscale.cnf") and w.daemon.wait(0.2, check=False).returncode == 2, "it was spread")
     await_fact(lambda: any("syntax\terror" in t["reason"] for t in w.told("onError")), 20, "onError")
     w.put("other")
     w.flag("refuse", False)
@@ -145,7 +145,7 @@ def told_which_paths(place):
     w.daemon.stop()
 
 
-def errors_and_reconnects(place):
+def errors(place):
     w = Place(place, ["onError", "onReconnect", "onBatch"])
     w.daemon.wait()
     os.rename(w.target, w.target + ".away")
@@ -153,27 +153,53 @@ def errors_and_reconnects(place):
     await_fact(lambda: w.told("onError"), 20, "told")
     expect(w.paths("onError")[0] == [] and "target" in w.told("onError")[0]["reason"], w.told("onError"))
     os.rename(w.target + ".away", w.target)
-    await_fact(lambda: w.told("onReconnect") or w.there("f"), 20, "back")
+    await_fact(lambda: w.there("f"), 20, "goes on")
     w.daemon.wait()
     w.daemon.stop()
     expect(len(w.told("onError")) <= 2, "only news: %s" % w.told("onError"))
+    expect(not w.told("onReconnect", "start"), "it was stopped, not out of reach: %s" % w.told("onReconnect", "start"))
+
+
+def reconnects(place):
+    w = Place(place, ["onError", "onReconnect"], 'exec = { command = [ "/bin/sh", "-c", "cat >/dev/null; test ! -e %s/away || exit 69" ]; };' % place,
+              transport="exec")
+    w.daemon.wait()
+    expect(not w.told("onReconnect", "start"), "it was never away")
+    w.flag("away")
+    w.put("f")
+    await_fact(lambda: w.sync()["state"] == "down" and w.told("onError"), 20, "down")
+    expect(w.paths("onError") == [[]] and not w.told("onReconnect", "start"), w.told("onError"))
+    w.flag("away", False)
+    await_fact(lambda: w.told("onReconnect"), 20, "back")
+    w.daemon.wait()
+    w.put("g")
+    w.daemon.wait()
+    w.daemon.stop()
+    told = w.told("onReconnect")
+    expect([t["paths"] for t in told] == [[]] and "exit 69" in told[0]["reason"], "once, without paths, and why it was away: %s" % told)
 
 
 def one_that_hangs_is_ended(place):
-    w = Place(place, ["preBatch", "onBatch"], "hookTimeout = 1.0;")
-    await_fact(lambda: w.over("onBatch"), 20, "the start")
-    w.flag("hold.onBatch")
-    w.put("a")
-    await_fact(lambda: "onBatch took more than 1 s" in w.daemon.log(), 20, "ended")
-    pid = w.told("onBatch", "start")[-1]["pid"]
+    """The two kinds at the same time: each takes as long as the shortest hookTimeout that there is."""
+    places = []
+    for hook in ("onBatch", "preBatch"):
+        os.makedirs(place + "/" + hook)
+        places.append(Place(place + "/" + hook, [hook], "hookTimeout = 1.0;"))
+    after, before = places
+    await_fact(lambda: after.over("onBatch") and before.over("preBatch"), 20, "the start")
+    after.flag("hold.onBatch")
+    before.flag("hold.preBatch")
+    after.put("a")
+    before.put("b")
+    await_fact(lambda: "onBatch took more than 1 s" in after.daemon.log(), 20, "ended")
+    pid = after.told("onBatch", "start")[-1]["pid"]
     await_fact(lambda: not os.path.exists("/proc/%d" % pid), 20, "gone")
-    w.flag("hold.onBatch", False)
-    w.flag("hold.preBatch")
-    w.put("b")
-    await_fact(lambda: w.sync()["state"] == "vetoed" and "took too long" in w.sync()["reason"], 20, "a veto")
-    w.flag("hold.preBatch", False)
-    await_fact(lambda: w.there("b"), 20, "asked again")
-    w.daemon.stop()
+    await_fact(lambda: before.sync()["state"] == "vetoed" and "took too long" in before.sync()["reason"], 20, "a veto")
+    before.flag("hold.preBatch", False)
+    await_fact(lambda: before.there("b"), 20, "asked again")
+    after.flag("hold.onBatch", False)
+    for w in places:
+        w.daemon.stop()
 
 
 def so_many_at_once(place):
@@ -243,5 +269,5 @@ def other_account(place):
     w.daemon.stop()
 
 
-main([veto_and_repair, a_change_is_looked_at_soon, told_which_paths, errors_and_reconnects, one_that_hangs_is_ended, so_many_at_once,
+main([veto_and_repair, a_change_is_looked_at_soon, told_which_paths, errors, reconnects, one_that_hangs_is_ended, so_many_at_once,
       reload_and_end, one_that_can_not_be_started, other_account])

@@ -15,6 +15,7 @@ from ftp_server import FtpServer
 
 RECIPES = os.path.join(HERE, "..", "..", "docs", "recipes")
 INSTALLED = "/usr/local/lib/fansyncd"
+os.environ["PATH"] = "/usr/bin:" + os.environ["PATH"]  # before any wrapper: the recipes start python3 often
 
 
 class Recipe:

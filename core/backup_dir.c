@@ -52,6 +52,10 @@ int backup_dir_check(const char *text, struct err *err)
 	if (backup_dir_root(text) == 0)
 		return err_set(err, ERR_CONFIG,
 			       "the first directory must have a fixed name, as in .backup/%%Y-%%m-%%d");
+	/* A mirrored directory above it could be renamed, with what is kept in it. */
+	if (memchr(text, '/', backup_dir_root(text)) != NULL)
+		return err_set(err, ERR_CONFIG,
+			       "must be a directory of the target itself, as .backup or .backup/%%Y-%%m-%%d");
 	return 0;
 }
 

@@ -249,11 +249,15 @@ void changeset_release_retries(struct changeset *cs)
 	marks_release_heap(&cs->m, QUEUE_RETRY);
 }
 
-void changeset_has_verdict(struct changeset *cs, const char *path, size_t len)
+void changeset_has_verdict(struct changeset *cs, const char *path, size_t len, int64_t since_ns)
 {
 	struct mark_node *n = marks_find(&cs->m, path, len);
+	enum mark_queue queue = n == NULL		   ? QUEUE_NONE
+				: n->queue == QUEUE_PARKED ? (enum mark_queue)n->wait
+							   : (enum mark_queue)n->queue;
 
-	if (n == NULL || n->pend == 0)
+	if (n == NULL || n->pend == 0 || (n->pend & MARK_RECURSIVE) != 0 || n->first_ns > since_ns ||
+	    (queue != QUEUE_RETRY && queue != QUEUE_HOLD))
 		return;
 	gens_put(&cs->m.gens, n->pend_gen);
 	n->pend_gen = GEN_NONE;

@@ -77,8 +77,10 @@ void changeset_finish(struct changeset *cs, uint64_t batch_id, int64_t now_ns);
  * verdict already may not have got their times: they are looked at again. */
 void changeset_abandon(struct changeset *cs, int64_t now_ns);
 
-/* What is pending of `path` itself was tried again meanwhile by a work that led past it: no barrier waits for it. */
-void changeset_has_verdict(struct changeset *cs, const char *path, size_t len);
+/* `path` was tried by a work that began at `since_ns` and led past it, and failed. What waits to be tried again since
+ * before that has its verdict: no barrier waits for it. Anything else keeps its generation: what came since, and what
+ * is recursive, which stands for others, too. */
+void changeset_has_verdict(struct changeset *cs, const char *path, size_t len, int64_t since_ns);
 
 /* Whether no mark of generation `generation` or older is pending or in flight. Marks that a transport gave back
  * twice or more do not count: they have their verdict, and are named among the failures. */

@@ -228,6 +228,10 @@ void sync_carry(struct sync *s)
 	struct err err = ERR_INIT;
 
 	s->worker_told = false; /* a `down` before this batch does not explain its end */
+	if (s->worker == NULL || s->worker_ended) {
+		sync_go_down(s, "the worker ended before it had the batch");
+		return;
+	}
 	if (worker_link_send(s->worker, s->batch, s->allow_delete ? WIRE_ALLOW_DELETE : 0, &err) < 0) {
 		sync_go_down(s, err.text);
 		return;
@@ -248,6 +252,7 @@ static void send_batch(struct sync *s, int64_t now)
 	s->batch_started_ns = now;
 	s->batch_started_real_ns = clock_real_ns();
 	s->counters.batches++;
+	s->worker_told = false; /* its end from now on is the batch's, also while that is checked */
 	if (hooks_wanted(s->hooks, HOOK_PRE_BATCH))
 		sync_hooks_check(s);
 	else

@@ -188,9 +188,9 @@ static void on_found(void *ctx, const struct wire_found *f)
 	}
 	/* It has its verdict by then, and is named: a barrier does not wait for it any longer. Nor for its own mark,
 	 * which the comparison that found it again would put off for as long as both fail. */
-	sync_add_to_changes(s, &r, again ? CHANGESET_SERVED : s->generation, now);
 	if (again)
-		changeset_has_verdict(s->changes, f->path, f->len);
+		changeset_has_verdict(s->changes, f->path, f->len, s->batch_started_ns);
+	sync_add_to_changes(s, &r, again ? CHANGESET_SERVED : s->generation, now);
 }
 
 static void on_batch_done(void *ctx, uint64_t batch_id)

@@ -44,8 +44,8 @@ static void names(void **state)
 	tzset();
 	becomes(".backup", ".backup", ".backup");
 	becomes(".backup/%Y-%m-%d", ".backup/2026-01-04", ".backup");
-	becomes("var/old/%G-W%V/%u %H%M%S", "var/old/2026-W01/7 230509", "var/old");
-	becomes("a/b/day-%j/100%%", "a/b/day-004/100%", "a/b");
+	becomes("old/%G-W%V/%u %H%M%S", "old/2026-W01/7 230509", "old");
+	becomes("a/day-%j/100%%", "a/day-004/100%", "a");
 	backup_dir_stamp(stamp, AT);
 	assert_string_equal(stamp, "~20260104-230509.007");
 	/* By the clocks of the place. */
@@ -61,6 +61,8 @@ static void wrong(void **state)
 	(void)state;
 	refused("", "must be a path");
 	refused("/var/backups/%Y", "must be a path");
+	refused("var/old/%Y", "of the target itself");
+	refused("var/old", "of the target itself");
 	refused("../backup", "must be a path");
 	refused("a/./b", "must be a path");
 	refused("a//b", "must be a path");

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/credential.h"
 #include "core/path.h"
 #include "core/proc.h"
 
@@ -235,10 +236,14 @@ void exam_secret(struct exam *x, const char *key, const char *path)
 	char remedy[EXAM_TEXT_MAX];
 
 	exam_begin(x, "secret");
+	if (credential_elsewhere(path)) {
+		exam_skip(x, "%s: only the service has %s", key, path);
+		return;
+	}
 	(void)snprintf(remedy, sizeof(remedy), "chmod 600 %s", path);
 	if (stat(path, &st) < 0)
 		exam_fail(x, "see the key of the sync", "%s: %s: %s", key, path, strerror(errno));
-	else if ((st.st_mode & 077) != 0)
+	else if ((st.st_mode & credential_open_bits(path)) != 0)
 		exam_fail(x, remedy, "%s: %s has mode %04o: others may read or change it", key, path,
 			  (unsigned)(st.st_mode & 07777));
 	else if (faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) < 0)

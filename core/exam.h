@@ -64,7 +64,8 @@ int exam_run(const char *const *argv, const char *cwd, const char *input, int64_
 	     struct err *err);
 void exam_output_done(struct exam_output *o);
 
-/* A file with a secret: there, and for its owner alone. `key` is what the configuration calls it. */
+/* A file with a secret: there, and for its owner alone. `key` is what the configuration calls it. One of systemd's is
+ * the service's to see, and not looked at elsewhere. */
 void exam_secret(struct exam *x, const char *key, const char *path);
 /* Free space and inodes, as a check of its own. */
 void exam_space(struct exam *x, const char *path, uint64_t bytes, uint64_t bytes_of, uint64_t inodes,

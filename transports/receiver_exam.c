@@ -12,6 +12,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "core/credential.h"
 #include "transports/tls.h"
 
 /* ---- addresses ---- */
@@ -105,6 +106,10 @@ static void keys(const struct receiver_options *opt, struct exam *x)
 				  opt->insecure ? ", or anybody, since insecure = true" : "");
 		return;
 	}
+	if (credential_elsewhere(opt->keys)) {
+		exam_skip(x, "only the service has them");
+		return;
+	}
 	d = opendir(opt->keys);
 	if (d == NULL) {
 		exam_fail(x, "mkdir -m 700 it, with a NAME.key for each sender", "%s: %s", opt->keys, strerror(errno));
@@ -132,7 +137,9 @@ static void allowed(const struct receiver_options *opt, const struct receiver_mo
 		exam_warn(x, "allow = [ \"NAME\" ]; with the names of keys",
 			  "module %s: allow is empty, no key may write to it", m->name);
 	}
-	for (size_t i = 0; opt->keys != NULL && opt->certificate == NULL && i < m->allow.n; i++) {
+	if (opt->keys == NULL || opt->certificate != NULL || credential_elsewhere(opt->keys))
+		return;
+	for (size_t i = 0; i < m->allow.n; i++) {
 		(void)snprintf(path, sizeof(path), "%s/%s.key", opt->keys, m->allow.v[i]);
 		if (access(path, F_OK) == 0)
 			continue;

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 
 #include "core/clock.h"
+#include "core/credential.h"
 #include "core/path.h"
 #include "transports/remote_shell.h"
 #include "transports/rsync_args.h"
@@ -382,7 +383,10 @@ void rsyncssh_examine(const struct sync_options *opt, struct exam *x)
 
 	if (opt->ssh.identity_file != NULL)
 		exam_secret(x, "ssh.identityFile", opt->ssh.identity_file);
-	if (v.host != NULL && v.dir != NULL && v.rsync_path != NULL) {
+	if (opt->rsync.rsh == NULL && credential_elsewhere(opt->ssh.identity_file)) {
+		exam_begin(x, "ssh login");
+		exam_skip(x, "only the service has the key");
+	} else if (v.host != NULL && v.dir != NULL && v.rsync_path != NULL) {
 		if (opt->rsync.rsh == NULL)
 			visit(&v);
 		if (here && (v.logged_in || opt->rsync.rsh != NULL))

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "core/clock.h"
+#include "core/credential.h"
 #include "core/loop.h"
 #include "core/path.h"
 #include "transports/sftp_client.h"
@@ -184,7 +185,8 @@ static void secrets(const struct ssh_options *o, struct exam *x)
 		      { "ssh.passphraseFile", o->passphrase_file } };
 
 	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
-		if (files[i].path != NULL && strncmp(files[i].path, "credential:", 11) != 0)
+		if (credential_elsewhere(files[i].path) ||
+		    (files[i].path != NULL && strncmp(files[i].path, "credential:", 11) != 0))
 			exam_secret(x, files[i].key, files[i].path);
 }
 
@@ -194,6 +196,13 @@ void sftp_examine(const struct sync_options *opt, struct exam *x)
 	struct err err = ERR_INIT;
 
 	secrets(&opt->ssh, x);
+	if (credential_elsewhere(opt->ssh.identity_file) || credential_elsewhere(opt->ssh.passphrase_file) ||
+	    credential_elsewhere(opt->ssh.password_file)) {
+		exam_begin(x, "ssh login");
+		exam_skip(x, "only the service has what it logs in with");
+		free(v.dir);
+		return;
+	}
 	v.loop = loop_new(&err);
 	if (v.loop != NULL && v.dir != NULL)
 		visit(&v);

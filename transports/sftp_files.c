@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/credential.h"
+
 #define CREDENTIAL "credential:"
 
 /* Who may be able to read a file. */
@@ -42,7 +44,7 @@ static int check_private(const char *path, const struct stat *st, enum who who, 
 		return 0;
 	if (st->st_uid != 0 && st->st_uid != geteuid())
 		return err_set(err, ERR_CONFIG, "%.300s belongs to somebody else", path);
-	if ((st->st_mode & (who == WHO_SYSTEMD ? 07 : 077)) != 0)
+	if ((st->st_mode & (who == WHO_SYSTEMD ? 07 : credential_open_bits(path))) != 0)
 		return err_set(err, ERR_CONFIG, "%.300s can be read by others: `chmod 600` it", path);
 	return 0;
 }

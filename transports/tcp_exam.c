@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/credential.h"
 #include "core/loop.h"
 #include "core/transport.h"
 #include "transports/tcp_private.h"
@@ -147,6 +148,11 @@ void tcp_examine(const struct sync_options *opt, struct exam *x)
 	if (opt->tcp.private_key != NULL)
 		exam_secret(x, "privateKey", opt->tcp.private_key);
 	exam_begin(x, "receiver");
+	if (credential_elsewhere(opt->tcp.key) || credential_elsewhere(opt->tcp.certificate) ||
+	    credential_elsewhere(opt->tcp.private_key) || credential_elsewhere(opt->tcp.ca)) {
+		exam_skip(x, "only the service has what it shows %s", opt->target);
+		return;
+	}
 	fd = open(opt->source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0) {
 		exam_skip(x, "not without the source: %s", strerror(errno));

@@ -13,6 +13,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include "core/credential.h"
 #include "core/path.h"
 
 /* TLS_AES_128_GCM_SHA256: its hash is the one that a key made by hand is used with. */
@@ -109,7 +110,7 @@ static int check_mode(const char *path, int fd, struct err *err)
 		return err_errno(err, errno, "the key file %s", path);
 	if (!S_ISREG(st.st_mode))
 		return err_set(err, ERR_UNSAFE, "the key file %s is no regular file", path);
-	if ((st.st_mode & 077) != 0 || (st.st_uid != 0 && st.st_uid != geteuid()))
+	if ((st.st_mode & credential_open_bits(path)) != 0 || (st.st_uid != 0 && st.st_uid != geteuid()))
 		return err_set(err, ERR_UNSAFE,
 			       "the key file %s may be read by others than its owner, or is another user's: `chmod "
 			       "600`, `chown`",

@@ -9,7 +9,7 @@
  * core/backup_dir.c core/bandwidth.c core/schedule.c transports/local_files.c transports/local_dirs.c
  * transports/local_copy.c transports/local_list.c transports/local_xattrs.c core/archive.c core/twoway.c core/look.c
  * core/buf.c core/err.c core/loop.c core/clock.c core/log.c core/utf8.c core/path.c core/filter.c core/filter_args.c
- * core/batch.c core/fsutil.c core/keep.c core/frame.c */
+ * core/credential.c core/batch.c core/fsutil.c core/keep.c core/frame.c */
 /* ROUNDS: 200 */
 /* LIBS: -lz -lzstd -lssl -lcrypto -lrsync -lsqlite3 */
 /*

@@ -256,6 +256,27 @@ def receivers(place):
     d.expect("warn", "receiver", "module", "allow is empty")
 
 
+def credentials(place):
+    """Outside the service they are not there, and are nobody's failure; inside they may be a group's, by systemd's doing."""
+    a, t, given = filled(place, "a", "t", "given")
+    receiver = ('receiver = { listen = [ "127.0.0.1:%d" ]; keys = "credential:"; certificate = "credential:cert"; privateKey = "credential:private"; '
+                'ca = "credential:ca"; modules = ( { name = "m"; path = "%s"; allow = [ "web" ]; } ); };\n' % (free_port(), t))
+    d = Doctor(place, ", ".join((
+        sync("tcp", "tcp", a, 'host = "127.0.0.1"; port = 9; module = "m"; key = "credential:web.key";'),
+        sync("shell", "rsyncssh", a, 'host = "127.0.0.1"; targetdir = "/t"; ssh = { identityFile = "credential:id"; };'),
+        sync("sftp", "sftp", a, 'host = "127.0.0.1"; targetdir = "/u"; ssh = { identityFile = "credential:id"; passphraseFile = "credential:p"; };'))),
+        receiver)
+    for subject, check in (("tcp", "secret"), ("tcp", "receiver"), ("shell", "secret"), ("shell", "ssh login"), ("sftp", "secret"),
+                           ("sftp", "ssh login"), ("receiver", "keys"), ("receiver", "secret")):
+        d.expect("skip", subject, check, "only the service has")
+    expect(not [f for f in d.of("fail") if f["subject"] in ("tcp", "shell", "sftp", "receiver")], "no failures: %s" % d.of("fail"))
+    put(given + "/web.key", "00" * 32)
+    os.chmod(given + "/web.key", 0o440)
+    d = Doctor(place, sync("tcp", "tcp", a, 'host = "127.0.0.1"; port = 9; module = "m"; key = "credential:web.key";'),
+               env={"CREDENTIALS_DIRECTORY": given})
+    d.expect("ok", "tcp", "secret", "web.key")
+
+
 def a_running_daemon(place):
     """It may be asked while the daemon runs, and finds its own ports in use."""
     t, = dirs(place, "t")
@@ -395,5 +416,5 @@ def what_hangs(place):
     expect(done.returncode != 0, "it left something running: %r" % done.stdout)
 
 
-main([all_is_well, logins, at_the_other_host, rsync_daemons, programs, senders, receivers, a_running_daemon, sources, another_directory, unreadable, inotify_limit, local_targets,
+main([all_is_well, logins, at_the_other_host, rsync_daemons, programs, senders, receivers, credentials, a_running_daemon, sources, another_directory, unreadable, inotify_limit, local_targets,
       the_daemons_own, rings, what_hangs])

@@ -209,6 +209,10 @@ def keys(place):
         p.secret("credentials/phrase", "open sesame", 0o440)
         p.works("a credential", identityFile=locked, passphraseFile="credential:phrase",
                 env={"CREDENTIALS_DIRECTORY": credentials})
+        shutil.copy(locked, credentials + "/key")
+        os.chmod(credentials + "/key", 0o440)
+        p.works("a key that is a credential", identityFile="credential:key", passphraseFile="credential:phrase",
+                env={"CREDENTIALS_DIRECTORY": credentials})
         p.refused("no credentials", "systemd", identityFile=locked, passphraseFile="credential:phrase")
         p.works("a locked rsa key in PEM", identityFile=p.user_key("rsa_pem", "rsa", "open sesame", "-m", "PEM"), passphraseFile=phrase)
         p.refused("a locked rsa key of OpenSSH's", "ssh-keygen -p -m PEM",

@@ -1,5 +1,5 @@
 /* LINK: transports/tcp_stream.c transports/zstream.c transports/zstream_zstd.c transports/tls.c core/buf.c core/err.c
-   core/frame.c core/loop.c core/clock.c core/path.c core/log.c core/utf8.c */
+   core/frame.c core/loop.c core/clock.c core/path.c core/credential.c core/log.c core/utf8.c */
 /* LIBS: -lz -lzstd -lssl -lcrypto */
 /* Two ends of a connection in one loop: frames both ways, TLS with keys, wrong keys, silence, and rules broken. */
 #include <arpa/inet.h>
@@ -378,6 +378,14 @@ static void key_files(void **state)
 	assert_int_equal(chmod(path, 0644), 0);
 	assert_int_equal(tls_key_read(path, &k, &err), -1);
 	assert_int_equal(err.class, ERR_UNSAFE);
+	/* systemd's, with an access control list: the group's bits are its mask */
+	assert_int_equal(chmod(path, 0440), 0);
+	assert_int_equal(tls_key_read(path, &k, &err), -1);
+	assert_int_equal(setenv("CREDENTIALS_DIRECTORY", dir, 1), 0);
+	assert_int_equal(tls_key_read(path, &k, &err), 0);
+	assert_int_equal(chmod(path, 0444), 0);
+	assert_int_equal(tls_key_read(path, &k, &err), -1);
+	assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);
 	assert_int_equal(chmod(path, 0600), 0);
 	assert_int_equal(tls_key_read(path, &k, &err), 0);
 	assert_string_equal(k.name, "web");

@@ -7,6 +7,7 @@
 
 #include "config/private.h"
 #include "core/backup_dir.h"
+#include "core/owner_map.h"
 
 #define MODULES_MAX 1000u
 #define NAME_MAX_BYTES 64u
@@ -112,6 +113,17 @@ static bool name_is_good(const char *name)
 	return n > 0 && n <= NAME_MAX_BYTES;
 }
 
+static void check_map(struct config_run *run, struct config_place at, const char *key, const struct strlist *texts)
+{
+	for (size_t i = 0; i < texts->n; i++) {
+		struct owner_rule rule;
+		struct err err = ERR_INIT;
+
+		if (owner_rule_parse(texts->v[i], &rule, &err) < 0)
+			config_error(run, at, "%s: %s", key, err.text);
+	}
+}
+
 static void check_module(struct config_run *run, const struct receiver_options *r, size_t i)
 {
 	const struct receiver_module *m = &r->modules[i];
@@ -129,6 +141,8 @@ static void check_module(struct config_run *run, const struct receiver_options *
 	for (size_t j = 0; j < i; j++)
 		if (r->modules[j].name != NULL && strcmp(r->modules[j].name, m->name) == 0)
 			config_error(run, at, "name: there is a module \"%s\" already", m->name);
+	check_map(run, at, "usermap", &m->usermap);
+	check_map(run, at, "groupmap", &m->groupmap);
 	if (strcmp(m->path, "/") == 0)
 		config_error(run, at, "path: the root of this host is no module");
 	if (run->env->check_paths && stat(m->path, &st) != 0)

@@ -280,7 +280,7 @@ static const struct config_key table[] = {
 	RSYFLAG(inplace, "write into the target's file: readers may see half of it (--inplace)"),
 	RSYFLAG(keep_dirlinks, "on the target, a symlink to a directory is as good as a directory (-K)"),
 	RSYFLAG(mkpath, "create the target's missing parents (--mkpath)"),
-	RSYFLAG(numeric_ids, "user and group by number (--numeric-ids)"),
+	RSYFLAG(numeric_ids, "user and group by number (--numeric-ids); else by name, where both hosts know it"),
 	RSYFLAG(omit_dir_times, "no times of directories (-O)"),
 	RSYFLAG(omit_link_times, "no times of symlinks (-J)"),
 	RSYFLAG(one_file_system, "do not cross file systems (-x)"),
@@ -372,6 +372,10 @@ static const struct config_key table[] = {
 		    "change what is there"),
 	MOD(TYPE_INT, "maxDelete", max_delete, .def = "auto", .min = 0, .max = COUNT_MAX, .unit = "entries", .flags = KEY_AUTO,
 	    .help = "caps what a sender may delete at once; auto: the sender's own limit"),
+	MOD(TYPE_LIST, "usermap", usermap, .flags = KEY_NONEMPTY,
+	    .help = "whose the files of a sender's users are here: \"FROM:TO\" each, FROM a number, a range of numbers or a name with wildcards, "
+		    "TO a number or a name; the first that matches counts"),
+	MOD(TYPE_LIST, "groupmap", groupmap, .flags = KEY_NONEMPTY, .help = "the same for groups"),
 	MOD(TYPE_INT, "uid", uid, .def = "auto", .min = 0, .max = 4294967294, .flags = KEY_AUTO, .help = "owner of all files here; auto: as at the sender"),
 	MOD(TYPE_INT, "gid", gid, .def = "auto", .min = 0, .max = 4294967294, .flags = KEY_AUTO, .help = "group of all files here; auto: as at the sender"),
 

@@ -149,9 +149,10 @@ struct receiver_module {
 	struct strlist
 		allow; /* names of keys or certificates; empty: only senders without TLS, where those are let in */
 	bool read_only;
-	char *backup_dir;   /* as that of a sync; below path */
-	int64_t max_delete; /* caps what a sender may delete in one work; -1: what the sender says */
-	int64_t uid, gid;   /* whose the files are here, whatever the sender says; -1: the sender's */
+	char *backup_dir;		  /* as that of a sync; below path */
+	int64_t max_delete;		  /* caps what a sender may delete in one work; -1: what the sender says */
+	int64_t uid, gid;		  /* whose the files are here, whatever the sender says; -1: the sender's */
+	struct strlist usermap, groupmap; /* "FROM:TO" each: core/owner_map.h */
 };
 
 struct receiver_options {

@@ -220,6 +220,16 @@ bool wire_put_origin(struct buf *out, uint32_t pid, const struct host_tree *from
 	return end(out, at);
 }
 
+bool wire_put_owner(struct buf *out, uint32_t pid, const struct owner_question *q)
+{
+	size_t at = begin(out, WIRE_OWNER);
+
+	buf_add_u32(out, pid);
+	buf_add_byte(out, (unsigned char)q->kind);
+	buf_add(out, q->name, strlen(q->name));
+	return end(out, at);
+}
+
 size_t wire_begin_verdicts(struct buf *out, uint64_t batch_id)
 {
 	size_t at = begin(out, WIRE_VERDICTS);
@@ -535,6 +545,25 @@ bool wire_get_origin(const char *p, size_t len, uint32_t *pid, struct host_tree 
 	*pid = reader_u32(&r);
 	get_tree(&r, out);
 	return finished(&r) && *pid != 0;
+}
+
+bool wire_get_owner(const char *p, size_t len, uint32_t *pid, struct owner_question *out)
+{
+	const char *name;
+	struct reader r;
+	unsigned kind;
+
+	memset(out, 0, sizeof(*out));
+	reader_init(&r, p, len);
+	*pid = reader_u32(&r);
+	kind = reader_u8(&r);
+	len = r.left;
+	name = reader_bytes(&r, len);
+	if (!finished(&r) || *pid == 0 || kind < OWNER_USER || kind > OWNER_GROUP || !owner_name_valid(name, len))
+		return false;
+	out->kind = (enum owner_kind)kind;
+	memcpy(out->name, name, len);
+	return true;
 }
 
 bool wire_get_verdicts(const char *p, size_t len, struct reader *r, uint64_t *batch_id)

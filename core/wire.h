@@ -17,6 +17,7 @@
 #include "core/err.h"
 #include "core/host_id.h"
 #include "core/origins.h"
+#include "core/owners.h"
 
 /* No frame is larger. A batch's limits (changeset_limits) keep well below it. */
 #define WIRE_FRAME_MAX (16u * 1024 * 1024)
@@ -47,6 +48,7 @@ enum wire_type {
 	/* From the process that serves status pages: u32 enum wire_view, and an empty text: it wants to be shown
 	 * that. From the daemon: the same with the text. */
 	WIRE_VIEW,
+	WIRE_OWNER, /* from a session to its receiver: u32 pid, the name of an owner whose number is wanted */
 	WIRE_TYPES
 };
 
@@ -119,6 +121,7 @@ bool wire_put_linked(struct buf *out, const struct wire_linked *f);
 bool wire_put_peer(struct buf *out, const struct host_tree *t);
 bool wire_put_view(struct buf *out, uint32_t view, const char *text, size_t len);
 bool wire_put_origin(struct buf *out, uint32_t pid, const struct host_tree *from);
+bool wire_put_owner(struct buf *out, uint32_t pid, const struct owner_question *q);
 /* Verdicts are gathered: begin, add..., end. `at` is the frame's place in `out`. */
 size_t wire_begin_verdicts(struct buf *out, uint64_t batch_id);
 bool wire_add_verdict(struct buf *out, const struct wire_verdict *v);
@@ -138,6 +141,7 @@ bool wire_get_linked(const char *p, size_t len, struct wire_linked *out);
 bool wire_get_peer(const char *p, size_t len, struct host_tree *out);
 bool wire_get_view(const char *p, size_t len, uint32_t *view, const char **text, size_t *text_len);
 bool wire_get_origin(const char *p, size_t len, uint32_t *pid, struct host_tree *out);
+bool wire_get_owner(const char *p, size_t len, uint32_t *pid, struct owner_question *out);
 /* Start reading verdicts: the batch's id. Then wire_next_verdict until it returns 0 (end); -1: broken. */
 bool wire_get_verdicts(const char *p, size_t len, struct reader *r, uint64_t *batch_id);
 int wire_next_verdict(struct reader *r, struct wire_verdict *out);

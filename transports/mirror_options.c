@@ -13,7 +13,9 @@ static int refuse(struct err *err, const char *key, const char *why)
 static const char not_native[] = "native transports do not do that; transport = \"rsync\" or \"rsyncssh\" does";
 static const char own_temp[] =
 	"native transports always write to a temporary file beside the old one and rename it; leave it out";
-static const char own_ids[] = "native transports keep owners and groups as they are; transport = \"rsync\" maps them";
+static const char own_ids[] =
+	"native transports keep owners and groups as they are; transport = \"rsync\" maps them, and so does the module "
+	"of a receiver";
 
 static int check_flags(const struct rsync_options *o, struct err *err)
 {

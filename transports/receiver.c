@@ -25,6 +25,7 @@
 #include "core/privileges.h"
 #include "core/wire.h"
 #include "transports/receiver_child.h"
+#include "transports/receiver_lookups.h"
 #include "transports/tcp_stream.h"
 
 #define LISTENERS_MAX 64u
@@ -52,7 +53,8 @@ struct session {
 	struct session *next;
 	pid_t pid;
 	unsigned char address[16];
-	int go_fd;    /* a byte there: it may begin; -1: it has */
+	int go_fd;    /* a byte there: it may begin; then answers to its questions */
+	bool let_go;  /* it may have begun */
 	bool greeted; /* else it may be ended to make room */
 	bool ended;   /* it was */
 };
@@ -70,6 +72,8 @@ struct receiver {
 	size_t n_passed; /* listening sockets behind fd, in the place of the configuration's addresses */
 	int log_fds[2];
 	int *module_fds;
+	struct module_owners *module_owners;
+	struct receiver_lookups *lookups;
 	struct tls_key *keys;
 	size_t n_keys;
 	unsigned char host_id[TCP_HOST_ID];
@@ -254,6 +258,7 @@ static void become_session(struct receiver *r, int fd, int go_fd, const unsigned
 					  .log_fd = r->log_fds[1],
 					  .opt = r->opt,
 					  .module_fds = r->module_fds,
+					  .module_owners = r->module_owners,
 					  .keys = r->keys,
 					  .n_keys = r->n_keys,
 					  .from = from,
@@ -357,12 +362,23 @@ static void let_go(struct session *s)
 {
 	ssize_t done;
 
-	if (s == NULL || s->go_fd < 0)
+	if (s == NULL || s->let_go)
 		return;
 	done = write(s->go_fd, "g", 1);
 	(void)done;
-	(void)close(s->go_fd);
-	s->go_fd = -1;
+	s->let_go = true;
+}
+
+/* What a session asked, which waits for it. */
+static void on_owner(void *ctx, pid_t session, const struct owner_answer *a)
+{
+	const struct session *s = find_session(ctx, session);
+	ssize_t done;
+
+	if (s == NULL || !s->let_go)
+		return;
+	done = write(s->go_fd, a, sizeof(*a));
+	(void)done;
 }
 
 static void note_greeting(struct receiver *r, pid_t pid, const struct host_tree *from)
@@ -382,6 +398,7 @@ static void on_log(void *ctx, int fd, unsigned events)
 	struct receiver *r = ctx;
 	const char *payload, *text;
 	struct host_tree from;
+	struct owner_question q;
 	uint32_t category, pid;
 	size_t len, text_len;
 	uint8_t type;
@@ -407,6 +424,9 @@ static void on_log(void *ctx, int fd, unsigned events)
 			(void)wire_put_log(&r->out, category, text, text_len);
 		else if (type == WIRE_ORIGIN && wire_get_origin(payload, len, &pid, &from))
 			note_greeting(r, (pid_t)pid, &from);
+		else if (type == WIRE_OWNER && wire_get_owner(payload, len, &pid, &q) &&
+			 find_session(r, (pid_t)pid) != NULL)
+			receiver_lookups_ask(r->lookups, (pid_t)pid, &q);
 	}
 }
 
@@ -509,12 +529,16 @@ static int take_config(struct receiver *r, const char *payload, size_t len, stru
 		return err_set(err, ERR_BUG, "the daemon sent a configuration without a receiver");
 	memcpy(r->host_id, c.host_id, sizeof(r->host_id));
 	r->module_fds = calloc(r->opt->n_modules + 1, sizeof(*r->module_fds));
-	if (r->module_fds == NULL)
+	r->module_owners = calloc(r->opt->n_modules + 1, sizeof(*r->module_owners));
+	if (r->module_fds == NULL || r->module_owners == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory");
 	for (size_t i = 0; i < r->opt->n_modules; i++)
 		r->module_fds[i] = -1;
 	if (read_keys(r, err) < 0)
 		return -1;
+	for (size_t i = 0; i < r->opt->n_modules; i++)
+		if (module_owners_read(&r->opt->modules[i], &r->module_owners[i], err) < 0)
+			return -1;
 	open_modules(r);
 	return listen_all(r, err);
 }
@@ -594,7 +618,8 @@ static int set_up(struct receiver *r, struct err *err)
 		return err_errno(err, errno, "pipe");
 	r->source = loop_fd_add(r->loop, r->fd, LOOP_READ, on_socket, r, err);
 	r->log_source = loop_fd_add(r->loop, r->log_fds[0], LOOP_READ, on_log, r, err);
-	if (r->source == NULL || r->log_source == NULL)
+	r->lookups = receiver_lookups_new(r->loop, on_owner, r, err);
+	if (r->source == NULL || r->log_source == NULL || r->lookups == NULL)
 		return -1;
 	loop_before_wait(r->loop, before_wait, r);
 	return 0;
@@ -623,6 +648,10 @@ static void tear_down(struct receiver *r)
 		if (r->module_fds[i] >= 0)
 			(void)close(r->module_fds[i]);
 	free(r->module_fds);
+	for (size_t i = 0; r->module_owners != NULL && i < r->opt->n_modules; i++)
+		module_owners_done(&r->module_owners[i]);
+	free(r->module_owners);
+	receiver_lookups_free(r->lookups);
 	for (size_t i = 0; i < r->n_keys; i++)
 		tls_key_wipe(&r->keys[i]);
 	free(r->keys);

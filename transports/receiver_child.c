@@ -5,6 +5,7 @@
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,8 +86,11 @@ static void on_go(void *ctx, int fd, unsigned events)
 {
 	struct child *ch = ctx;
 
-	(void)fd;
+	char byte;
+
 	(void)events;
+	if (read(fd, &byte, 1) < 0)
+		return; /* there it is not yet */
 	loop_fd_remove(ch->go);
 	ch->go = NULL;
 	receiver_session_welcome(ch->session);
@@ -109,6 +113,25 @@ static void on_greeted(void *ctx, const struct host_tree *from)
 		ch->go = loop_fd_add(ch->loop, ch->c->go_fd, LOOP_READ, on_go, ch, &err);
 	if (ch->go == NULL) /* at worst it gives way to another one, and its changes are carried back */
 		receiver_session_welcome(ch->session);
+}
+
+/* NSS is out of reach here: the listener has it asked. */
+static void look_up(void *ctx, const struct owner_question *q, struct owner_answer *out)
+{
+	const struct child *ch = ctx;
+	struct pollfd p = { .fd = ch->c->go_fd, .events = POLLIN };
+	struct buf frame;
+	bool asked;
+
+	buf_init(&frame, 2 * LINE_MAX_BYTES);
+	asked = wire_put_owner(&frame, (uint32_t)getpid(), q) &&
+		write(ch->c->log_fd, frame.data, frame.len) == (ssize_t)frame.len;
+	buf_done(&frame);
+	if (asked && poll(&p, 1, (int)(OWNER_SECONDS + 1) * 1000) > 0 &&
+	    read(p.fd, out, sizeof(*out)) == (ssize_t)sizeof(*out))
+		return;
+	memset(out, 0, sizeof(*out));
+	out->result = OWNER_FAILED;
 }
 
 static struct tls_context *make_tls(struct child *ch, struct err *err)
@@ -144,7 +167,9 @@ static int serve(struct child *ch, struct tls_context *tls, struct err *err)
 						.opt = c->opt,
 						.module_fds = c->module_fds,
 						.from = c->from,
+						.module_owners = c->module_owners,
 						.greeted = on_greeted,
+						.look_up = look_up,
 						.ended = on_ended,
 						.ctx = ch };
 	bool proved;

@@ -6,6 +6,7 @@
 
 #include "core/options.h"
 #include "core/wire.h"
+#include "transports/receiver_owners.h"
 #include "transports/tcp_frames.h"
 #include "transports/tls.h"
 
@@ -13,10 +14,11 @@ struct receiver_child {
 	int fd;	    /* the connection */
 	int log_fd; /* frames of log lines, each written at once; and, when the peer has greeted, WIRE_ORIGIN: until
 		     * then it may be ended to make room */
-	int go_fd;  /* that is answered here: a byte; it begins then */
+	int go_fd;  /* that is answered here: a byte; it begins then. Later each WIRE_OWNER: a struct owner_answer */
 	unsigned char address[ADDRESS_BYTES]; /* the peer's */
 	const struct receiver_options *opt;
 	const int *module_fds;
+	const struct module_owners *module_owners; /* one a module */
 	const struct tls_key *keys;
 	size_t n_keys;
 	unsigned char host_id[TCP_HOST_ID];

@@ -65,6 +65,8 @@ struct receiver_session {
 	struct transport_counters counters, told;
 	struct transport_env env;
 	struct local_tree *tree;
+	struct receiver_owners *owners;
+	bool names; /* of owners: the sender is to tell them */
 	struct receiver_source *source;
 	struct fileops target_ops;
 	uint32_t caps;
@@ -259,7 +261,7 @@ static bool on_item(struct receiver_session *s, const char *payload, size_t len,
 					.st = item.state.st };
 	if (out->path == NULL)
 		return err_set(err, ERR_LIMIT, "a work that is too large") == 0;
-	receiver_source_map(s->source, &out->st);
+	receiver_owners_map(s->owners, &out->st);
 	if (w->agreed != NULL)
 		w->agreed[w->got_items] = item.archive;
 	if ((item.has_content || item.has_text) && !receiver_source_prime(s->source, &item, err))
@@ -553,6 +555,15 @@ static const struct receiver_module *find_module(const struct receiver_session *
 	return NULL;
 }
 
+/* Whether it matters what the sender's owners are called. */
+static bool wants_names(const struct receiver_session *s, const struct tcp_hello *h)
+{
+	const struct rsync_options *o = &s->opt->rsync;
+
+	return (h->features & TCP_FEATURE_NAMES) != 0 && !o->numeric_ids && !s->opt->bidirectional &&
+	       ((o->owner && s->module->uid < 0) || (o->group && s->module->gid < 0));
+}
+
 static int take_hello(struct receiver_session *s, const struct tcp_hello *h, struct err *err)
 {
 	int fd;
@@ -578,7 +589,12 @@ static int take_hello(struct receiver_session *s, const struct tcp_hello *h, str
 	}
 	if (s->opt->bidirectional && (h->features & TCP_FEATURE_TWOWAY) == 0)
 		return err_set(err, ERR_CONFIG, "both ways: the sender does not say that it can do that");
-	/* Names of owners can't be looked up here; the numbers are what is set. */
+	if (s->opt->bidirectional && s->module->usermap.n + s->module->groupmap.n > 0)
+		return err_set(err, ERR_CONFIG,
+			       "both ways: the module %s has a usermap or groupmap, which leads one way",
+			       s->module->name);
+	s->names = wants_names(s, h);
+	/* What is compared both ways is the numbers. */
 	s->opt->rsync.numeric_ids = s->opt->rsync.numeric_ids || s->opt->bidirectional;
 	fd = s->up.module_fds[s->module - s->up.opt->modules];
 	fd = fd < 0 ? -1 : openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -612,13 +628,20 @@ static int make_engine(struct receiver_session *s, const struct tcp_hello *h, st
 					 .finished = on_finished,
 					 .down = on_down,
 					 .progress = on_progress };
+	s->owners = receiver_owners_new(&(struct receiver_owners_setup){
+		.module = s->module,
+		.maps = s->up.module_owners == NULL ? NULL : &s->up.module_owners[s->module - s->up.opt->modules],
+		.names = s->names,
+		.look_up = s->up.look_up,
+		.ctx = s->up.ctx });
+	if (s->owners == NULL)
+		return err_set(err, ERR_NOMEM, "out of memory for a session");
 	s->source = receiver_source_new(&(struct receiver_source_setup){ .loop = s->up.loop,
 									 .stream = s->stream,
 									 .credit = CREDIT,
 									 .both_ways = s->opt->bidirectional,
 									 .same = (h->features & TCP_FEATURE_SAME) != 0,
-									 .uid = s->module->uid,
-									 .gid = s->module->gid },
+									 .owners = s->owners },
 					err);
 	if (s->source == NULL)
 		return -1;
@@ -682,6 +705,8 @@ static bool on_hello(struct receiver_session *s, const char *payload, size_t len
 	s->welcome.features =
 		h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY | TCP_FEATURE_MOVED |
 			      TCP_FEATURE_ZSTD | TCP_FEATURE_FINER | TCP_FEATURE_SAME);
+	if (s->names)
+		s->welcome.features |= TCP_FEATURE_NAMES;
 	memcpy(from.host, h.host_id, sizeof(from.host));
 	tcp_get_root(h.options.p, h.options.len, &from.dev, &from.ino);
 	if (local_tree_root(s->tree, &root) == 0) {
@@ -727,6 +752,8 @@ static bool on_frame(void *ctx, uint8_t type, const char *payload, size_t len, s
 	case TCP_ITEM:
 		ok = on_item(s, payload, len, err);
 		break;
+	case TCP_NAME:
+		return receiver_owners_frame(s->owners, payload, len) || broken(err, "a name");
 	case TCP_BYE:
 		tcp_stream_finish(s->stream);
 		loop_timer_after(s->greeting, s->up.opt->handshake_ns);
@@ -819,6 +846,7 @@ void receiver_session_free(struct receiver_session *s)
 		mirror_remove_temps(s->mirror);
 	mirror_free(s->mirror); /* it drops its open files */
 	receiver_source_free(s->source);
+	receiver_owners_free(s->owners);
 	local_tree_free(s->tree);
 	tcp_stream_free(s->stream);
 	while (s->first != NULL) {

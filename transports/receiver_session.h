@@ -13,6 +13,7 @@
 #include "core/loop.h"
 #include "core/options.h"
 #include "core/origins.h"
+#include "transports/receiver_owners.h"
 #include "transports/tcp_frames.h"
 #include "transports/tls.h"
 
@@ -23,12 +24,15 @@ struct receiver_session_setup {
 	int fd;			 /* accepted; the session's from here */
 	struct tls_context *tls; /* NULL: plaintext, allowed for this peer */
 	const struct receiver_options *opt;
-	const int *module_fds; /* one a module, O_DIRECTORY; -1: it is not there */
+	const int *module_fds;			   /* one a module, O_DIRECTORY; -1: it is not there */
+	const struct module_owners *module_owners; /* one a module; NULL: none has a table */
 	unsigned char host_id[TCP_HOST_ID];
 	const char *from; /* the peer's address, for the log */
 	/* The peer has proved who it is, and its greeting was accepted: receiver_session_welcome is to follow. `from`:
 	 * the tree that it sends, all but the address. */
 	void (*greeted)(void *ctx, const struct host_tree *from);
+	/* What number a name has here; may wait a little. NULL: it can't be known. */
+	void (*look_up)(void *ctx, const struct owner_question *q, struct owner_answer *out);
 	/* The last call: the connection is over. */
 	void (*ended)(void *ctx);
 	void *ctx;

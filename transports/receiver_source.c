@@ -52,6 +52,8 @@ struct question {
 	struct fileop *op;
 	struct fileops_wish wish;
 	bool unless;   /* SAME may be its answer */
+	char *path;    /* then: to ask again */
+	size_t path_len;
 	size_t listed; /* entries so far */
 	bool too_many; /* they are dropped, up to the last */
 	int base_fd;
@@ -79,7 +81,7 @@ struct receiver_source {
 	uint64_t contents, texts; /* bytes of them */
 	uint64_t credit, keep;	  /* what the sender may still send; how much of what came along is kept */
 	uint64_t owed;		  /* credit to be given back */
-	int64_t uid, gid;
+	struct receiver_owners *owners;
 	size_t listed;
 	bool both_ways, same;
 	struct receiver_asks asks;
@@ -126,11 +128,9 @@ struct receiver_source *receiver_source_new(const struct receiver_source_setup *
 	s->stream = setup->stream;
 	s->credit = setup->credit;
 	s->keep = setup->credit / 2;
-	s->uid = setup->uid;
+	s->owners = setup->owners;
 	s->both_ways = setup->both_ways;
-	/* Owners that are made others here are told apart entry by entry. */
-	s->same = setup->same && setup->uid < 0 && setup->gid < 0;
-	s->gid = setup->gid;
+	s->same = setup->same && receiver_owners_alike(s->owners);
 	buf_init(&s->scratch, TCP_FRAME_MAX);
 	receiver_asks_init(&s->asks, setup->stream);
 	s->old = receiver_old_new(setup->loop, setup->stream, err);
@@ -156,6 +156,7 @@ static void free_question(struct question *q)
 {
 	if (q->base_fd >= 0)
 		(void)close(q->base_fd);
+	free(q->path);
 	free(q);
 }
 
@@ -208,14 +209,6 @@ struct fileops_end receiver_source_end(struct receiver_source *s)
 
 /* ---- what came along ---- */
 
-void receiver_source_map(const struct receiver_source *s, struct stat *st)
-{
-	if (s->uid >= 0)
-		st->st_uid = (uid_t)s->uid;
-	if (s->gid >= 0)
-		st->st_gid = (gid_t)s->gid;
-}
-
 bool receiver_source_prime(struct receiver_source *s, const struct tcp_item *item, struct err *err)
 {
 	const struct tcp_bytes *bytes = item->has_content ? &item->content : &item->text;
@@ -241,7 +234,7 @@ bool receiver_source_prime(struct receiver_source *s, const struct tcp_item *ite
 	p->len = item->path.len;
 	p->content_len = bytes->len;
 	p->state = item->state;
-	receiver_source_map(s, &p->state.st);
+	receiver_owners_map(s->owners, &p->state.st);
 	*(p->is_text ? &s->texts : &s->contents) += bytes->len;
 	memcpy(p->digest, item->digest, sizeof(p->digest));
 	p->hash = path_hash(p->path, p->len);
@@ -373,20 +366,32 @@ static enum fileops_result source_list_unless(void *end, struct fileop *op, cons
 					      const unsigned char *digest)
 {
 	struct receiver_source *s = end;
-	struct question *q = new_question(s, TCP_LIST, op);
 	struct tcp_unless u = { .path = { path, len } };
+	enum fileops_result bad = FILEOPS_DOWN;
+	struct question *q;
 
+	/* Numbers are in it, and owners may be others than their numbers say: they are told apart entry by entry. */
+	if (!receiver_owners_alike(s->owners))
+		return source_list(end, op, path, len, wish);
+	q = new_question(s, TCP_LIST, op);
 	if (q == NULL)
 		return no_memory(op);
 	q->wish = *wish;
 	q->unless = true;
+	q->path = malloc(len + 1);
 	u.id = q->id;
 	memcpy(u.digest, digest, sizeof(u.digest));
-	if (receiver_asks_add(&s->asks, fields, &u))
-		return FILEOPS_PENDING;
+	if (q->path == NULL) {
+		bad = no_memory(op);
+	} else {
+		memcpy(q->path, path, len);
+		q->path_len = len;
+		if (receiver_asks_add(&s->asks, fields, &u))
+			return FILEOPS_PENDING;
+	}
 	*find_question(s, q->id) = q->next;
 	free_question(q);
-	return FILEOPS_DOWN;
+	return bad;
 }
 
 static void source_flush(void *end)
@@ -630,7 +635,7 @@ static bool on_answer(struct receiver_source *s, const char *payload, size_t len
 	op = (*at)->op;
 	if (a.result == FILEOPS_OK && a.state.look == LOOK_ABSENT)
 		a.result = FILEOPS_GONE;
-	receiver_source_map(s, &a.state.st);
+	receiver_owners_map(s->owners, &a.state.st);
 	op->st = a.state.st;
 	op->agreed = a.agreed;
 	memcpy(op->digest, a.digest, sizeof(op->digest));
@@ -664,7 +669,7 @@ static bool add_entry(struct receiver_source *s, struct question *q, const struc
 	s->listed++;
 	q->listed++;
 	entry->st = e->state.st;
-	receiver_source_map(s, &entry->st);
+	receiver_owners_map(s->owners, &entry->st);
 	/* Without a state it is not archived. */
 	return !s->both_ways || e->unknown || listing_agree(&q->op->list, entry, &e->archive);
 }
@@ -712,6 +717,18 @@ static bool on_listing(struct receiver_source *s, const char *payload, size_t le
 	return true;
 }
 
+/* The same numbers, but a name that was told meanwhile has another one here. */
+static void ask_again(struct receiver_source *s, struct question *q)
+{
+	q->unless = false;
+	buf_clear(&s->scratch);
+	tcp_put_request(&s->scratch, TCP_LIST,
+			&(struct tcp_request){ .id = q->id, .path = { q->path, q->path_len } });
+	/* If the stream is lost, so is the session. */
+	(void)tcp_stream_send_buf(s->stream, TCP_LIST, &s->scratch);
+	tcp_stream_kick(s->stream);
+}
+
 static bool on_same(struct receiver_source *s, const char *payload, size_t len, struct err *err)
 {
 	bool good = len > 0 && len % 4 == 0;
@@ -723,7 +740,9 @@ static bool on_same(struct receiver_source *s, const char *payload, size_t len, 
 		struct question **at = find_question(s, reader_u32(&r));
 
 		good = *at != NULL && (*at)->unless && (*at)->listed == 0 && !(*at)->too_many;
-		if (good) {
+		if (good && !receiver_owners_alike(s->owners)) {
+			ask_again(s, *at);
+		} else if (good) {
 			(*at)->op->same = true;
 			complete(s, at, FILEOPS_OK, NULL);
 		}
@@ -821,7 +840,7 @@ static bool on_opened(struct receiver_source *s, const char *payload, size_t len
 		complete(s, at, no_memory(op), NULL);
 		return true;
 	}
-	receiver_source_map(s, &o.state.st);
+	receiver_owners_map(s->owners, &o.state.st);
 	f->base_size = (*at)->base_size;
 	f->base_fd = (*at)->base_fd;
 	(*at)->base_fd = -1;
@@ -879,7 +898,7 @@ static bool on_end(struct receiver_source *s, const char *payload, size_t len, s
 	f = find_file(s, e.file);
 	if (f == NULL)
 		return true;
-	receiver_source_map(s, &e.state.st);
+	receiver_owners_map(s->owners, &e.state.st);
 	f->after = e.state;
 	f->ended = true;
 	if (!f->reading)

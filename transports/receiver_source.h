@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "transports/fileops.h"
+#include "transports/receiver_owners.h"
 #include "transports/tcp_frames.h"
 #include "transports/tcp_stream.h"
 
@@ -21,11 +22,11 @@ struct remote_file;
 
 struct receiver_source_setup {
 	struct loop *loop;
-	struct tcp_stream *stream; /* outlives it */
-	uint64_t credit;	   /* that WELCOME gives: content beyond it is a broken rule */
-	bool both_ways;		   /* listings tell what is archived */
-	bool same;		   /* the sender takes UNLESS */
-	int64_t uid, gid;	   /* whose everything is here; -1: as the sender says */
+	struct tcp_stream *stream;	/* outlives it */
+	uint64_t credit;		/* that WELCOME gives: content beyond it is a broken rule */
+	bool both_ways;			/* listings tell what is archived */
+	bool same;			/* the sender takes UNLESS */
+	struct receiver_owners *owners; /* whose everything is here; outlives it */
 };
 
 /* NULL on failure. */
@@ -40,8 +41,6 @@ struct fileops_end receiver_source_end(struct receiver_source *s);
 bool receiver_source_prime(struct receiver_source *s, const struct tcp_item *item, struct err *err);
 /* That item is over: what was not used is forgotten. */
 void receiver_source_unprime(struct receiver_source *s, const char *path, size_t len);
-/* The sender's owners as they are to be here. */
-void receiver_source_map(const struct receiver_source *s, struct stat *st);
 
 /* Both ways: what is archived of a path, as mirror_agreed.get has it. */
 enum fileops_result receiver_source_agreed(struct receiver_source *s, struct fileop *op, const char *path, size_t len);

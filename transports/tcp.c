@@ -61,6 +61,7 @@ struct tcp_target {
 	struct tcp_stream *stream;
 	struct tcp_serve *serve;
 	struct tcp_memory *memory;
+	struct tcp_names *names;   /* of owners; NULL: the receiver does not want them */
 	struct tcp_twoway *twoway; /* NULL: one way */
 	struct local_tree *tree;
 	struct fileops_end source;
@@ -395,6 +396,8 @@ static bool send_item(struct tcp_target *t, const struct transport_item *item, b
 		out.has_text = true;
 		out.text = (struct tcp_bytes){ op.bytes, op.n_bytes };
 	}
+	if (item->look != LOOK_ABSENT)
+		tcp_names_tell(t->names, &out.state.st);
 	buf_clear(&t->scratch);
 	tcp_put_item(&t->scratch, &out);
 	ok = !t->scratch.failed && tcp_stream_send2(t->stream, TCP_ITEM, t->scratch.data, t->scratch.len, out.content.p,
@@ -465,6 +468,14 @@ static void tell_peer(const struct tcp_target *t, const struct tcp_welcome *w)
 		t->env->peer(t->env->ctx, &peer);
 }
 
+/* Both ways it is the numbers that are compared. */
+static bool tells_names(const struct tcp_target *t)
+{
+	const struct rsync_options *o = &t->env->opt->rsync;
+
+	return t->twoway == NULL && !o->numeric_ids && (o->owner || o->group);
+}
+
 static bool on_welcome(struct tcp_target *t, const char *payload, size_t len, struct err *err)
 {
 	struct tcp_serve_setup setup = { .stream = t->stream,
@@ -488,11 +499,16 @@ static bool on_welcome(struct tcp_target *t, const char *payload, size_t len, st
 		return err_set(err, ERR_CONFIG,
 			       "the receiver, %.*s, does not mirror both ways (bidirectional): update it",
 			       (int)w.software.len, w.software.p) == 0;
+	if (!tells_names(t))
+		w.features &= ~(uint32_t)TCP_FEATURE_NAMES;
+	if ((w.features & TCP_FEATURE_NAMES) != 0)
+		t->names = tcp_names_new(t->stream, t->env->opt->rsync.owner, t->env->opt->rsync.group);
+	setup.names = t->names;
 	setup.features = w.features;
 	if ((w.features & TCP_FEATURE_ZSTD) != 0 && !tcp_stream_use_zstd(t->stream, ZSTREAM_WINDOW_LOG))
 		return err_set(err, ERR_NOMEM, "out of memory for a connection") == 0;
 	t->serve = tcp_serve_new(&setup);
-	if (t->serve == NULL)
+	if (t->serve == NULL || ((w.features & TCP_FEATURE_NAMES) != 0 && t->names == NULL))
 		return err_set(err, ERR_NOMEM, "out of memory for a connection") == 0;
 	tcp_serve_add_credit(t->serve, w.credit);
 	t->reserve = w.credit / 2;
@@ -622,6 +638,8 @@ static void disconnect(struct tcp_target *t)
 	count_bytes(t);
 	tcp_serve_free(t->serve);
 	t->serve = NULL;
+	tcp_names_free(t->names);
+	t->names = NULL;
 	tcp_stream_free(t->stream);
 	t->stream = NULL;
 	t->ready = false;
@@ -663,7 +681,8 @@ static void on_ready(void *ctx, const char *peer)
 						    ? 0
 						    : TCP_FEATURE_DELTA | TCP_FEATURE_MOVED | TCP_FEATURE_FINER) |
 					   TCP_FEATURE_RESUME | TCP_FEATURE_ZSTD | TCP_FEATURE_SAME |
-					   (t->twoway == NULL ? 0 : TCP_FEATURE_TWOWAY),
+					   (t->twoway == NULL ? 0 : TCP_FEATURE_TWOWAY) |
+					   (tells_names(t) ? TCP_FEATURE_NAMES : 0),
 			       .software = { "fansyncd " FANSYNCD_VERSION, strlen("fansyncd " FANSYNCD_VERSION) },
 			       .module = { opt->tcp.module, strlen(opt->tcp.module) },
 			       .sync = { opt->name, strlen(opt->name) } };

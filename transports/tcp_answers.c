@@ -108,10 +108,12 @@ static bool on_question(struct tcp_answers *s, enum tcp_frame type, const struct
 	bool ok;
 
 	a.result = (uint8_t)look_at(s, r, &op);
-	if (a.result == FILEOPS_OK && type == TCP_LOOK)
+	if (a.result == FILEOPS_OK && type == TCP_LOOK) {
+		tcp_names_tell(s->up.names, &op.st);
 		a.state = tcp_state_of(&op.st, true);
-	else if (a.result == FILEOPS_OK)
+	} else if (a.result == FILEOPS_OK) {
 		a.result = (uint8_t)call(s, type, r, &op);
+	}
 	a.why = op.err;
 	if (op.n_bytes > BYTES_MAX) {
 		a.result = FILEOPS_FAILED;

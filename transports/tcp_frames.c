@@ -152,6 +152,13 @@ void tcp_put_keep(struct buf *out, const struct keep *k)
 	tcp_put_bytes(out, k->why, n < TCP_TEXT_MAX ? n : TCP_TEXT_MAX);
 }
 
+void tcp_put_name(struct buf *out, const struct tcp_name *n)
+{
+	put_u8(out, n->kind);
+	buf_add_u32(out, n->id);
+	put_span_of(out, &n->name);
+}
+
 void tcp_put_rename(struct buf *out, const struct batch_rename *r)
 {
 	tcp_put_bytes(out, r->from, r->from_len);
@@ -580,6 +587,17 @@ bool tcp_get_keep(const char *p, size_t len, struct tcp_keep *out)
 	out->path = get_path(&r);
 	out->why = get_text(&r);
 	return finished(&r);
+}
+
+bool tcp_get_name(const char *p, size_t len, struct tcp_name *out)
+{
+	struct reader r;
+
+	reader_init(&r, p, len);
+	out->kind = (enum owner_kind)get_enum(&r, OWNER_USER, OWNER_GROUP);
+	out->id = reader_u32(&r);
+	out->name = get_bytes(&r, OWNER_NAME_MAX);
+	return finished(&r) && out->id != 0 && owner_name_valid(out->name.p, out->name.len);
 }
 
 bool tcp_get_rename(const char *p, size_t len, struct batch_rename *out)

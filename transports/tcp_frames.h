@@ -18,6 +18,7 @@
 #include "core/entry.h"
 #include "core/err.h"
 #include "core/keep.h"
+#include "core/owner_map.h"
 #include "core/twoway.h"
 
 #define TCP_MAGIC UINT64_C(0x31636e7973616e66)
@@ -35,6 +36,8 @@
 #define TCP_BLOCK_MAX (256u * 1024)
 bool tcp_block_valid(uint32_t block);
 #define TCP_TEXT_MAX 255u
+/* Owners whose names are told in one connection, and as many groups. */
+#define TCP_NAMES_MAX 4096u
 /* What WELCOME gives at least. */
 #define TCP_CREDIT_MIN (1024u * 1024)
 #define TCP_CHANGES_MIN 128u
@@ -49,6 +52,7 @@ enum tcp_frame {
 	TCP_RENAME,
 	TCP_ITEM,
 	TCP_KEEP,
+	TCP_NAME,
 	TCP_ACK = 32,
 	TCP_FOUND,
 	TCP_PROGRESS,
@@ -89,7 +93,8 @@ enum tcp_feature {
 	TCP_FEATURE_MOVED = 1u << 3,
 	TCP_FEATURE_ZSTD = 1u << 4,
 	TCP_FEATURE_FINER = 1u << 5,
-	TCP_FEATURE_SAME = 1u << 6
+	TCP_FEATURE_SAME = 1u << 6,
+	TCP_FEATURE_NAMES = 1u << 7
 };
 
 /* A byte string inside a payload. */
@@ -127,6 +132,13 @@ struct tcp_work {
 	uint32_t n_keeps; /* they come first */
 	bool continues;	  /* a further piece of the work before: the limit of deletions is for both together */
 	bool unguarded;	  /* the marker does not matter */
+};
+
+/* What a number of the sender's is called there. */
+struct tcp_name {
+	enum owner_kind kind;
+	uint32_t id;	       /* not 0 */
+	struct tcp_bytes name; /* owner_name_valid */
 };
 
 /* A subtree in which nothing may be deleted. */
@@ -255,6 +267,7 @@ void tcp_put_hello(struct buf *out, const struct tcp_hello *h);
 void tcp_put_welcome(struct buf *out, const struct tcp_welcome *w);
 void tcp_put_work(struct buf *out, const struct tcp_work *w);
 void tcp_put_keep(struct buf *out, const struct keep *k);
+void tcp_put_name(struct buf *out, const struct tcp_name *n);
 void tcp_put_rename(struct buf *out, const struct batch_rename *r);
 /* All but the content, which follows as the payload's rest: its length is written here. */
 void tcp_put_item(struct buf *out, const struct tcp_item *item);
@@ -290,6 +303,7 @@ bool tcp_get_welcome(const char *p, size_t len, struct tcp_welcome *out);
 bool tcp_get_err(const char *p, size_t len, struct err *out);
 bool tcp_get_work(const char *p, size_t len, struct tcp_work *out);
 bool tcp_get_keep(const char *p, size_t len, struct tcp_keep *out);
+bool tcp_get_name(const char *p, size_t len, struct tcp_name *out);
 bool tcp_get_rename(const char *p, size_t len, struct batch_rename *out);
 bool tcp_get_item(const char *p, size_t len, struct tcp_item *out);
 bool tcp_get_ack(const char *p, size_t len, struct reader *r, uint64_t *upto, uint32_t *count);

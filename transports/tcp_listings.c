@@ -33,6 +33,7 @@ struct tcp_listings {
 	struct fileops_end source;
 	const struct filter *filter;
 	struct tcp_twoway *twoway;
+	struct tcp_names *names;
 	struct listing_wish *first, *last; /* first come, first served */
 	size_t n;
 	struct buf scratch;
@@ -84,6 +85,7 @@ struct tcp_listings *tcp_listings_new(const struct tcp_serve_setup *setup)
 	s->source = setup->source;
 	s->filter = setup->filter;
 	s->twoway = setup->twoway;
+	s->names = setup->names;
 	buf_init(&s->scratch, TCP_FRAME_MAX);
 	buf_init(&s->sames, TCP_FRAME_MAX);
 	return s;
@@ -185,6 +187,8 @@ static bool send_listing(struct tcp_listings *s, struct listing_wish *w)
 
 		if (e.has_archive)
 			e.archive = *entry->agreed;
+		if (entry->st.st_mode != 0)
+			tcp_names_tell(s->names, &entry->st);
 		tcp_put_list_entry(&s->scratch, &e);
 	}
 	if (s->scratch.failed)
@@ -200,6 +204,8 @@ static bool add_to_digest(struct tcp_listings *s, const struct listing_wish *w, 
 
 	if (e->st.st_mode == 0)
 		return false; /* it could not be looked at, which has to be told */
+	/* Before SAME, too: the number may be somebody else's there. */
+	tcp_names_tell(s->names, &e->st);
 	if (!S_ISLNK(e->st.st_mode)) {
 		mirror_alike_add(s->same, e, NULL, 0);
 		return true;

@@ -257,6 +257,7 @@ static bool on_open(struct tcp_serve *s, const struct tcp_request *r)
 	o.why = op.err;
 	if (f != NULL) {
 		plan_delta(s, f, r);
+		tcp_names_tell(s->up.names, &f->st);
 		o.file = f->id;
 		o.state = tcp_state_of(&f->st, true);
 		o.wants_hashes = f->wants_hashes;
@@ -423,6 +424,7 @@ static bool send_end(struct tcp_serve *s, struct served *f, enum fileops_result 
 	memcpy(e.digest, digest.digest, sizeof(e.digest));
 	if (s->up.source.ops->restat(s->up.source.ctx, &op, &f->file) == FILEOPS_OK)
 		f->st = op.st;
+	tcp_names_tell(s->up.names, &f->st);
 	e.state = tcp_state_of(&f->st, true);
 	deactivate(s, f);
 	buf_clear(&s->scratch);
@@ -788,6 +790,8 @@ static bool on_restat(struct tcp_serve *s, uint32_t id, uint32_t file)
 		return false;
 	a.result = (uint8_t)s->up.source.ops->restat(s->up.source.ctx, &op, &f->file);
 	a.why = op.err;
+	if (a.result == FILEOPS_OK)
+		tcp_names_tell(s->up.names, &op.st);
 	a.state = tcp_state_of(&op.st, true);
 	return tcp_answers_send(s->answers, TCP_RESTAT, &a);
 }

@@ -15,6 +15,7 @@
 #include "core/filter.h"
 #include "transports/fileops.h"
 #include "transports/tcp_frames.h"
+#include "transports/tcp_names.h"
 #include "transports/tcp_stream.h"
 #include "transports/tcp_twoway.h"
 #include "transports/throttle.h"
@@ -30,6 +31,7 @@ struct tcp_serve_setup {
 	uint32_t features;	   /* enum tcp_feature, as agreed */
 	struct tcp_twoway *twoway; /* NULL: one way */
 	struct tcp_memory *memory; /* of what was sent; NULL: none */
+	struct tcp_names *names;   /* of owners; NULL: they are not told */
 };
 
 struct tcp_serve *tcp_serve_new(const struct tcp_serve_setup *setup);

@@ -1,4 +1,5 @@
-/* LINK: core/guard.c core/keep.c core/identity.c core/wire.c core/buf.c core/batch.c core/path.c core/err.c */
+/* LINK: core/guard.c core/keep.c core/identity.c core/wire.c core/owner_map.c core/buf.c core/batch.c core/path.c
+ * core/err.c */
 /* Every reader of the worker's protocol, on whatever bytes: the first byte chooses the message. */
 #include <stddef.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-/* LINK: transports/tcp_frames.c core/buf.c core/err.c core/path.c core/twoway.c */
+/* LINK: transports/tcp_frames.c core/owner_map.c core/buf.c core/err.c core/path.c core/twoway.c */
 /* The codec of the tcp transport: each frame comes back as it went, and no other bytes are taken for one. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-/* LINK: core/wire.c core/buf.c core/batch.c core/path.c core/err.c core/frame.c core/origins.c */
+/* LINK: core/wire.c core/owner_map.c core/buf.c core/batch.c core/path.c core/err.c core/frame.c core/origins.c */
 /* The codec between daemon and worker: round trips, and that what breaks a rule is refused. */
 #include <setjmp.h>
 #include <stdarg.h>

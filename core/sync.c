@@ -93,18 +93,29 @@ void sync_add_to_changes(struct sync *s, const struct intake_record *r, uint64_t
 		 s->opt->name);
 }
 
+/* What was done to one name of a file was done to its others, of which nobody told the target. */
+static bool has_more_names(const struct sync *s, const struct change *c)
+{
+	struct stat st;
+
+	return c->kind != CHANGE_DELETE && sync_stat_below(s, c->path, c->path_len, &st) == 0 && !S_ISDIR(st.st_mode) &&
+	       st.st_nlink > 1;
+}
+
 /* What the target itself sent here, and has: unless something of ours is on its way there, which it may have got
- * meanwhile, so that each end would keep the other's. Both ways the archive is to learn of it. */
+ * meanwhile, so that each end would keep the other's. Both ways the archive is to learn of it; and what is excluded
+ * here is to go there, if it is to be deleted. */
 static bool is_echo(const struct sync *s, const struct change *c)
 {
-	if (c->origin != ORIGIN_INCOMING || s->opt->bidirectional || !host_tree_same(c->from, &s->peer))
+	if (c->origin != ORIGIN_INCOMING || s->opt->bidirectional || s->opt->rsync.delete_excluded ||
+	    !host_tree_same(c->from, &s->peer))
 		return false;
 	/* In a directory above or below this one the same path is another file. */
 	if (c->from->here_dev != s->root_dev || c->from->here_ino != s->root_ino)
 		return false;
 	return (c->kind == CHANGE_TOUCH || c->kind == CHANGE_MODIFY || c->kind == CHANGE_CREATE ||
 		c->kind == CHANGE_DELETE) &&
-	       changeset_quiet(s->changes, c->path, c->path_len);
+	       changeset_quiet(s->changes, c->path, c->path_len) && !has_more_names(s, c);
 }
 
 void sync_record(struct sync *s, const struct change *c, uint64_t generation)

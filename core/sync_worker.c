@@ -356,6 +356,7 @@ static void on_ended(void *ctx, const char *how)
 	char text[200];
 
 	s->worker_ended = true;
+	s->peer = (struct host_tree){ 0 };
 	s->worker_base = (struct wire_counters){ s->counters.files_sent, s->counters.bytes,	 s->counters.deletions,
 						 s->counters.renames,	 s->counters.handshakes, s->counters.processes,
 						 s->counters.conflicts };

@@ -141,6 +141,15 @@ static bool sign_some(struct receiver_old *s, struct old_reading *r)
 	return !last;
 }
 
+/* Out of memory: what was asked for ends, without being a signature. */
+static void sign_nothing(struct receiver_old *s, const struct old_reading *r)
+{
+	buf_clear(&s->scratch);
+	buf_add_u32(&s->scratch, r->file);
+	buf_add_byte(&s->scratch, 1);
+	(void)tcp_stream_send(s->stream, TCP_SIGNATURE, s->scratch.data, s->scratch.len, ZSTREAM_STORE);
+}
+
 static void on_timer(void *ctx)
 {
 	struct receiver_old *s = ctx;
@@ -155,6 +164,8 @@ static void on_timer(void *ctx)
 		return;
 	if (r->tells_end)
 		tell_end(s, r);
+	if (s->piece == NULL && r->signer != NULL)
+		sign_nothing(s, r);
 	tcp_stream_kick(s->stream);
 	receiver_old_stop(s, r);
 	if (s->first == NULL) {

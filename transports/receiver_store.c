@@ -13,6 +13,8 @@
 #include "transports/receiver_source.h"
 
 #define PIECE (256u * 1024)
+/* No smaller file is gone on with. */
+#define PART_MIN (1024u * 1024)
 /* Of what an earlier connection left, in one round of the loop. */
 #define ROUND_BYTES (8u * 1024 * 1024)
 
@@ -284,6 +286,12 @@ static enum fileops_result begin(void *end, struct fileop *op, struct fileops_fi
 	j = new_job(end, op, file, what);
 	if (j == NULL)
 		return FILEOPS_FAILED;
+	/* What an earlier connection left beyond this would stand where a HOLE is told. */
+	if ((what->offset > 0 || what->size >= PART_MIN) && ftruncate(j->file.fd, (off_t)what->offset) < 0) {
+		result = failed(&op->err, errno, "truncate");
+		on_dropped(j);
+		return result;
+	}
 	j->synced = synced;
 	sink.ctx = j;
 	remote_file_sink(j->from, what->offset, what->size, &sink);

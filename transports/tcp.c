@@ -574,6 +574,11 @@ static bool take_frame(struct tcp_target *t, uint8_t type, const char *payload, 
 	case TCP_NOTE:
 	case TCP_CONFLICT:
 		return t->twoway != NULL && t->work != NULL && tcp_twoway_frame(t->twoway, type, payload, len, err);
+	case TCP_HASHES:
+	case TCP_SIGNATURE:
+		/* Of a very large file they come for longer than a worker may show no progress. */
+		t->env->progress(t->env->ctx, &(struct transport_progress){ .phase = "comparing" });
+		return tcp_serve_frame(t->serve, type, payload, len, err);
 	default:
 		return tcp_serve_frame(t->serve, type, payload, len, err);
 	}
@@ -633,9 +638,17 @@ static void forget_addresses(struct tcp_target *t)
 	t->n_addresses = t->address = 0;
 }
 
+/* What is at the other end next may be another receiver: until it has greeted nothing here is an echo of its. */
+static void forget_peer(const struct tcp_target *t)
+{
+	if (t->ready && t->env->peer != NULL)
+		t->env->peer(t->env->ctx, &(struct host_tree){ 0 });
+}
+
 static void disconnect(struct tcp_target *t)
 {
 	count_bytes(t);
+	forget_peer(t);
 	tcp_serve_free(t->serve);
 	t->serve = NULL;
 	tcp_names_free(t->names);

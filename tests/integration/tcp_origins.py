@@ -138,6 +138,44 @@ def another_tree(place):
             raise Failure("taken for an echo: %s" % h.counters())
 
 
+def other_names(place):
+    """A file with another name at the receiver: what is done to the one that the sender has is done to the other, which the sender
+    does not know of."""
+    with Hosts(place, 2, [(0, 1), (1, 0)], "fanotify") as h:
+        fanotify_or_skip(h)
+        put(h.trees[0] + "/one", "text")
+        h.settle()
+        os.link(h.trees[1] + "/one", h.trees[1] + "/two")
+        h.settle()
+        h.silent()
+        h.equal("linked")
+        os.chmod(h.trees[0] + "/one", 0o604)
+        h.settle()
+        h.silent()
+        h.equal("both names are changed there")
+
+
+def another_receiver(place):
+    """What came from a host while its receiver is away is no echo for the one that comes in its place."""
+    with Hosts(place, 2, [(0, 1), (1, 0)], "fanotify") as h:
+        fanotify_or_skip(h)
+        put(h.trees[0] + "/before", "text")
+        h.settle()
+        h.silent()
+        config = h.daemons[0].config_path
+        with open(config) as f:
+            text = f.read()
+        os.makedirs(place + "/new")
+        with open(config, "w") as f:
+            f.write(text.replace('path = "%s"' % h.trees[0], 'path = "%s/new"' % place))
+        h.daemons[0].process.send_signal(1)
+        await_fact(lambda: "connected again for the next change" in h.daemons[1].log(), 20, "the old receiver is gone")
+        await_fact(lambda: "listening" == h.daemons[0].status()["receiver"]["state"], 20, "the other module")
+        put(h.trees[0] + "/later", "more text")
+        h.settle()
+        await_fact(lambda: os.path.exists(place + "/new/later"), 20, "carried to the other directory")
+
+
 def sessions_end(place):
     """A session's number means nothing once it has ended; the next one is known again."""
     with Hosts(place, 2, [(0, 1), (1, 0)], "fanotify") as h:
@@ -156,4 +194,4 @@ def sessions_end(place):
 
 
 if __name__ == "__main__":
-    main([pair, pair_by_inotify, chain, ring, another_tree, sessions_end])
+    main([pair, pair_by_inotify, chain, ring, another_tree, other_names, another_receiver, sessions_end])

@@ -69,6 +69,9 @@ struct mirror_agreed {
 	enum fileops_result (*get)(void *ctx, struct fileop *op, const char *path, size_t len);
 	/* Both ends now have this state. ABSENT: and nothing below. */
 	void (*note)(void *ctx, const char *path, size_t len, const struct twoway_state *state);
+	/* A rename was carried: what was agreed on of the old name, and below it, is now of the new one. NULL: none is
+	 * carried. */
+	void (*moved)(void *ctx, const char *from, size_t from_len, const char *to, size_t to_len);
 	/* To be told and counted there. */
 	void (*conflict)(void *ctx, const char *path, size_t len, const struct twoway_state *source,
 			 const struct twoway_state *target, bool source_wins);

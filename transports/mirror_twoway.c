@@ -131,12 +131,17 @@ static void note(struct entry *e, const struct twoway_state *state)
 
 bool both_moves(const struct mirror *m)
 {
-	return m->twoway->archive != NULL;
+	return m->twoway->archive != NULL || m->twoway->agreed.moved != NULL;
 }
 
 bool both_moved(struct mirror *m, const char *from, size_t from_len, const char *to, size_t to_len, struct err *err)
 {
-	return archive_rename(m->twoway->archive, from, from_len, to, to_len, err) == 0;
+	const struct mirror_twoway *t = m->twoway;
+
+	if (t->archive != NULL)
+		return archive_rename(t->archive, from, from_len, to, to_len, err) == 0;
+	t->agreed.moved(t->agreed.ctx, from, from_len, to, to_len);
+	return true;
 }
 
 bool both_same(const struct mirror *m, const struct twoway_state *a, const struct twoway_state *b)

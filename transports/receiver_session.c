@@ -76,6 +76,7 @@ struct receiver_session {
 	struct work *first, *last; /* the first one is carried out */
 	size_t n_works;
 	enum tcp_kind kind;  /* of the last one that was begun; 0: none */
+	uint64_t moved_in;   /* both ways: the last work that carried a rename; 0: none */
 	bool running, begin; /* the engine has the first work; it is to be given it */
 	uint64_t upto;
 	bool ack_due;
@@ -296,12 +297,33 @@ static void on_note(void *ctx, const char *path, size_t len, const struct twoway
 		send_notes(s);
 }
 
+/* The sender learns of it before any question that follows; its items that are here already, or under way, tell what
+ * was archived before. */
+static void on_moved(void *ctx, const char *from, size_t from_len, const char *to, size_t to_len)
+{
+	struct receiver_session *s = ctx;
+
+	send_notes(s);
+	buf_clear(&s->scratch);
+	tcp_put_moved(&s->scratch, from, from_len, to, to_len);
+	(void)tcp_stream_send_buf(s->stream, TCP_MOVED, &s->scratch);
+	tcp_stream_kick(s->stream);
+	s->moved_in = s->first->head.id;
+}
+
+/* Whether an item's archived state is from before a rename that its path may have to do with. The sender had at most
+ * WORKS_MAX works on their way then. */
+static bool may_have_moved(const struct receiver_session *s)
+{
+	return s->moved_in != 0 && s->first->head.id - s->moved_in < WORKS_MAX;
+}
+
 /* Items are in the order of paths. */
 static enum fileops_result on_get_agreed(void *ctx, struct fileop *op, const char *path, size_t len)
 {
 	struct receiver_session *s = ctx;
 	const struct work *w = s->first;
-	size_t low = 0, high = w->work.n_items;
+	size_t low = 0, high = may_have_moved(s) ? 0 : w->work.n_items;
 
 	while (low < high) {
 		size_t at = low + (high - low) / 2;
@@ -607,7 +629,11 @@ static int take_hello(struct receiver_session *s, const struct tcp_hello *h, str
 static int make_engine(struct receiver_session *s, const struct tcp_hello *h, struct err *err)
 {
 	const struct mirror_agreed agreed = {
-		.get = on_get_agreed, .note = on_note, .conflict = on_conflict, .ctx = s
+		.get = on_get_agreed,
+		.note = on_note,
+		.moved = (h->features & TCP_FEATURE_RENAMES) != 0 ? on_moved : NULL,
+		.conflict = on_conflict,
+		.ctx = s,
 	};
 	struct mirror_setup m = { .env = &s->env, .width = WIDTH, .width_dirs = WIDTH_DIRS };
 	char id[2 * TCP_HOST_ID + 1];
@@ -704,7 +730,8 @@ static bool on_hello(struct receiver_session *s, const char *payload, size_t len
 	s->welcome.version = h.version_max < TCP_VERSION_MAX ? h.version_max : TCP_VERSION_MAX;
 	s->welcome.features =
 		h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY | TCP_FEATURE_MOVED |
-			      TCP_FEATURE_ZSTD | TCP_FEATURE_FINER | TCP_FEATURE_SAME);
+			      TCP_FEATURE_ZSTD | TCP_FEATURE_FINER | TCP_FEATURE_SAME |
+			      TCP_FEATURE_RENAMES);
 	if (s->names)
 		s->welcome.features |= TCP_FEATURE_NAMES;
 	memcpy(from.host, h.host_id, sizeof(from.host));

@@ -572,6 +572,7 @@ static bool take_frame(struct tcp_target *t, uint8_t type, const char *payload, 
 	case TCP_DONE:
 		return on_done(t, payload, len);
 	case TCP_NOTE:
+	case TCP_MOVED:
 	case TCP_CONFLICT:
 		return t->twoway != NULL && t->work != NULL && tcp_twoway_frame(t->twoway, type, payload, len, err);
 	case TCP_HASHES:
@@ -694,7 +695,7 @@ static void on_ready(void *ctx, const char *peer)
 						    ? 0
 						    : TCP_FEATURE_DELTA | TCP_FEATURE_MOVED | TCP_FEATURE_FINER) |
 					   TCP_FEATURE_RESUME | TCP_FEATURE_ZSTD | TCP_FEATURE_SAME |
-					   (t->twoway == NULL ? 0 : TCP_FEATURE_TWOWAY) |
+					   (t->twoway == NULL ? 0 : TCP_FEATURE_TWOWAY | TCP_FEATURE_RENAMES) |
 					   (tells_names(t) ? TCP_FEATURE_NAMES : 0),
 			       .software = { "fansyncd " FANSYNCD_VERSION, strlen("fansyncd " FANSYNCD_VERSION) },
 			       .module = { opt->tcp.module, strlen(opt->tcp.module) },

@@ -229,6 +229,12 @@ void tcp_put_note(struct buf *out, const struct tcp_note *n)
 	tcp_put_twoway(out, &n->state);
 }
 
+void tcp_put_moved(struct buf *out, const char *from, size_t from_len, const char *to, size_t to_len)
+{
+	tcp_put_bytes(out, from, from_len);
+	tcp_put_bytes(out, to, to_len);
+}
+
 void tcp_put_conflict(struct buf *out, const struct tcp_conflict *c)
 {
 	put_span_of(out, &c->path);
@@ -706,6 +712,16 @@ bool tcp_next_note(struct reader *r, struct tcp_note *out)
 	out->path = get_path(r);
 	get_twoway(r, &out->state);
 	return !r->failed;
+}
+
+bool tcp_get_moved(const char *p, size_t len, struct tcp_bytes *from, struct tcp_bytes *to)
+{
+	struct reader r;
+
+	reader_init(&r, p, len);
+	*from = get_path(&r);
+	*to = get_path(&r);
+	return finished(&r) && from->len > 0 && to->len > 0;
 }
 
 bool tcp_get_conflict(const char *p, size_t len, struct tcp_conflict *out)

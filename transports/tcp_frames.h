@@ -94,7 +94,8 @@ enum tcp_feature {
 	TCP_FEATURE_ZSTD = 1u << 4,
 	TCP_FEATURE_FINER = 1u << 5,
 	TCP_FEATURE_SAME = 1u << 6,
-	TCP_FEATURE_NAMES = 1u << 7
+	TCP_FEATURE_NAMES = 1u << 7,
+	TCP_FEATURE_RENAMES = 1u << 8 /* both ways: they are carried, and told by MOVED */
 };
 
 /* A byte string inside a payload. */
@@ -278,6 +279,7 @@ void tcp_put_found(struct buf *out, const char *path, size_t len, enum verdict v
 void tcp_put_progress(struct buf *out, const struct tcp_progress *p);
 void tcp_put_done(struct buf *out, const struct tcp_done *d);
 void tcp_put_note(struct buf *out, const struct tcp_note *n);
+void tcp_put_moved(struct buf *out, const char *from, size_t from_len, const char *to, size_t to_len);
 void tcp_put_conflict(struct buf *out, const struct tcp_conflict *c);
 void tcp_put_request(struct buf *out, enum tcp_frame type, const struct tcp_request *r);
 /* After a u32, the fields that count. */
@@ -313,6 +315,7 @@ bool tcp_get_progress(const char *p, size_t len, struct tcp_progress *out);
 bool tcp_get_done(const char *p, size_t len, struct tcp_done *out);
 bool tcp_get_notes(const char *p, size_t len, struct reader *r, uint32_t *count);
 bool tcp_next_note(struct reader *r, struct tcp_note *out);
+bool tcp_get_moved(const char *p, size_t len, struct tcp_bytes *from, struct tcp_bytes *to);
 bool tcp_get_conflict(const char *p, size_t len, struct tcp_conflict *out);
 bool tcp_get_request(enum tcp_frame type, const char *p, size_t len, struct tcp_request *out);
 /* At least one follows. */

@@ -120,8 +120,13 @@ static bool on_conflict(struct tcp_twoway *t, const char *payload, size_t len)
 
 bool tcp_twoway_frame(struct tcp_twoway *t, uint8_t type, const char *payload, size_t len, struct err *err)
 {
+	struct tcp_bytes from, to;
+
 	if (type == TCP_NOTE)
 		return on_notes(t, payload, len, err);
+	if (type == TCP_MOVED)
+		return tcp_get_moved(payload, len, &from, &to) &&
+		       archive_rename(t->archive, from.p, from.len, to.p, to.len, err) == 0;
 	return type == TCP_CONFLICT && on_conflict(t, payload, len);
 }
 

@@ -17,7 +17,7 @@ from tcp_peer import FakeReceiver
 from twoway import (a_deletion_is_of_what_was_seen, a_directory_over_a_file, a_mount_below_is_gone, archives, down_and_up, expect, filled,
                     filtered, get,
                     odd_names, put, sends_and_is_silent, the_newer_wins, theirs_is_left_alone, types_change)
-from twoway_direct import renames_without_echo
+from twoway_direct import an_echo_moves_what_was_agreed_on, renames_are_carried, renames_that_are_not, renames_without_echo
 
 twoway.TRANSPORT = "tcp"
 
@@ -40,6 +40,10 @@ class Hosts(twoway_direct.Hosts):
 
 def two_hosts_and_no_echo(place):
     twoway_direct.two_hosts_and_no_echo(place, Hosts)
+
+
+def two_hosts_rename(place):
+    twoway_direct.two_hosts_rename(place, Hosts)
 
 
 def two_hosts_edit_at_random(place):
@@ -118,5 +122,6 @@ def a_receiver_that_cannot(place):
 if __name__ == "__main__":
     main([sends_and_is_silent, theirs_is_left_alone, a_deletion_is_of_what_was_seen, the_newer_wins, a_directory_over_a_file, odd_names,
           types_change, archives,
-          down_and_up, a_mount_below_is_gone, filtered, renames_without_echo, what_went_on_both_sides,
-          a_work_in_pieces, two_hosts_and_no_echo, two_hosts_edit_at_random, either_end_is_killed, a_receiver_that_cannot])
+          down_and_up, a_mount_below_is_gone, filtered, renames_without_echo, renames_are_carried,
+          renames_that_are_not, an_echo_moves_what_was_agreed_on, what_went_on_both_sides,
+          a_work_in_pieces, two_hosts_and_no_echo, two_hosts_rename, two_hosts_edit_at_random, either_end_is_killed, a_receiver_that_cannot])

@@ -520,16 +520,6 @@ static bool on_welcome(struct tcp_target *t, const char *payload, size_t len, st
 	return true;
 }
 
-static bool on_refused(const char *payload, size_t len, struct err *err)
-{
-	struct err why;
-
-	if (!tcp_get_err(payload, len, &why))
-		return err_set(err, ERR_PROTOCOL, "the receiver's refusal makes no sense") == 0;
-	return err_set(err, why.class == ERR_NONE ? ERR_NETWORK : why.class, "the receiver ended it: %s",
-		       why.class == ERR_NONE ? "without a reason" : why.text) == 0;
-}
-
 static bool on_found(struct tcp_target *t, const char *payload, size_t len)
 {
 	struct tcp_bytes path;
@@ -590,7 +580,7 @@ static bool on_frame(void *ctx, uint8_t type, const char *payload, size_t len, s
 	struct tcp_target *t = ctx;
 
 	if (type == TCP_REFUSE || type == TCP_BYE)
-		return on_refused(payload, len, err);
+		return tcp_read_refusal(payload, len, err);
 	if (!t->ready)
 		return type == TCP_WELCOME ? on_welcome(t, payload, len, err) : false;
 	if (take_frame(t, type, payload, len, err))
@@ -842,26 +832,6 @@ static void close_target(void *session)
 	free(t);
 }
 
-static int set_up_tls(struct tcp_target *t, struct err *err)
-{
-	const struct tcp_options *o = &t->env->opt->tcp;
-	struct tls_config c = { .certificate = o->certificate,
-				.private_key = o->private_key,
-				.ca = o->ca,
-				.peer_name = o->peer_name != NULL ? o->peer_name : t->env->opt->host };
-	struct tls_key key;
-
-	if (o->key == NULL && o->certificate == NULL)
-		return 0;
-	if (o->key != NULL && tls_key_read(o->key, &key, err) < 0)
-		return -1;
-	c.key = o->key == NULL ? NULL : &key;
-	t->tls = tls_client_new(&c, err);
-	if (o->key != NULL)
-		tls_key_wipe(&key);
-	return t->tls == NULL ? -1 : 0;
-}
-
 static void *open_target(const struct transport_env *env, struct err *err)
 {
 	struct tcp_target *t = calloc(1, sizeof(*t));
@@ -889,7 +859,7 @@ static void *open_target(const struct transport_env *env, struct err *err)
 		t->source = local_tree_end(t->tree, false);
 	if (t->content == NULL || t->memory == NULL || t->urgent == NULL || t->throttled == NULL || t->tree == NULL ||
 	    (env->archive_path != NULL && t->twoway == NULL) || limit_init(&t->limit, env->opt, err) < 0 ||
-	    set_up_tls(t, err) < 0) {
+	    tcp_make_tls(env->opt, &t->tls, err) < 0) {
 		if (err->class == ERR_NONE)
 			err_set(err, ERR_NOMEM, "out of memory");
 		close_target(t);

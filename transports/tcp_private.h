@@ -1,6 +1,6 @@
 /*
- * tcp_private.h - what the files of the sending side share (tcp.c, tcp_validate.c, tcp_serve.c, tcp_answers.c,
- * tcp_listings.c, tcp_memory.c). Included by them alone.
+ * tcp_private.h - what the files of the sending side share (tcp.c, tcp_validate.c, tcp_greeting.c, tcp_serve.c,
+ * tcp_answers.c, tcp_listings.c, tcp_memory.c). Included by them alone.
  */
 #ifndef FANSYNCD_TRANSPORTS_TCP_PRIVATE_H
 #define FANSYNCD_TRANSPORTS_TCP_PRIVATE_H
@@ -10,6 +10,7 @@
 #include "core/exam.h"
 #include "core/options.h"
 #include "transports/tcp_serve.h"
+#include "transports/tls.h"
 
 /* The blocks of one version of a file. */
 struct tcp_blocks {
@@ -28,6 +29,11 @@ int tcp_validate(struct sync_options *opt, struct err *err);
 
 /* The same: a handshake, and no work. */
 void tcp_examine(const struct sync_options *opt, struct exam *x);
+
+/* As the section says; NULL for plaintext. */
+int tcp_make_tls(const struct sync_options *opt, struct tls_context **out, struct err *err);
+/* A REFUSE or BYE: always false, with the reason. */
+bool tcp_read_refusal(const char *payload, size_t len, struct err *err);
 
 /* What a receiver is shown of an entry. Times of the last change of an inode are this host's alone, but for what is
  * being read. */

@@ -38,7 +38,8 @@ struct receiver_owners *receiver_owners_new(const struct receiver_owners_setup *
 void receiver_owners_free(struct receiver_owners *o);
 /* A NAME frame. false: it breaks a rule. */
 bool receiver_owners_frame(struct receiver_owners *o, const char *payload, size_t len);
-/* Whether all that was told so far has the sender's numbers here: what has the same numbers then has the same owners. */
+/* Whether all that was told so far has the sender's numbers here: what has the same numbers then has the same owners.
+ */
 bool receiver_owners_alike(const struct receiver_owners *o);
 /* The sender's owners as they are to be here. */
 void receiver_owners_map(const struct receiver_owners *o, struct stat *st);

@@ -730,8 +730,7 @@ static bool on_hello(struct receiver_session *s, const char *payload, size_t len
 	s->welcome.version = h.version_max < TCP_VERSION_MAX ? h.version_max : TCP_VERSION_MAX;
 	s->welcome.features =
 		h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY | TCP_FEATURE_MOVED |
-			      TCP_FEATURE_ZSTD | TCP_FEATURE_FINER | TCP_FEATURE_SAME |
-			      TCP_FEATURE_RENAMES);
+			      TCP_FEATURE_ZSTD | TCP_FEATURE_FINER | TCP_FEATURE_SAME | TCP_FEATURE_RENAMES);
 	if (s->names)
 		s->welcome.features |= TCP_FEATURE_NAMES;
 	memcpy(from.host, h.host_id, sizeof(from.host));

@@ -51,8 +51,8 @@ struct question {
 	enum tcp_frame asked;
 	struct fileop *op;
 	struct fileops_wish wish;
-	bool unless;   /* SAME may be its answer */
-	char *path;    /* then: to ask again */
+	bool unless; /* SAME may be its answer */
+	char *path;  /* then: to ask again */
 	size_t path_len;
 	size_t listed; /* entries so far */
 	bool too_many; /* they are dropped, up to the last */
@@ -722,8 +722,7 @@ static void ask_again(struct receiver_source *s, struct question *q)
 {
 	q->unless = false;
 	buf_clear(&s->scratch);
-	tcp_put_request(&s->scratch, TCP_LIST,
-			&(struct tcp_request){ .id = q->id, .path = { q->path, q->path_len } });
+	tcp_put_request(&s->scratch, TCP_LIST, &(struct tcp_request){ .id = q->id, .path = { q->path, q->path_len } });
 	/* If the stream is lost, so is the session. */
 	(void)tcp_stream_send_buf(s->stream, TCP_LIST, &s->scratch);
 	tcp_stream_kick(s->stream);

@@ -12,7 +12,7 @@ from fansync import BINARY, Daemon, Receiver, await_fact, expect, main, put, run
 
 HERE = {"alice": 55001, "bob": 55002, "carol": 55003, "zed": 55009}
 THERE = {"alice": 56001, "bob": 55002, "dave": 55003, "web": 56080}
-NAMES = 1 << 7
+SAME, NAMES = 1 << 6, 1 << 7
 
 
 def host(place, names):
@@ -128,6 +128,68 @@ def a_name_that_is_not_there(place):
         expect(done.returncode != 0 and b"usermap" in done.stdout + done.stderr, "%s: %s" % (wrong, done.stdout + done.stderr))
 
 
+def equal_numbers(place):
+    """All is there already, by number: a digest of it is the same at both ends, and an owner is another."""
+    for i, who in enumerate((range(20), (19,))):  # everywhere, or where it is learnt when all was asked for
+        with Pair("%s/%d" % (place, i)) as p:
+            for d in range(20):
+                os.makedirs("%s/d/%02d" % (p.source, d))
+                user = HERE["alice" if d in who else "bob"]
+                for name in ("f", "link"):
+                    p.owned("d/%02d/%s" % (d, name), user)
+            for base, _, files in os.walk(p.source, topdown=False):
+                for name in files + ["."]:
+                    os.utime(os.path.join(base, name), (10 ** 9, 10 ** 9), follow_symlinks=False)
+            run("cp", "-a", p.source + "/.", p.target)
+            p.sender.start()
+            for d in range(20):
+                user = THERE["alice" if d in who else "bob"]
+                p.expect(**{"d/%02d/%s" % (d, name): (user, user + 100) for name in ("f", "link")})
+            p.sender.client("--sync-now")
+            p.expect(**{"d/19/f": (THERE["alice"], THERE["alice"] + 100)})
+
+
+def digests(place):
+    """By the page: where names have the same numbers, digests tell; where one has not, they do not, from the moment it is told on."""
+    with Pair(place) as p:
+        p.sender.process = None
+
+        def sender(*names, features=SAME | NAMES):
+            s = tcp.Sender(p.receiver.port).greet(flags=tcp.FLAGS & ~(1 << 16) | tcp.OWNER | tcp.GROUP, features=features)
+            s.asked, s.listed, listing = [], [], s.listing
+            s.listing = lambda request, path: (s.listed.append((request, path)), listing(request, path))
+            for n in names:
+                s.frame(20, n)
+            for d in ("", "d", "d/e"):
+                s.add(d, tcp.DIR, mode=0o755)
+            s.add("d/f", content=b"x", uid=7, gid=7)
+            return s
+
+        def compare(s, asked, listed, user):
+            expect(s.work([""], kind=tcp.RECONCILE) == {}, "done")
+            expect([path for path, _ in s.asked] == asked and all(same for _, same in s.asked), s.asked)
+            expect([path for _, path in s.listed] == listed, s.listed)
+            p.expect(**{"d/f": (user, 7)})
+            s.close()
+        every = [b"", b"d", b"d/e"]
+        sender(features=0).work([""], kind=tcp.RECONCILE)
+        p.expect(**{"d/f": (7, 7)})
+        compare(sender(), every, [], 7)
+        compare(sender(name(1, 55002, "bob"), name(2, 7, "nobody knows that name")), every, [], 7)
+        late, numbers = sender(), {}
+        unless = late.unless
+
+        def tell(fields, request, path, its):
+            numbers[path] = request
+            if path == b"d":
+                late.frame(20, name(1, 7, "alice"))
+            unless(fields, request, path, its)
+        late.unless = tell
+        compare(late, [b"", b"d"], [b"d", b"d/e"], THERE["alice"])
+        expect(late.listed[0] == (numbers[b"d"], b"d"), "the same request")
+        compare(sender(name(1, 7, "alice")), [], every, THERE["alice"])
+
+
 def name(kind, number, text):
     return struct.pack("<BI", kind, number) + tcp.counted(text)
 
@@ -157,4 +219,4 @@ def frames_that_break_rules(place):
 
 if os.geteuid() != 0 or run("unshare", "-m", "true", check=False).returncode != 0:
     skip("needs root, and mounts of its own")
-main([by_name, by_number, tables, one_for_all, a_name_that_is_not_there, frames_that_break_rules])
+main([by_name, by_number, tables, one_for_all, a_name_that_is_not_there, equal_numbers, digests, frames_that_break_rules])

@@ -150,6 +150,8 @@ static void put_item(struct gen *g, const struct config_key *k)
 	else if (strcmp(k->name, "bandwidth") == 0)
 		(void)buf_add_str(&g->out,
 				  chance(g, 50) ? "\"1.5M\"" : "\"from=08:00 to=18:00 days=mon-fri limit=500\"");
+	else if (strcmp(k->name, "usermap") == 0 || strcmp(k->name, "groupmap") == 0)
+		(void)buf_add_str(&g->out, chance(g, 50) ? "\"1000-1999:2000\"" : "\"*:nobody\"");
 	else if (k->section == SECTION_SETTINGS)
 		(void)buf_add_str(&g->out, words[below(g, 3)]);
 	else if ((k->flags & KEY_FILTER) != 0)

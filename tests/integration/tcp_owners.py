@@ -16,15 +16,21 @@ SAME, NAMES = 1 << 6, 1 << 7
 
 
 def host(place, names):
-    """As `names` has it there: what a program is started with."""
-    os.makedirs(place, exist_ok=True)
+    """As `names` has it there: what a program is started with. An /etc of its own, with links to all else that is in the host's: a file
+    that is mounted over another one is gone as soon as somebody adds an account."""
+    etc = place + "/etc"
+    os.makedirs(etc, exist_ok=True)
+    for name in os.listdir("/etc"):
+        if name not in ("passwd", "group") and not os.path.lexists(etc + "/" + name):
+            os.symlink(place + "/host/" + name, etc + "/" + name)
+    os.makedirs(place + "/host", exist_ok=True)
     for kind, line in (("passwd", "%s:x:%d:%d::/:/bin/false\n"), ("group", "%s:x:%d:\n")):
-        with open("/etc/" + kind) as f, open(place + "/" + kind, "w") as out:
+        with open("/etc/" + kind) as f, open(etc + "/" + kind, "w") as out:
             out.write(f.read())
             for name, number in names.items():
                 out.write(line % ((name, number, number) if kind == "passwd" else (name, number + 100)))
-    return ["unshare", "-m", "sh", "-c", 'mount --make-rprivate / && mount --bind "$1/passwd" /etc/passwd && '
-            'mount --bind "$1/group" /etc/group && shift && exec "$@"', "sh", place]
+    return ["unshare", "-m", "sh", "-c", 'mount --make-rprivate / && mount --bind /etc "$1/host" && mount --bind "$1/etc" /etc && '
+            'shift && exec "$@"', "sh", place]
 
 
 class Pair:

@@ -120,14 +120,14 @@ static bool read_answer(int fd, struct owner_answer *out)
 void owner_look_up(const struct owner_question *q, struct owner_answer *out)
 {
 	struct err err = ERR_INIT;
-	pid_t pid;
+	pid_t pid = 0;
 	int fd = owner_ask(q, &pid, &err);
 
 	if (fd < 0 || !read_answer(fd, out)) {
 		memset(out, 0, sizeof(*out));
 		out->result = OWNER_FAILED;
 	}
-	if (fd < 0)
+	if (fd < 0 || pid <= 0)
 		return;
 	(void)close(fd);
 	(void)kill(pid, SIGKILL);

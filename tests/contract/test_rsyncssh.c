@@ -1,4 +1,4 @@
-/* LINK: transports/rsyncssh.c transports/rsyncssh_exam.c transports/rsync_exam.c core/exam.c transports/ssh_target.c
+/* LINK: transports/rsyncssh.c transports/rsyncssh_exam.c transports/rsync_exam.c core/exam.c core/credential.c transports/ssh_target.c
  * transports/remote_shell.c transports/ssh_words.c transports/rsync_session.c transports/rsync_judge.c
  * transports/rsync_run.c transports/rsync_alive.c transports/rsync_list.c transports/rsync_output.c
  * transports/rsync_names.c transports/rsync_exit.c transports/rsync_args.c core/buf.c core/err.c core/loop.c

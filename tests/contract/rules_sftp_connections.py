@@ -28,8 +28,8 @@ def more_files_than_connections(make):
 
 
 class Three(World):
-    def __init__(self, place, transport, mode, options, more, user, delay):
-        super().__init__(place, transport, mode, options, more + " connections = 3;", user, delay)
+    def __init__(self, place, transport, mode, options="", more="", *rest):
+        super().__init__(place, transport, mode, options, more + " connections = 3;", *rest)
 
 
 mirroring.World = Three

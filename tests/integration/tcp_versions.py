@@ -36,7 +36,8 @@ class Served:
         expect(s.ended(), "and closed")
         for word in words:
             expect(word in s.why[2].decode(), "%r in %s" % (word, s.why))
-            expect(word in self.receiver.daemon.log(), "%r in the log" % word)
+            # Another process writes it there, when the peer has its answer already.
+            await_fact(lambda word=word: word in self.receiver.daemon.log(), 20, "%r in the log" % word)
         return s.why
 
     def arrives(self, s, name, content):

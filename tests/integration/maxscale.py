@@ -9,6 +9,7 @@ The hosts are network namespaces where that is allowed, else addresses of the lo
 import os
 import shutil
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from accounts import add_user, remove_user
@@ -163,17 +164,28 @@ def state(host, name):
         return None
 
 
+def waited(daemon):
+    """A host that looks at a target in the moment of a third one's edit there waits for that one to send it, which --wait names."""
+    end = time.monotonic() + 60
+    while True:
+        done = daemon.wait(60, check=False)
+        if done.returncode == 0:
+            return
+        if b"waiting for that" not in done.stderr or time.monotonic() > end:
+            raise Failure("--wait: exit %d: %s\n%s" % (done.returncode, done.stderr.decode(errors="replace"), daemon.tail()))
+
+
 def settle(hosts):
     """Every host's changes are with the others; three rounds, since what arrives is a change, too."""
     for _ in range(3):
         for h in hosts:
-            h.daemon.wait(60)
+            waited(h.daemon)
 
 
 def edit(hosts, host, name, how, most):
     before = sum(h.processes() for h in hosts)
     text = how(host.path(name))
-    host.daemon.wait(60)
+    waited(host.daemon)
     for h in hosts:
         await_fact(lambda: state(h, name) == text, 30, "%s of host %d at host %d: %r, not %r" %
                    (name, host.i, h.i, state(h, name), text))

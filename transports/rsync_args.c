@@ -437,3 +437,37 @@ bool rsync_quote_word(struct buf *out, const char *word)
 	}
 	return buf_add_byte(out, '\'');
 }
+
+static char *text_of(struct buf *b)
+{
+	char *text = b->failed ? NULL : strdup(buf_str(b));
+
+	buf_done(b);
+	return text;
+}
+
+char *rsync_args_rsh(const struct arglist *words)
+{
+	struct buf text;
+
+	buf_init(&text, 1024u * 1024);
+	for (size_t i = 0; i < words->n; i++) {
+		if (i > 0)
+			(void)buf_add_byte(&text, ' ');
+		(void)rsync_quote_word(&text, words->v[i]);
+	}
+	return text_of(&text);
+}
+
+char *rsync_args_path(const struct sync_options *opt)
+{
+	struct buf text;
+
+	if (opt->rsync.rsync_path != NULL)
+		return strdup(opt->rsync.rsync_path);
+	buf_init(&text, 64u * 1024);
+	for (size_t i = 0; i < opt->ssh.remote_prefix.n; i++)
+		(void)buf_printf(&text, "%s ", opt->ssh.remote_prefix.v[i]);
+	(void)buf_add_str(&text, "rsync");
+	return text_of(&text);
+}

@@ -73,5 +73,9 @@ bool rsync_rule_for(struct buf *out, const char *prefix, const char *path, size_
 
 /* One word of a command for rsync's -e: quoted as rsync splits it. */
 bool rsync_quote_word(struct buf *out, const char *word);
+/* The words as rsync's --rsh takes them apart again. malloc'ed, NULL when out of memory. */
+char *rsync_args_rsh(const struct arglist *words);
+/* What --rsync-path says: rsync.rsync_path, else rsync behind ssh.remotePrefix. malloc'ed, NULL when out of memory. */
+char *rsync_args_path(const struct sync_options *opt);
 
 #endif

@@ -144,31 +144,10 @@ static bool add_command(struct arglist *a, const struct ssh_target *t)
 static char *make_rsh(const struct ssh_target *t)
 {
 	struct arglist a = { 0 };
-	struct buf text;
-	bool ok = add_ssh(&a, t, false);
+	char *text = add_ssh(&a, t, false) ? rsync_args_rsh(&a) : NULL;
 
-	buf_init(&text, 1024u * 1024);
-	for (size_t i = 0; ok && i < a.n; i++) {
-		if (i > 0)
-			(void)buf_add_byte(&text, ' ');
-		(void)rsync_quote_word(&text, a.v[i]);
-	}
-	text.failed = text.failed || !ok;
 	arglist_done(&a);
-	return taken(&text);
-}
-
-static char *make_rsync_path(const struct sync_options *opt)
-{
-	struct buf text;
-
-	if (opt->rsync.rsync_path != NULL)
-		return strdup(opt->rsync.rsync_path);
-	buf_init(&text, 64u * 1024);
-	for (size_t i = 0; i < opt->ssh.remote_prefix.n; i++)
-		(void)buf_printf(&text, "%s ", opt->ssh.remote_prefix.v[i]);
-	(void)buf_add_str(&text, "rsync");
-	return taken(&text);
+	return text;
 }
 
 static char *make_dest(const struct sync_options *opt, bool whole)
@@ -659,7 +638,7 @@ static int fill_in(struct ssh_target *t, struct err *err)
 	t->host = ssh_target_host(opt->host);
 	t->dir = make_dest(opt, false);
 	t->dest = make_dest(opt, true);
-	t->rsync_path = make_rsync_path(opt);
+	t->rsync_path = rsync_args_path(opt);
 	t->rsh = make_rsh(t);
 	if (t->dir != NULL && t->dir[0] == '/')
 		t->full = strdup(t->dir);

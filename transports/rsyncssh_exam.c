@@ -52,31 +52,10 @@ static bool add_ssh(struct arglist *a, const struct ssh_options *o)
 static char *rsh_of(const struct ssh_options *o)
 {
 	struct arglist a = { 0 };
-	struct buf text;
-	bool ok = add_ssh(&a, o);
+	char *text = add_ssh(&a, o) ? rsync_args_rsh(&a) : NULL;
 
-	buf_init(&text, 1024u * 1024);
-	for (size_t i = 0; ok && i < a.n; i++) {
-		if (i > 0)
-			(void)buf_add_byte(&text, ' ');
-		(void)rsync_quote_word(&text, a.v[i]);
-	}
-	text.failed = text.failed || !ok;
 	arglist_done(&a);
-	return taken(&text);
-}
-
-static char *rsync_path_of(const struct sync_options *opt)
-{
-	struct buf text;
-
-	if (opt->rsync.rsync_path != NULL)
-		return strdup(opt->rsync.rsync_path);
-	buf_init(&text, 64u * 1024);
-	for (size_t i = 0; i < opt->ssh.remote_prefix.n; i++)
-		(void)buf_printf(&text, "%s ", opt->ssh.remote_prefix.v[i]);
-	(void)buf_add_str(&text, "rsync");
-	return taken(&text);
+	return text;
 }
 
 static char *dir_of(const struct sync_options *opt)
@@ -378,7 +357,7 @@ void rsyncssh_examine(const struct sync_options *opt, struct exam *x)
 			   .x = x,
 			   .host = ssh_target_host(opt->host),
 			   .dir = dir_of(opt),
-			   .rsync_path = rsync_path_of(opt) };
+			   .rsync_path = rsync_args_path(opt) };
 	bool here = rsync_exam_here(opt, x);
 
 	if (opt->ssh.identity_file != NULL)

@@ -107,8 +107,8 @@ static int parse_item(struct part p, const struct field *f, uint64_t *bits, stru
 			p.at++;
 			if (take_value(&p, f, whole, &last, err) < 0)
 				return -1;
-			if (f == &fields[WEEKDAY] && last == 0)
-				last = 7; /* fri-sun */
+			if (f == &fields[WEEKDAY] && last == 0 && first > 0)
+				last = 7; /* fri-sun; sun-sun is one day */
 		}
 	}
 	if (p.at < p.end && *p.at == '/') {

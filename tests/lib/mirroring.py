@@ -716,7 +716,7 @@ def seen_whole(w, seconds):
     reader.start()
     end = time.monotonic() + seconds
     n = 0
-    while time.monotonic() < end:
+    while time.monotonic() < end or n < 30:
         n += 1
         w.put("new", bytes([97 + n % 26]) * size)
         os.rename(w.at("new"), w.at("f"))

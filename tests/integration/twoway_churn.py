@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # TIMEOUT: 300
+# NEW SEED
 """Two daemons mirror two directories to each other while both are changed at random, and workers, daemons and connections are
 killed. In the end both are equal, nothing of ours is left behind, and there is silence."""
 import os

@@ -3,6 +3,7 @@
  * config/suggest.c config/table.c config/targets.c config/value.c core/filter.c core/filter_args.c core/backup_dir.c
  * core/bandwidth.c core/schedule.c core/buf.c core/err.c core/path.c */
 /* LIBS: -lconfig */
+/* NEW SEED */
 /*
  * Random configurations: what is read, dumped and read again is equal, and so is each sync's own dump.
  *

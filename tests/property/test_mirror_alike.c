@@ -1,4 +1,5 @@
 /* LINK: transports/mirror_alike.c transports/mirror_rules.c */
+/* NEW SEED */
 /*
  * A digest that is equal leaves nothing to be done: random entries of both ends, nearly alike, and random rules. Where
  * the rules find nothing to do if the source had just what the target has, and the digests are equal, they find nothing

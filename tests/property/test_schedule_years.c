@@ -1,4 +1,5 @@
 /* LINK: core/schedule.c core/err.c */
+/* NEW SEED */
 /*
  * Random expressions against a clock that is read every minute for more than a year: each time that the one says to be
  * next is the next of the other, in zones with and without changes of clocks.

@@ -1,4 +1,5 @@
 /* LINK: core/bandwidth.c core/schedule.c core/err.c transports/throttle.c */
+/* NEW SEED */
 /* Which rate holds at which time: rules, days that end after midnight, the order, against a look at every minute; and
  * what a throttle makes of another rate. */
 #include <inttypes.h>

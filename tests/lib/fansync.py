@@ -27,6 +27,9 @@ class Failure(Exception):
     pass
 
 
+SLACK = 3  # limits end what hangs; on a busy machine what goes on takes a multiple of its time
+
+
 class Skipped(Exception):
     """Of one case: why it can't be tried here."""
 
@@ -38,6 +41,7 @@ def skip(why):
 
 def await_fact(fact, seconds, what):
     """Until fact() is true; polls, because the fact is somebody else's (a process, a file)."""
+    seconds *= SLACK
     end = time.monotonic() + seconds
     waiter = select.poll()
     while True:
@@ -50,7 +54,7 @@ def await_fact(fact, seconds, what):
 
 
 def run(*argv, check=True, timeout=120, **more):
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, **more)
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout * SLACK, **more)
     if check and done.returncode != 0:
         raise Failure("%s: exit %d\n%s%s" % (argv, done.returncode, done.stdout.decode(errors="replace"),
                                              done.stderr.decode(errors="replace")))
@@ -204,12 +208,13 @@ class Daemon:
         return run(*self.prefix, BINARY, *args, self.config_path, check=check, timeout=timeout, env=self.env)
 
     def wait(self, seconds=60, check=True):
-        done = self.ask("wait", "--timeout", str(seconds), seconds=seconds + 30)
+        seconds *= SLACK if check else 1
+        done = self.ask("wait", "--timeout", str(seconds), seconds=seconds + 30 * SLACK)
         if check and done.returncode != 0:
             raise Failure("--wait: exit %d: %s\n%s" % (done.returncode, done.stderr.decode(errors="replace"), self.tail()))
         return done
 
-    def ask(self, *words, seconds=150):
+    def ask(self, *words, seconds=150 * SLACK):
         """As the client does it, without a process for each question: tests ask often. What it would print and return."""
         request = "".join(w + "\0" for w in words).encode()
         said = {CONTROL_OUT: b"", CONTROL_ERR: b"", CONTROL_PROGRESS: b""}
@@ -259,7 +264,7 @@ class Daemon:
         if self.process.poll() is None:
             self.process.send_signal(signo)
         try:
-            code = self.process.wait(60)
+            code = self.process.wait(60 * SLACK)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -89,6 +89,7 @@ struct receiver_session {
 	int64_t env_progress_ns;     /* when progress was last told */
 	struct loop_timer *greeting; /* the peer has until then to say HELLO */
 	bool ending;
+	bool disk_failed; /* to sync */
 };
 
 /* ---- works ---- */
@@ -274,6 +275,29 @@ static bool on_item(struct receiver_session *s, const char *payload, size_t len,
 
 /* ---- both ways: the archive is the sender's ---- */
 
+static void refuse(struct receiver_session *s, const struct err *why);
+
+/* durability: before the sender is told that something is so, it has to be so on the disk. false: it may not be, and
+ * the sender must not be told; the session ends, so that all of it is pending again. */
+static bool on_disk(struct receiver_session *s)
+{
+	struct err why = ERR_INIT;
+
+	if (s->opt->durability == DURABILITY_NONE)
+		return true;
+	if (s->disk_failed)
+		return false;
+	if (syncfs(s->up.module_fds[s->module - s->up.opt->modules]) == 0)
+		return true;
+	err_set(&why, err_class_of_errno(errno),
+		"the module %.100s: cannot sync: %s: nothing is acknowledged that a power failure might undo; look at "
+		"the receiver's disk and its kernel's messages",
+		s->module->name, strerror(errno));
+	s->disk_failed = true;
+	refuse(s, &why);
+	return false;
+}
+
 static void send_notes(struct receiver_session *s)
 {
 	if (s->n_notes == 0)
@@ -293,7 +317,7 @@ static void on_note(void *ctx, const char *path, size_t len, const struct twoway
 
 	tcp_put_note(&s->notes, &(struct tcp_note){ .path = { path, len }, .state = *state });
 	s->n_notes++;
-	if (s->notes.len > NOTES_BYTES)
+	if (s->notes.len > NOTES_BYTES && on_disk(s))
 		send_notes(s);
 }
 
@@ -303,6 +327,8 @@ static void on_moved(void *ctx, const char *from, size_t from_len, const char *t
 {
 	struct receiver_session *s = ctx;
 
+	if (!on_disk(s))
+		return;
 	send_notes(s);
 	buf_clear(&s->scratch);
 	tcp_put_moved(&s->scratch, from, from_len, to, to_len);
@@ -365,14 +391,12 @@ static void send_ack(struct receiver_session *s)
 {
 	struct buf *out = &s->scratch;
 
+	if ((s->ack_due || s->n_notes > 0) && !on_disk(s))
+		return;
 	/* What is agreed on is told before what is done. */
 	send_notes(s);
 	if (!s->ack_due && s->n_verdicts == 0)
 		return;
-	if (s->opt->durability != DURABILITY_NONE && s->ack_due &&
-	    syncfs(s->up.module_fds[s->module - s->up.opt->modules]) < 0)
-		log_error("%s: cannot sync: %s: what was written may not survive a power cut", s->module->name,
-			  strerror(errno));
 	buf_clear(out);
 	tcp_put_ack(out, s->upto, s->n_verdicts);
 	(void)tcp_stream_send2(s->stream, TCP_ACK, out->data, out->len, s->verdicts.data, s->verdicts.len,

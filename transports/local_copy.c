@@ -136,12 +136,26 @@ static void find_data(struct local_job *j)
 
 /* ---- a store ---- */
 
+int local_set_length(int fd, uint64_t size)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -1;
+	if ((uint64_t)st.st_size == size)
+		return 0;
+	/* A hole at the end; with its last byte, which is written after all before it. */
+	if (st.st_size > 0 && (uint64_t)st.st_size < size)
+		return write_all(fd, "", 1, size - 1);
+	return ftruncate(fd, (off_t)size);
+}
+
 static enum fileops_result end_store(struct local_job *j, enum fileops_result r)
 {
 	const struct local_target of = { .fd = j->out, .ours = j->ours };
 	struct fileop *op = j->op;
 
-	if (r == FILEOPS_OK && j->sparse && ftruncate(j->out, (off_t)op->copied) < 0)
+	if (r == FILEOPS_OK && j->sparse && local_set_length(j->out, op->copied) < 0)
 		r = local_failed(op, errno, "truncate");
 	if (r == FILEOPS_OK)
 		r = local_set_attrs(j->tree, op, &of, j->what->attrs);

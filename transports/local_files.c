@@ -493,21 +493,38 @@ int local_tree_root(const struct local_tree *t, struct stat *st)
 	return fstat(t->dirs.root_fd, st);
 }
 
+/* A file in the root that tells by its name, if it has one, whose it is. -1: what cannot be written to is found out
+ * soon enough. */
+static int probe_file(int root_fd, const char *name)
+{
+	int flags = O_WRONLY | O_NOFOLLOW | O_CLOEXEC;
+	int fd = openat(root_fd, ".", O_TMPFILE | flags, 0600);
+
+	if (fd >= 0)
+		return fd; /* the root does not change by it */
+	fd = openat(root_fd, name, O_CREAT | O_EXCL | flags, 0600);
+	if (fd < 0 && errno == EEXIST) { /* of one that was killed; a FIFO or another name of a file by anybody */
+		(void)unlinkat(root_fd, name, 0);
+		fd = openat(root_fd, name, O_CREAT | O_EXCL | flags, 0600);
+	}
+	return fd;
+}
+
 /* FAT keeps two seconds, exFAT ten milliseconds, some network file systems 100 ns: only trying tells. */
 static int64_t find_tick(int root_fd)
 {
 	static const char name[] = ".probe" PATH_TEMP_SUFFIX;
 	const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = 1000000001, .tv_nsec = 987654321 } };
-	int fd = openat(root_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	struct timespec before[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_nsec = UTIME_OMIT } };
 	int64_t tick = 1;
 	struct stat st;
+	int fd;
 
-	if (fd < 0 && errno == EEXIST) { /* of one that was killed; a FIFO or another name of a file by anybody */
-		(void)unlinkat(root_fd, name, 0);
-		fd = openat(root_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	}
+	if (fstat(root_fd, &st) == 0)
+		before[1] = st.st_mtim;
+	fd = probe_file(root_fd, name);
 	if (fd < 0)
-		return 1; /* what cannot be written to is found out soon enough */
+		return 1;
 	if (futimens(fd, times) == 0 && fstat(fd, &st) == 0) {
 		const int64_t ticks[] = { 1, 100, 1000, NS_PER_MS, 10 * NS_PER_MS, NS_PER_S, 2 * NS_PER_S };
 		int64_t want = times[1].tv_sec * NS_PER_S + times[1].tv_nsec;
@@ -518,7 +535,9 @@ static int64_t find_tick(int root_fd)
 			i++;
 		tick = ticks[i];
 	}
-	(void)unlinkat(root_fd, name, 0);
+	/* One that had a name: the root's time is mirrored, and was right. */
+	if (unlinkat(root_fd, name, 0) == 0)
+		(void)futimens(root_fd, before);
 	(void)close(fd);
 	return tick;
 }

@@ -30,5 +30,9 @@ struct fileops_end local_tree_end(struct local_tree *t, bool writable);
  * the result. */
 enum fileops_result local_tree_finish(struct local_tree *t, struct fileop *op, struct fileops_file *file,
 				      const struct fileops_attrs *attrs);
+/* The length of a file that was just written to. A power failure leaves a file of the right length only if its content
+ * is there, too, or a later comparison by size and time would take it for equal: ext4 notes a length that truncate(2)
+ * gives, even the one that the file has already, before what was written reaches the disk. 0, or -1 with errno. */
+int local_set_length(int fd, uint64_t size);
 
 #endif

@@ -169,7 +169,7 @@ static enum fileops_result whole(struct store_job *j, uint64_t size, const unsig
 		err_set(&j->op->err, ERR_AGAIN, "the content that arrived is not what was sent");
 		return FILEOPS_FAILED;
 	}
-	if (ftruncate(j->file.fd, (off_t)size) < 0)
+	if (local_set_length(j->file.fd, size) < 0)
 		return failed(&j->op->err, errno, "truncate");
 	if (j->synced && fdatasync(j->file.fd) < 0)
 		return failed(&j->op->err, errno, "sync");

@@ -544,5 +544,6 @@ void config_finish_sync(struct config_run *run, size_t i)
 	if (s->require_target_marker != NULL && !d->local && (d->transport->caps & TRANSPORT_MARKER) == 0)
 		config_error(run, config_draft_place(d, "requireTargetMarker", SECTION_SYNC),
 			     "requireTargetMarker: \"%s\" can't look for it", s->transport);
+	config_check_tunnel(run, s, d);
 	validate(run, s, d);
 }

@@ -45,9 +45,10 @@ void config_free(struct config *c);
 void config_drop_syncs(struct config *c);
 
 /* The effective configuration as libconfig text; reading it back gives an equal one. With the second, only sync `i` and
- * the settings: what a worker gets. -1 when out of memory. */
+ * the settings: what a worker gets; with a `tunnel_port` above 0 that stands in the place of "${port}", and the tunnel
+ * is left out. -1 when out of memory. */
 int config_dump(const struct config *c, struct buf *out);
-int config_dump_sync(const struct config *c, size_t i, struct buf *out);
+int config_dump_sync(const struct config *c, size_t i, uint16_t tunnel_port, struct buf *out);
 /* The settings and the receiver: what the receiver's process gets. */
 int config_dump_receiver_only(const struct config *c, struct buf *out);
 bool config_receiver_equal(const struct receiver_options *a, const struct receiver_options *b);

@@ -37,8 +37,11 @@ static void put_type(FILE *out, const struct config_key *k)
 		for (const struct config_choice *c = k->choices; c->word != NULL; c++)
 			(void)fprintf(out, "%s %s", c == k->choices ? "" : ",", c->word);
 	if (k->type == TYPE_INT || k->type == TYPE_TIME)
-		(void)fprintf(out, "%s, %" PRId64 " to %" PRId64, (k->flags & KEY_AUTO) != 0 ? " or auto" : "", k->min,
-			      k->max);
+		(void)fprintf(out, "%s, %" PRId64 " to %" PRId64,
+			      (k->flags & KEY_AUTO) != 0   ? " or auto"
+			      : (k->flags & KEY_PORT) != 0 ? " or ${port}"
+							   : "",
+			      k->min, k->max);
 	if (k->def != NULL)
 		(void)fprintf(out, "%s default %s", k->type == TYPE_CHOICE ? ";" : ",", k->def);
 }
@@ -51,6 +54,7 @@ static const char *section_title(enum config_section section)
 		"rsync = { } in a sync section; for native transports also the sync section itself",
 		"ssh = { } in a sync section",
 		"exec = { } in a sync section: the program of the transport exec",
+		"tunnel = { } in a sync section: a program that leads to the target, and is kept running",
 		"receiver = { }: the receiving end of the tcp transport",
 		"modules = ( { }, ... ) in the receiver section",
 		"metrics = { }: the state for Prometheus and browsers",

@@ -30,6 +30,7 @@ enum config_section {
 	SECTION_RSYNC,
 	SECTION_SSH,
 	SECTION_EXEC,
+	SECTION_TUNNEL,
 	SECTION_RECEIVER,
 	SECTION_MODULE,
 	SECTION_METRICS,
@@ -62,6 +63,7 @@ enum config_key_flag {
 	KEY_WORDS = 1u << 11,	   /* a list of arguments: one string with blanks in it is a mistake */
 	KEY_NONEMPTY = 1u << 12,   /* an empty string is a mistake */
 	KEY_RATES = 1u << 14,	   /* a list of numbers, of strings and of groups { K = "V"; }, these as "K=V K=V" */
+	KEY_PORT = 1u << 17,	   /* "${port}" in it is the port of the sync's tunnel; an integer may be that word */
 	KEY_CREDENTIAL = 1u << 16, /* "credential:NAME" is one of systemd's, "credential:" their directory */
 	KEY_ACCOUNT = 1u << 15,	   /* names an account of this host */
 	KEY_AUTO = 1u << 13,	   /* an integer, or the word "auto", which is stored as -1 */
@@ -96,7 +98,7 @@ const struct config_key *config_table(size_t *n);
 /* The row of a key, or NULL; its index into the table. */
 const struct config_key *config_key_find(enum config_section section, const char *name);
 size_t config_key_index(const struct config_key *k);
-/* "settings", "sync", "rsync", "ssh", "exec", "receiver", "module", "metrics". */
+/* "settings", "sync", "rsync", "ssh", "exec", "tunnel", "receiver", "module", "metrics". */
 const char *config_section_name(enum config_section section);
 
 /* The key that is most like `word`, within reason, or NULL. */
@@ -207,6 +209,8 @@ void config_metrics_free(struct metrics_options *m);
 
 /* The steps after the keys were read. */
 int config_rules_build(struct config_run *run, struct sync_options *s, struct config_draft *d);
+/* Its tunnel, and what leads into it. After it is known whether the target is local. */
+void config_check_tunnel(struct config_run *run, const struct sync_options *s, struct config_draft *d);
 /* What a key with KEY_EXISTS names must be readable. `options`: what the key's offset counts from. */
 void config_check_file(struct config_run *run, const struct config_key *key, const void *options,
 		       struct config_place at);

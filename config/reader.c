@@ -225,21 +225,17 @@ static void read_modules(struct reading *r, const config_setting_t *s);
 /* rsync = { }, ssh = { } and the like inside a sync section. */
 static bool read_subsection(struct reading *r, const struct sink *sink, const config_setting_t *s)
 {
+	static const enum config_section inside[] = { SECTION_RSYNC, SECTION_SSH, SECTION_EXEC, SECTION_TUNNEL };
 	struct sink sub = { .base = sink->base, .at = sink->at };
 
 	if (sink->section == SECTION_RECEIVER && strcmp(name_of(s), "modules") == 0) {
 		read_modules(r, s);
 		return true;
 	}
-	if (sink->section != SECTION_SYNC)
-		return false;
-	if (strcmp(name_of(s), "rsync") == 0)
-		sub.section = SECTION_RSYNC;
-	else if (strcmp(name_of(s), "ssh") == 0)
-		sub.section = SECTION_SSH;
-	else if (strcmp(name_of(s), "exec") == 0)
-		sub.section = SECTION_EXEC;
-	else
+	for (size_t i = 0; sink->section == SECTION_SYNC && i < sizeof(inside) / sizeof(inside[0]); i++)
+		if (strcmp(name_of(s), config_section_name(inside[i])) == 0)
+			sub.section = inside[i];
+	if (sub.section == SECTION_SETTINGS) /* 0: none of them */
 		return false;
 	if (!config_setting_is_group(s))
 		config_error(r->run, place_of(r, s), "%s: expected a group, %s = { ... }", name_of(s), name_of(s));
@@ -398,8 +394,10 @@ static void read_section(struct reading *r, const config_setting_t *s)
 	else if (strcmp(name, "metrics") == 0)
 		read_metrics(r, s);
 	else if (strcmp(name, "tunnel") == 0)
-		config_warn(r->run, place_of(r, s), "tunnel is ignored: %s",
-			    config_key_find(SECTION_SYNC, "tunnel")->help);
+		config_error(
+			r->run, place_of(r, s),
+			"tunnel: it belongs into the sync section whose target it leads to: sync = ( { ... tunnel = "
+			"{ command = [ ... ]; }; } );");
 	else if (near != NULL)
 		config_error(r->run, place_of(r, s), "unknown section \"%s\"; did you mean \"%s\"?", name, near);
 	else

@@ -110,7 +110,7 @@ struct sync_options *config_add_sync(struct config_run *run, struct config_place
 	s->file = strdup(at.file);
 	if (s->file == NULL || config_set_defaults(SECTION_SYNC, s, &err) != 0 ||
 	    config_set_defaults(SECTION_RSYNC, s, &err) != 0 || config_set_defaults(SECTION_SSH, s, &err) != 0 ||
-	    config_set_defaults(SECTION_EXEC, s, &err) != 0) {
+	    config_set_defaults(SECTION_EXEC, s, &err) != 0 || config_set_defaults(SECTION_TUNNEL, s, &err) != 0) {
 		config_out_of_memory(run);
 		return NULL;
 	}

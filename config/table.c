@@ -69,6 +69,7 @@ static const struct config_choice strict_words[] = { { "true", SSH_STRICT },
 #define RSYPROG(key, dflt, text) RSY(TYPE_BOOL, key, .def = (dflt), .flags = KEY_PROGRAM, .help = (text))
 #define SSH(kind, key, field, ...) GROUP(SECTION_SSH, kind, key, struct sync_options, ssh.field, __VA_ARGS__)
 #define EXE(kind, key, field, ...) GROUP(SECTION_EXEC, kind, key, struct sync_options, exec.field, .only = "exec", __VA_ARGS__)
+#define TUN(kind, key, field, ...) GROUP(SECTION_TUNNEL, kind, key, struct sync_options, tunnel.field, __VA_ARGS__)
 #define TCP(kind, key, field, ...) GROUP(SECTION_SYNC, kind, key, struct sync_options, field, .only = "tcp", __VA_ARGS__)
 #define REC(kind, key, field, ...) GROUP(SECTION_RECEIVER, kind, key, struct receiver_options, field, __VA_ARGS__)
 #define MOD(kind, key, field, ...) GROUP(SECTION_MODULE, kind, key, struct receiver_module, field, __VA_ARGS__)
@@ -79,7 +80,6 @@ static const struct config_choice strict_words[] = { { "true", SSH_STRICT },
 
 static const char callback[] = "Lua functions and command strings are not run; transport = \"exec\" gives changes to a program of your own";
 static const char exit_codes[] = "the exit codes of rsync and ssh are mapped by a fixed table, which retries what can succeed later";
-static const char tunnel[] = "use ProxyJump or ProxyCommand in ssh.options, or a service of its own for the tunnel";
 
 static const struct config_key table[] = {
 	SET(TYPE_PATH, "logfile", logfile, .flags = KEY_CLI | KEY_PARENT | KEY_NONEMPTY,
@@ -129,8 +129,9 @@ static const struct config_key table[] = {
 	SYN(TYPE_STRING, "name", name, .flags = KEY_NONEMPTY, .help = "name in logs, in the status and for --only; default sync1, sync2, ..."),
 	SYN(TYPE_STRING, "transport", transport, .flags = KEY_NONEMPTY, .help = "how changes are carried: \"rsync\", \"rsyncssh\", ...; required"),
 	SYN(TYPE_STRING, "source", source, .flags = KEY_NONEMPTY, .help = "directory to mirror; required"),
-	SYN(TYPE_STRING, "target", target, .flags = KEY_NONEMPTY,
-	    .help = "where to: a directory, host::module/path or rsync://host/module/path, as the transport takes it"),
+	SYN(TYPE_STRING, "target", target, .flags = KEY_NONEMPTY | KEY_PORT,
+	    .help = "where to: a directory, host::module/path or rsync://host/module/path, as the transport takes it; ${port} in it is "
+		    "the local port of a tunnel"),
 	SYN(TYPE_STRING, "host", host, .flags = KEY_NONEMPTY, .help = "[user@]host of the target, for transports that log in to it"),
 	SYN(TYPE_STRING, "targetdir", targetdir, .flags = KEY_NONEMPTY, .help = "directory on that host"),
 	SYN(TYPE_BOOL, "bidirectional", bidirectional, .def = "false",
@@ -188,7 +189,8 @@ static const struct config_key table[] = {
 	SYN(TYPE_TIME, "retryMax", retry_max_ns, .def = "300", .min = 0, .max = CONFIG_TIME_MAX_S, .help = "longest pause before a retry"),
 	SYN(TYPE_TIME, "progressTimeout", progress_timeout_ns, .def = "900", .min = 1, .max = CONFIG_TIME_MAX_S,
 	    .help = "a worker that shows no progress for so long is replaced"),
-	TCP(TYPE_INT, "port", tcp.port, .def = "8737", .min = 1, .max = 65535, .help = "where the receiver listens"),
+	TCP(TYPE_INT, "port", tcp.port, .def = "8737", .min = 1, .max = 65535, .flags = KEY_PORT,
+	    .help = "where the receiver listens; \"${port}\": at the other end of a tunnel"),
 	TCP(TYPE_STRING, "module", tcp.module, .flags = KEY_NONEMPTY, .help = "what the receiver calls the directory that this sync writes to; required"),
 	TCP(TYPE_PATH, "key", tcp.key, .flags = KEY_EXISTS | KEY_CREDENTIAL | KEY_NONEMPTY,
 	    .help = "file NAME.key of the pre-shared key, made with `openssl rand -hex 32`; the receiver knows it by NAME; or credential:NAME.key"),
@@ -229,7 +231,6 @@ static const struct config_key table[] = {
 	IGNORED(SECTION_SYNC, "sshExitCodes", exit_codes),
 	IGNORED(SECTION_SYNC, "crontab", "use schedule, which takes the same expressions"),
 	IGNORED(SECTION_SYNC, "full", "use schedule or reconcileInterval, or fansyncd --sync-now"),
-	IGNORED(SECTION_SYNC, "tunnel", tunnel),
 	IGNORED(SECTION_SYNC, "onAttrib", callback),
 	IGNORED(SECTION_SYNC, "onCreate", callback),
 	IGNORED(SECTION_SYNC, "onModify", callback),
@@ -300,21 +301,24 @@ static const struct config_key table[] = {
 	RSY(TYPE_STRING, partial_dir, .flags = KEY_NONEMPTY, .help = "keep interrupted transfers there (--partial-dir)"),
 	RSY(TYPE_STRING, temp_dir, .flags = KEY_NONEMPTY, .help = "temporary files there, not beside the file (--temp-dir)"),
 	RSY(TYPE_PATH, password_file, .flags = KEY_PROGRAM | KEY_EXISTS | KEY_NONEMPTY, .help = "password for an rsync daemon (--password-file)"),
-	RSY(TYPE_STRING, rsh, .flags = KEY_PROGRAM | KEY_NONEMPTY, .help = "remote shell (--rsh); ssh = { } is the better way"),
+	RSY(TYPE_STRING, rsh, .flags = KEY_PROGRAM | KEY_NONEMPTY | KEY_PORT, .help = "remote shell (--rsh); ssh = { } is the better way"),
 	RSY(TYPE_STRING, rsync_path, .flags = KEY_PROGRAM | KEY_NONEMPTY, .help = "the rsync program on the target (--rsync-path)"),
 	RSY(TYPE_INT, bwlimit, .def = "0", .min = 0, .max = COUNT_MAX, .unit = "KiB/s", .help = "limit of the transfer rate (--bwlimit); 0: none"),
 	RSY(TYPE_INT, timeout, .def = "0", .min = 0, .max = CONFIG_TIME_MAX_S, .unit = "seconds", .flags = KEY_PROGRAM,
 	    .help = "rsync gives up when nothing moves for so long (--timeout); 0: rsync's default"),
-	RSY(TYPE_LIST, extra, .flags = KEY_PROGRAM,
+	RSY(TYPE_LIST, extra, .flags = KEY_PROGRAM | KEY_PORT,
 	    .help = "further arguments, one each (lsyncd: _extra). Filter options among them become filter rules"),
 	IGNORED(SECTION_RSYNC, "recursive", "what is to be recursed into is decided here"),
 
 	SSH(TYPE_STRING, "binary", binary, .def = "ssh", .flags = KEY_COMMAND | KEY_NONEMPTY, .help = "the ssh program"),
 	SSH(TYPE_PATH, "identityFile", identity_file, .flags = KEY_TILDE | KEY_EXISTS | KEY_CREDENTIAL | KEY_NONEMPTY, .help = "private key to log in with (-i); credential:NAME is one of systemd's"),
 	SSH(TYPE_PATH, "knownHostsFile", known_hosts_file, .flags = KEY_TILDE | KEY_NONEMPTY, .help = "host keys that are trusted"),
-	SSH(TYPE_LIST, "options", options, .flags = KEY_MAP, .help = "\"Key=Value\" each, or a group { Key = \"Value\"; } (-o)"),
-	SSH(TYPE_INT, "port", port, .def = "0", .min = 0, .max = 65535, .help = "TCP port (-p); 0: ssh's default"),
-	SSH(TYPE_LIST, "extra", extra, .help = "further arguments, one each (lsyncd: _extra)"),
+	SSH(TYPE_LIST, "options", options, .flags = KEY_MAP | KEY_PORT, .help = "\"Key=Value\" each, or a group { Key = \"Value\"; } (-o)"),
+	SSH(TYPE_INT, "port", port, .def = "0", .min = 0, .max = 65535, .flags = KEY_PORT,
+	    .help = "TCP port (-p); 0: ssh's default; \"${port}\": that of a tunnel"),
+	SSH(TYPE_STRING, "hostKeyAlias", host_key_alias, .flags = KEY_NONEMPTY,
+	    .help = "name that the host's key is known by, where the host is reached by another one, as through a tunnel"),
+	SSH(TYPE_LIST, "extra", extra, .flags = KEY_PORT, .help = "further arguments, one each (lsyncd: _extra)"),
 	SSH(TYPE_LIST, "remotePrefix", remote_prefix, .flags = KEY_WORDS, .help = "words put before the shell and rsync on the target, as [ \"sudo\", \"-n\" ]"),
 	SSH(TYPE_TIME, "timeout", timeout_ns, .def = "30", .min = 1, .max = CONFIG_TIME_MAX_S,
 	    .help = "a connection without an answer for so long is dead"),
@@ -332,7 +336,7 @@ static const struct config_key table[] = {
 	    .help = "sftp: command that serves SFTP on the target, as \"sudo -n /usr/lib/openssh/sftp-server\", instead of the sftp "
 		    "subsystem"),
 
-	EXE(TYPE_LIST, "command", command, .flags = KEY_WORDS | KEY_NONEMPTY | KEY_EXISTS,
+	EXE(TYPE_LIST, "command", command, .flags = KEY_WORDS | KEY_NONEMPTY | KEY_EXISTS | KEY_PORT,
 	    .help = "the program and its arguments, as they are: no shell, nothing is expanded; required"),
 	EXE(TYPE_CHOICE, "format", format, .def = "null", .choices = format_words,
 	    .help = "what it reads: records of five fields with a NUL behind each (number, operation, type, path, extra); the same as "
@@ -348,8 +352,19 @@ static const struct config_key table[] = {
 	EXE(TYPE_LIST, "exitcodes", exitcodes,
 	    .help = "what an exit status means, beside the table in EXEC: \"CODE=WORD\" or \"FIRST-LAST=WORD\", with done, retry, "
 		    "reject or down"),
-	EXE(TYPE_LIST, "env", env, .flags = KEY_MAP, .help = "\"NAME=value\" each, or a group { NAME = \"value\"; }: added to its environment"),
+	EXE(TYPE_LIST, "env", env, .flags = KEY_MAP | KEY_PORT, .help = "\"NAME=value\" each, or a group { NAME = \"value\"; }: added to its environment"),
 	EXE(TYPE_STRING, "user", user, .flags = KEY_NONEMPTY | KEY_ACCOUNT, .help = "account that it runs as; default: the daemon's"),
+
+	TUN(TYPE_LIST, "command", command, .flags = KEY_WORDS | KEY_NONEMPTY | KEY_EXISTS | KEY_PORT,
+	    .help = "the program and its arguments, as they are: no shell, only ${port} is replaced, by the local port that it is to listen "
+		    "on. It stays in the foreground; when it ends it is started again; required"),
+	TUN(TYPE_INT, "port", port, .def = "0", .min = 0, .max = 65535,
+	    .help = "the local port; 0: a free one, which is kept as long as it stays free"),
+	TUN(TYPE_TIME, "timeout", timeout_ns, .def = "30", .min = 1, .max = CONFIG_TIME_MAX_S,
+	    .help = "it has to listen by then, or it is ended and started again"),
+	TUN(TYPE_TIME, "readyDelay", ready_delay_ns, .def = "0", .min = 0, .max = CONFIG_TIME_MAX_S,
+	    .help = "above 0: it need not listen anywhere, and is taken for up when it has run for so long"),
+	TUN(TYPE_STRING, "user", user, .flags = KEY_NONEMPTY | KEY_ACCOUNT, .help = "account that it runs as; default: the daemon's"),
 
 	REC(TYPE_LIST, "listen", listen, .flags = KEY_NONEMPTY, .help = "addresses to listen on, \"ADDRESS:PORT\" or \"[ADDRESS]:PORT\"; required, "
 	    "unless a socket unit of systemd passes sockets, which are used in its place"),
@@ -413,8 +428,8 @@ size_t config_key_index(const struct config_key *k)
 
 const char *config_section_name(enum config_section section)
 {
-	static const char *const names[CONFIG_SECTIONS] = { "settings", "sync",	    "rsync",  "ssh",
-							    "exec",	"receiver", "module", "metrics" };
+	static const char *const names[CONFIG_SECTIONS] = { "settings", "sync",	    "rsync",  "ssh",	"exec",
+							    "tunnel",	"receiver", "module", "metrics" };
 
 	return names[section];
 }

@@ -28,6 +28,22 @@ static const char *without_user(const char *host)
 	return at == NULL ? host : at + 1;
 }
 
+/* Through a tunnel the same words are another target, unless the tunnel is the same. */
+static char *through_tunnel(char *form, const struct strlist *command)
+{
+	struct buf text;
+	char *all;
+
+	buf_init(&text, CONFIG_TEXT_MAX);
+	(void)buf_printf(&text, "%s by", form);
+	for (size_t i = 0; i < command->n; i++)
+		(void)buf_printf(&text, " %s", command->v[i]);
+	all = text.failed ? NULL : strdup(buf_str(&text));
+	buf_done(&text);
+	free(form);
+	return all;
+}
+
 static char *remote_form(const struct sync_options *s)
 {
 	static const char scheme[] = "rsync://";
@@ -51,7 +67,7 @@ static char *remote_form(const struct sync_options *s)
 	for (char *p = form; *p != '\0' && *p != ':' && *p != '/'; p++)
 		*p = (char)tolower((unsigned char)*p);
 	squeeze(form);
-	return form;
+	return s->tunnel.command.n > 0 ? through_tunnel(form, &s->tunnel.command) : form;
 }
 
 static void resolve(struct config_run *run, const struct sync_options *s, struct config_draft *d)
@@ -111,6 +127,10 @@ static void check_pair(struct config_run *run, size_t i, size_t j)
 	if (a->name != NULL && b->name != NULL && strcmp(a->name, b->name) == 0)
 		config_error(run, config_draft_place(db, "name", SECTION_SYNC),
 			     "two syncs are called \"%s\"; the other is at %s:%d", b->name, a->file, a->line);
+	if (a->tunnel.port > 0 && a->tunnel.port == b->tunnel.port)
+		config_error(run, config_draft_place(db, "port", SECTION_TUNNEL),
+			     "two tunnels are to listen on port %lld; the other is at %s:%d", (long long)b->tunnel.port,
+			     a->file, a->line);
 	if (da->resolved == NULL || db->resolved == NULL || da->local != db->local)
 		return;
 	if (strcmp(da->resolved, db->resolved) == 0)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "config/private.h"
+#include "core/tunnel_port.h"
 
 #define NS_PER_S INT64_C(1000000000)
 
@@ -48,8 +49,15 @@ static int store_int(const struct config_key *k, const struct config_value *v, i
 		*field = -1;
 		return 0;
 	}
+	if ((k->flags & KEY_PORT) != 0 && v->kind == VALUE_STRING && strcmp(v->s, TUNNEL_PORT_WORD) == 0) {
+		*field = OPTIONS_TUNNEL_PORT;
+		return 0;
+	}
 	if (v->kind != VALUE_INT)
-		return wrong_type(k, v, err, may_be_auto ? "an integer or \"auto\"" : "an integer");
+		return wrong_type(k, v, err,
+				  may_be_auto		       ? "an integer or \"auto\""
+				  : (k->flags & KEY_PORT) != 0 ? "an integer or \"" TUNNEL_PORT_WORD "\""
+							       : "an integer");
 	if (v->i < k->min || v->i > k->max)
 		return err_set(err, ERR_CONFIG, "%s: %" PRId64 " is not between %" PRId64 " and %" PRId64, k->name,
 			       v->i, k->min, k->max);
@@ -368,7 +376,7 @@ bool config_sync_equal(const struct sync_options *a, const struct sync_options *
 {
 	return config_keys_equal(SECTION_SYNC, a, b) && config_keys_equal(SECTION_RSYNC, a, b) &&
 	       config_keys_equal(SECTION_SSH, a, b) && config_keys_equal(SECTION_EXEC, a, b) &&
-	       filters_equal(a->filter, b->filter);
+	       config_keys_equal(SECTION_TUNNEL, a, b) && filters_equal(a->filter, b->filter);
 }
 
 bool config_settings_equal(const struct settings *a, const struct settings *b)
@@ -382,6 +390,7 @@ void config_sync_done(struct sync_options *s)
 	config_free_keys(SECTION_RSYNC, s);
 	config_free_keys(SECTION_SSH, s);
 	config_free_keys(SECTION_EXEC, s);
+	config_free_keys(SECTION_TUNNEL, s);
 	filter_free(s->filter);
 	free(s->file);
 	*s = (struct sync_options){ 0 };

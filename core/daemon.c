@@ -33,11 +33,11 @@ struct member *daemon_member(struct daemon *d, const char *name)
 
 /* ---- what syncs need ---- */
 
-static int env_config_text(void *ctx, const struct sync_options *opt, struct buf *out)
+static int env_config_text(void *ctx, const struct sync_options *opt, uint16_t tunnel_port, struct buf *out)
 {
 	const struct daemon *d = ctx;
 
-	return d->deps->text_of(d->config, (size_t)(opt - d->config->syncs), out);
+	return d->deps->text_of(d->config, (size_t)(opt - d->config->syncs), tunnel_port, out);
 }
 
 static void env_drain(void *ctx)
@@ -125,7 +125,8 @@ static struct member *member_new(struct daemon *d, const struct sync_options *op
 		m->sync = sync_new(&d->env, opt, err);
 	m->interval = loop_timer_add(d->loop, on_interval, m, err);
 	if (m->sync == NULL || m->interval == NULL || schedules_read(m, err) < 0) {
-		err_set(err, ERR_NOMEM, "out of memory");
+		if (err->class == ERR_NONE)
+			err_set(err, ERR_NOMEM, "out of memory");
 		member_free(m);
 		return NULL;
 	}
@@ -211,21 +212,31 @@ void daemon_stop(struct daemon *d, int exit_code)
 	loop_timer_after(d->stop_timer, d->config->settings.stop_timeout_ns);
 }
 
+static bool is_busy(const struct daemon *d)
+{
+	for (size_t i = 0; i < d->n_members; i++)
+		if (sync_busy(d->members[i]->sync) || sync_hooks_run(d->members[i]->sync))
+			return true;
+	return false;
+}
+
 static void on_stop_deadline(void *ctx)
 {
 	struct daemon *d = ctx;
 
-	log_warn("a batch in flight did not end in time: it is abandoned, and compared at the next start");
+	if (is_busy(d))
+		log_warn("a batch in flight did not end in time: it is abandoned, and compared at the next start");
 	loop_stop(d->loop, d->exit_code);
 }
 
 static void check_stop(struct daemon *d)
 {
-	if (!d->stopping)
+	if (!d->stopping || is_busy(d))
 		return;
 	for (size_t i = 0; i < d->n_members; i++)
-		if (sync_busy(d->members[i]->sync) || sync_hooks_run(d->members[i]->sync))
-			return;
+		sync_end_tunnel(d->members[i]->sync);
+	if (tunnels_run(d->tunnels))
+		return;
 	loop_stop(d->loop, d->exit_code);
 }
 
@@ -603,8 +614,12 @@ static int set_up(struct daemon *d, struct err *err)
 		return -1;
 	if (!d->options->once && set_up_service(d, err) < 0)
 		return -1;
+	d->tunnels = tunnels_new(d->loop, err);
+	if (d->tunnels == NULL)
+		return -1;
 	d->env = (struct sync_env){
 		.loop = d->loop,
+		.tunnels = d->tunnels,
 		.runtime_root = d->runtime_root,
 		.state_dir = d->state_dir,
 		.config_text = env_config_text,
@@ -638,6 +653,7 @@ static void tear_down(struct daemon *d)
 	for (size_t i = 0; i < d->n_members; i++)
 		member_free(d->members[i]);
 	free(d->members);
+	tunnels_free(d->tunnels);
 	sources_free_all(d);
 	if (d->watchers != NULL)
 		watcher_set_free(d->watchers);

@@ -20,7 +20,7 @@ struct daemon_deps {
 	struct config *(*load)(void *ctx);
 	void (*unload)(struct config *c);
 	/* What a worker of sync `index` needs to know. */
-	int (*text_of)(const struct config *c, size_t index, struct buf *out);
+	int (*text_of)(const struct config *c, size_t index, uint16_t tunnel_port, struct buf *out);
 	bool (*same_sync)(const struct sync_options *a, const struct sync_options *b);
 	/* The same of the receiver section. */
 	int (*receiver_text_of)(const struct config *c, struct buf *out);

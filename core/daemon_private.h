@@ -112,6 +112,7 @@ struct daemon {
 	struct member **members; /* in the order of the configuration */
 	size_t n_members;
 	struct sync_env env;
+	struct tunnels *tunnels;
 	size_t slots_used;
 	bool slot_taken;   /* by the sync that is polled */
 	size_t poll_first; /* index of the member that is polled first */

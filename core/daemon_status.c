@@ -157,6 +157,23 @@ static void text_kept(struct buf *out, const struct guard_state *g)
 	}
 }
 
+static void text_tunnel(struct buf *out, const struct tunnel_info *t)
+{
+	if (t->state == NULL)
+		return;
+	buf_printf(out, "  tunnel    %s", t->state);
+	if (t->port != 0)
+		buf_printf(out, ", port %u", t->port);
+	if (t->pid != 0)
+		buf_printf(out, ", process %d", (int)t->pid);
+	buf_printf(out, ", started %" PRIu64 " time%s", t->starts, t->starts == 1 ? "" : "s");
+	if (t->last_words[0] != '\0') {
+		buf_add_str(out, "; it said last: ");
+		put_escaped(out, t->last_words, strlen(t->last_words));
+	}
+	buf_add_str(out, "\n");
+}
+
 static void text_member(struct buf *out, const struct member *m)
 {
 	struct sync_snapshot s;
@@ -171,6 +188,7 @@ static void text_member(struct buf *out, const struct member *m)
 	buf_add_str(out, "\n");
 	text_source(out, m);
 	buf_printf(out, "  target    %s by %s\n", s.opt->target, s.opt->transport);
+	text_tunnel(out, &s.tunnel);
 	buf_printf(out, "  pending   %zu paths, %zu renames; in flight %zu; lag %.1f s\n", s.pending, s.pending_renames,
 		   s.in_flight, seconds(s.lag_ns));
 	sync_list_pending(m->sync, PENDING_SHOWN, text_pending, out);
@@ -336,6 +354,23 @@ static void json_kept(struct buf *out, const struct guard_state *g)
 	json_close(out, ']');
 }
 
+static void json_tunnel(struct buf *out, const struct tunnel_info *t)
+{
+	json_key(out, "tunnel");
+	if (t->state == NULL) {
+		buf_add_str(out, "null");
+		return;
+	}
+	json_open(out, '{');
+	json_put_string(out, "state", t->state);
+	json_put_u64(out, "port", t->port);
+	json_put_u64(out, "pid", (uint64_t)t->pid);
+	json_put_u64(out, "starts", t->starts);
+	json_put_u64(out, "tries", t->tries);
+	json_put_string(out, "last_words", t->last_words[0] == '\0' ? NULL : t->last_words);
+	json_close(out, '}');
+}
+
 static void json_member(struct buf *out, const struct member *m)
 {
 	struct sync_snapshot s;
@@ -352,6 +387,7 @@ static void json_member(struct buf *out, const struct member *m)
 	json_put_string(out, "source_problem", m->source->why);
 	json_put_string(out, "target", s.opt->target);
 	json_put_string(out, "transport", s.opt->transport);
+	json_tunnel(out, &s.tunnel);
 	json_watcher(out, m, &info);
 	json_put_bool(out, "first_reconcile_done", s.first_done);
 	json_put_u64(out, "pending", s.pending);

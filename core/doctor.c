@@ -136,8 +136,34 @@ static void tell_all(struct doctor *d, struct examination *e)
 
 /* ---- one examination, in its child ---- */
 
-static void examine_target(const struct config *c, const struct sync_options *opt, struct exam *x)
+/* The options with the port of the tunnel in them; NULL: it leads nowhere. */
+static const struct sync_options *through_tunnel(const struct doctor *d, size_t sync, struct exam *x)
 {
+	const struct config *c = d->c;
+	struct err err = ERR_INIT;
+	uint16_t port = 0;
+
+	if (c->syncs[sync].tunnel.command.n == 0)
+		return &c->syncs[sync];
+	if (!doctor_tunnel(&c->syncs[sync], d->running, x, &port)) {
+		exam_begin(x, "target");
+		exam_skip(x, "it is behind the tunnel");
+		return NULL;
+	}
+	/* It goes with the process. */
+	c = port == 0 ? c : d->o->with_tunnel(c, sync, port, &err);
+	if (c == NULL) {
+		exam_begin(x, "target");
+		exam_fail(x, "", "%s", err.text);
+		return NULL;
+	}
+	return port == 0 ? &c->syncs[sync] : &c->syncs[0];
+}
+
+static void examine_target(const struct doctor *d, size_t sync, struct exam *x)
+{
+	const struct config *c = d->c;
+	const struct sync_options *opt = &c->syncs[sync];
 	const struct transport *t = transport_find(opt->transport);
 	struct err err = ERR_INIT;
 
@@ -148,6 +174,9 @@ static void examine_target(const struct config *c, const struct sync_options *op
 	}
 	if (t != NULL && (t->caps & TRANSPORT_LOCAL_TARGET) != 0 && opt->target[0] == '/')
 		doctor_local_target(c, opt, x);
+	opt = through_tunnel(d, sync, x);
+	if (opt == NULL)
+		return;
 	if (t != NULL && t->examine != NULL) {
 		t->examine(opt, x);
 	} else if (t == NULL || (t->caps & TRANSPORT_LOCAL_TARGET) == 0) {
@@ -169,7 +198,7 @@ static void examine(const struct doctor *d, const struct examination *e, struct 
 		doctor_watcher(d->c, e->sync, x);
 		break;
 	case WHAT_TARGET:
-		examine_target(d->c, &d->c->syncs[e->sync], x);
+		examine_target(d, e->sync, x);
 		break;
 	case WHAT_RECEIVER:
 		d->o->examine_receiver(d->c->receiver, d->running, x);

@@ -18,6 +18,8 @@ struct doctor_options {
 	const struct strlist *only;   /* names of the syncs to look at; may be NULL or empty: all, and all else */
 	bool json;
 	int64_t limit_ns; /* for all of it */
+	/* The configuration of sync `i` alone, as a worker gets it with its tunnel at this port; NULL on failure. */
+	struct config *(*with_tunnel)(const struct config *c, size_t i, uint16_t port, struct err *err);
 	/* The receiver's part; `running`: a daemon runs on this configuration. */
 	void (*examine_receiver)(const struct receiver_options *opt, bool running, struct exam *x);
 };

@@ -19,4 +19,9 @@ void doctor_watcher(const struct config *c, size_t sync, struct exam *x);
 /* A target that is a local directory. */
 void doctor_local_target(const struct config *c, const struct sync_options *opt, struct exam *x);
 
+/* Start the tunnel of a sync, for this examination alone; `running`: a daemon that runs has it as well. Returns whether
+ * the target can be looked at through it, then with its port in *port (0: it has none). It ends with the examination.
+ */
+bool doctor_tunnel(const struct sync_options *opt, bool running, struct exam *x, uint16_t *port);
+
 #endif

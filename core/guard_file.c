@@ -12,10 +12,15 @@
 char *guard_file_key(const struct sync_options *opt)
 {
 	const char *target = opt->target == NULL ? "" : opt->target;
+	bool chosen = opt->tunnel.command.n > 0 && opt->tunnel.port == 0;
 	char *key;
 	int rc;
 
-	if (opt->host != NULL)
+	/* Behind a port that is chosen anew each time there is no telling targets apart but by the sync. */
+	if (chosen)
+		rc = asprintf(&key, "%s %s through the tunnel of %s", opt->host == NULL ? "" : opt->host, target,
+			      opt->name);
+	else if (opt->host != NULL)
 		rc = asprintf(&key, "%s[%lld] %s", opt->host, (long long)opt->ssh.port, target);
 	else
 		rc = asprintf(&key, "%s", target);

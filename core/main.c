@@ -361,6 +361,19 @@ static int dep_open_log(void *ctx, const struct settings *s, struct err *err)
 	return 0;
 }
 
+/* What the daemon wrote for a worker. */
+static struct config *load_text(const char *text, size_t len, struct err *err)
+{
+	struct config_env env = { .transports = transport_registry };
+	struct strlist errors = { 0 };
+	struct config *c = config_load_text(text, len, "the daemon's configuration", &env, &errors);
+
+	if (c == NULL)
+		err_set(err, ERR_BUG, "%s", errors.n > 0 ? errors.v[0] : "out of memory");
+	strlist_done(&errors);
+	return c;
+}
+
 /* ---- the daemon ---- */
 
 static const struct daemon_deps *deps_for(struct app *app, struct daemon_deps *deps)
@@ -613,12 +626,26 @@ static int64_t doctor_limit(const char *text)
 }
 
 /* With what of the configuration can be had: a source that is missing is a finding, and no reason to end. */
+static struct config *doctor_with_tunnel(const struct config *c, size_t i, uint16_t port, struct err *err)
+{
+	struct buf text;
+	struct config *made;
+
+	buf_init(&text, 64u * 1024 * 1024);
+	made = config_dump_sync(c, i, port, &text) == 0 ? load_text(text.data, text.len, err) : NULL;
+	if (made == NULL && err->class == ERR_NONE)
+		err_set(err, ERR_NOMEM, "out of memory");
+	buf_done(&text);
+	return made;
+}
+
 static int run_doctor(struct app *app)
 {
 	struct config_env env = { .transports = transport_registry, .cli = app->cli, .check_paths = true };
 	struct doctor_options options = { .only = &app->only,
 					  .json = app->json,
 					  .limit_ns = doctor_limit(app->timeout),
+					  .with_tunnel = doctor_with_tunnel,
 					  .examine_receiver = receiver_examine };
 	struct strlist errors = { 0 }, again = { 0 };
 	struct config *c = config_load_file(app->config_path, &env, &errors);
@@ -681,18 +708,6 @@ static int run(struct app *app)
 }
 
 /* ---- the worker's mode ---- */
-
-static struct config *load_text(const char *text, size_t len, struct err *err)
-{
-	struct config_env env = { .transports = transport_registry };
-	struct strlist errors = { 0 };
-	struct config *c = config_load_text(text, len, "the daemon's configuration", &env, &errors);
-
-	if (c == NULL)
-		err_set(err, ERR_BUG, "%s", errors.n > 0 ? errors.v[0] : "out of memory");
-	strlist_done(&errors);
-	return c;
-}
 
 static int run_worker(void)
 {

@@ -270,6 +270,33 @@ static void put_reconciles(struct buf *out, const struct subject *subjects, size
 	}
 }
 
+/* Of the syncs that have one. */
+static void put_tunnels(struct buf *out, const struct subject *subjects, size_t n)
+{
+	static const char up[] = "fansyncd_sync_tunnel_up", starts[] = "fansyncd_sync_tunnel_starts_total";
+
+	family(out, up, "gauge", "Whether the tunnel that leads to the target is up.");
+	for (size_t i = 0; i < n; i++)
+		if (subjects[i].s.tunnel.state != NULL) {
+			begin_sample(out, up, &subjects[i], NULL, NULL);
+			buf_printf(out, "%d\n", subjects[i].s.tunnel.up ? 1 : 0);
+		}
+	family(out, starts, "counter", "Starts of the tunnel's program.");
+	for (size_t i = 0; i < n; i++)
+		if (subjects[i].s.tunnel.state != NULL) {
+			begin_sample(out, starts, &subjects[i], NULL, NULL);
+			buf_printf(out, "%" PRIu64 "\n", subjects[i].s.tunnel.starts);
+		}
+}
+
+static bool any_tunnel(const struct subject *subjects, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (subjects[i].s.tunnel.state != NULL)
+			return true;
+	return false;
+}
+
 /* ---- the process ---- */
 
 static double count_fds(void)
@@ -365,6 +392,8 @@ bool metrics_text(struct daemon *d, struct buf *out)
 		put_errors(out, subjects, n);
 		put_reconciles(out, subjects, n);
 	}
+	if (any_tunnel(subjects, n))
+		put_tunnels(out, subjects, n);
 	free(subjects);
 	return !out->failed;
 }

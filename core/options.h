@@ -54,6 +54,7 @@ struct ssh_options {
 	char *passphrase_file, *password_file; /* "credential:NAME": one of systemd's */
 	char *sftp_server;		       /* command instead of the subsystem */
 	char *identity_file, *known_hosts_file;
+	char *host_key_alias;	      /* name that known_hosts has the host's key by; NULL: the host's */
 	struct strlist options;	      /* "Key=Value" */
 	struct strlist extra;	      /* verbatim */
 	int64_t port;		      /* 0: ssh's default */
@@ -97,6 +98,18 @@ struct exec_options {
 	char *user;	     /* NULL: as the daemon */
 };
 
+/* What an integer key holds that was given as "${port}": the port of the sync's tunnel. */
+#define OPTIONS_TUNNEL_PORT (-1)
+
+/* tunnel = { }: a program that leads to the target. core/tunnel.h runs it. */
+struct tunnel_options {
+	struct strlist command; /* argv; empty: there is no tunnel */
+	int64_t port;		/* where it listens; 0: a free one is chosen */
+	int64_t timeout_ns;	/* it has to listen by then */
+	int64_t ready_delay_ns; /* above 0: it listens nowhere, and is up when it has run for so long */
+	char *user;		/* NULL: as the daemon */
+};
+
 struct sync_options {
 	char *name;	 /* unique; "sync1", ... when not given */
 	char *transport; /* a name of the registry */
@@ -136,6 +149,7 @@ struct sync_options {
 	struct ssh_options ssh;
 	struct tcp_options tcp;
 	struct exec_options exec;
+	struct tunnel_options tunnel;
 	struct strlist pre_batch, on_batch, on_error, on_reconnect, on_change; /* argv each; empty: none */
 	char *hook_user;
 	int64_t hook_timeout_ns, hook_processes;

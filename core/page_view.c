@@ -141,6 +141,11 @@ static void put_member(struct buf *out, const struct member *m)
 	json_put_string(out, "source", s.opt->source);
 	json_put_string(out, "target", s.opt->target);
 	json_put_string(out, "transport", s.opt->transport);
+	if (s.tunnel.state != NULL) {
+		json_put_string(out, "tunnel", s.tunnel.state);
+		json_put_u64(out, "tunnel_starts", s.tunnel.starts);
+		json_put_string(out, "tunnel_said", s.tunnel.last_words[0] == '\0' ? NULL : s.tunnel.last_words);
+	}
 	json_put_string(out, "watcher", watch.backend);
 	json_put_string(out, "watcher_reason", watch.reason);
 	json_put_u64(out, "watches", watch.watches);

@@ -181,6 +181,7 @@ void sync_urge(struct sync *s, uint64_t generation)
 void sync_retry_now(struct sync *s)
 {
 	changeset_release_retries(s->changes);
+	tunnel_retry(s->tunnel);
 	s->down_until_ns = 0;
 	s->retry_soon = s->batch != NULL;
 }
@@ -298,7 +299,7 @@ void sync_poll(struct sync *s)
 			loop_timer_at(s->timer, check_progress(s, now));
 		return;
 	}
-	if (s->stopping || s->root_fd < 0)
+	if (s->stopping || s->root_fd < 0 || sync_waits_for_tunnel(s))
 		return;
 	if (s->down && now < s->down_until_ns) {
 		loop_timer_at(s->timer, s->down_until_ns);
@@ -400,8 +401,9 @@ struct sync *sync_new(const struct sync_env *env, const struct sync_options *opt
 	sync_rebind(s, opt);
 	s->changes = changeset_new(&limits);
 	s->timer = loop_timer_add(env->loop, on_timer, s, err);
-	if (s->changes == NULL || s->timer == NULL) {
-		err_set(err, ERR_NOMEM, "out of memory");
+	if (s->changes == NULL || s->timer == NULL || sync_open_tunnel(s, err) < 0) {
+		if (err->class == ERR_NONE)
+			err_set(err, ERR_NOMEM, "out of memory");
 		sync_free(s);
 		return NULL;
 	}
@@ -412,6 +414,7 @@ void sync_rebind(struct sync *s, const struct sync_options *opt)
 {
 	s->opt = opt;
 	hooks_rebind(s->hooks, opt);
+	tunnel_rebind(s->tunnel, opt);
 	s->intake = (struct intake){
 		.filter = opt->filter,
 		.delete_excluded = opt->rsync.delete_excluded,
@@ -425,6 +428,7 @@ void sync_free(struct sync *s)
 	if (s == NULL)
 		return;
 	sync_drop_worker(s);
+	tunnel_free(s->tunnel);
 	if (s->batch != NULL)
 		sync_end_batch(s);
 	hooks_free(s->hooks);
@@ -504,6 +508,10 @@ void sync_snapshot(const struct sync *s, struct sync_snapshot *out)
 		out->reason = s->reason;
 	else if (s->held)
 		out->reason = "another fansyncd is at work on this sync";
+	else if (sync_waits_for_tunnel(s))
+		out->reason = "the tunnel is not up yet";
+	if (s->tunnel != NULL)
+		tunnel_info(s->tunnel, &out->tunnel);
 }
 
 void sync_list_pending(const struct sync *s, size_t max,

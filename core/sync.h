@@ -20,6 +20,7 @@
 #include "core/failures.h"
 #include "core/loop.h"
 #include "core/options.h"
+#include "core/tunnel.h"
 #include "core/wire.h"
 
 struct sync;
@@ -30,8 +31,9 @@ struct sync_env {
 	const char *runtime_root; /* a private directory; each worker gets one of its own below it */
 	const char *state_dir;
 	unsigned char host_id[HOST_ID_BYTES];
-	/* The configuration text of a worker. */
-	int (*config_text)(void *ctx, const struct sync_options *opt, struct buf *out);
+	struct tunnels *tunnels;
+	/* The configuration text of a worker, with the port of its tunnel put in (0: there is none). */
+	int (*config_text)(void *ctx, const struct sync_options *opt, uint16_t tunnel_port, struct buf *out);
 	/* The record of core/guard.h as text for the worker, and what the worker made of it. */
 	int (*guard_text)(void *ctx, const struct sync_options *opt, struct buf *out);
 	void (*guard_learned)(void *ctx, const struct sync_options *opt, const char *text, size_t len);
@@ -78,7 +80,8 @@ struct sync_counters {
 struct sync_snapshot {
 	const struct sync_options *opt;
 	enum sync_state state;
-	/* Why NO_SOURCE, DOWN, STOPPED or VETOED, or that another process holds the sync up; NULL otherwise. */
+	/* Why NO_SOURCE, DOWN, STOPPED or VETOED, or that another process or the tunnel holds the sync up; NULL
+	 * otherwise. */
 	const char *reason;
 	bool first_done; /* the first reconcile is over */
 	size_t pending, pending_renames, in_flight;
@@ -92,7 +95,8 @@ struct sync_snapshot {
 	const struct sync_counters *counters;
 	const struct wire_progress *progress; /* of the batch in flight; path may be NULL, or the end of a long one */
 	int64_t batch_started_ns;
-	pid_t worker; /* 0: none runs */
+	pid_t worker;		   /* 0: none runs */
+	struct tunnel_info tunnel; /* state NULL: there is none */
 };
 
 struct sync *sync_new(const struct sync_env *env, const struct sync_options *opt, struct err *err);
@@ -127,6 +131,8 @@ void sync_stop(struct sync *s);
 bool sync_busy(const struct sync *s);
 /* Whether a command of the administrator's runs, or is to be run: a stop waits for it as well. */
 bool sync_hooks_run(const struct sync *s);
+/* Have its tunnel end: after its last batch. */
+void sync_end_tunnel(struct sync *s);
 void sync_set_log_mask(struct sync *s, uint32_t mask);
 
 void sync_snapshot(const struct sync *s, struct sync_snapshot *out);

@@ -45,6 +45,8 @@ struct sync {
 	struct wire_progress progress;
 	char current[512]; /* its path */
 
+	struct tunnel *tunnel; /* NULL: none is wanted. Nothing is sent while it is not up */
+
 	bool down;
 	bool retry_soon; /* asked to try again while a batch was under way: should it fail, at once */
 	bool guarded;	 /* down, and not for want of the target: a guard refused */
@@ -96,6 +98,13 @@ void sync_hooks_failed(struct sync *s, const char *path, size_t len);
 /* The batch is over, one way or another: onBatch and onError run, if there is anything to tell. */
 void sync_hooks_over(struct sync *s);
 
+/* ---- sync_tunnel.c ---- */
+
+/* Has it started, if one is wanted. */
+int sync_open_tunnel(struct sync *s, struct err *err);
+/* Whether nothing can be sent for want of it. */
+bool sync_waits_for_tunnel(const struct sync *s);
+
 /* ---- sync_worker.c ---- */
 
 int sync_start_worker(struct sync *s, struct err *err);
@@ -103,7 +112,10 @@ int sync_start_worker(struct sync *s, struct err *err);
 void sync_drop_worker(struct sync *s);
 /* The batch in flight goes back; the target, or what is needed to reach it, is tried again after a backoff. */
 void sync_go_down(struct sync *s, const char *why);
-/* The same for want of preBatch's consent. */
+/* The same for want of preBatch's consent, and for want of the tunnel. */
 void sync_veto(struct sync *s, const struct err *why);
+void sync_tunnel_down(struct sync *s, const struct err *why);
+/* All is well again. */
+void sync_come_back(struct sync *s);
 
 #endif

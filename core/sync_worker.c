@@ -193,6 +193,17 @@ static void on_found(void *ctx, const struct wire_found *f)
 	sync_add_to_changes(s, &r, again ? CHANGESET_SERVED : s->generation, now);
 }
 
+void sync_come_back(struct sync *s)
+{
+	if (s->down_tries > 0)
+		sync_log(s, LOG_CAT_NORMAL, LOG_ID_BACK, "%s: %s", s->opt->name,
+			 s->guarded || s->vetoed ? "goes on" : "the target is back");
+	if (s->down_tries > 0 && !s->guarded && !s->vetoed)
+		hooks_run(s->hooks, HOOK_RECONNECT, s->reason);
+	s->down = s->guarded = s->vetoed = s->retry_soon = false;
+	s->down_tries = 0;
+}
+
 static void on_batch_done(void *ctx, uint64_t batch_id)
 {
 	struct sync *s = ctx;
@@ -201,17 +212,12 @@ static void on_batch_done(void *ctx, uint64_t batch_id)
 	if (s->batch == NULL || s->batch->id != batch_id)
 		return;
 	changeset_finish(s->changes, batch_id, clock_mono_ns());
+	tunnel_target_reached(s->tunnel);
 	sync_log(s, LOG_CAT_INFO, NULL, "%s: batch of %zu paths and %zu renames done in %.3f s", s->opt->name,
 		 s->batch->n_items, s->batch->n_renames,
 		 (double)(clock_mono_ns() - s->batch_started_ns) / (double)NS_PER_S);
-	if (s->down_tries > 0)
-		sync_log(s, LOG_CAT_NORMAL, LOG_ID_BACK, "%s: %s", s->opt->name,
-			 s->guarded || s->vetoed ? "goes on" : "the target is back");
-	if (s->down_tries > 0 && !s->guarded && !s->vetoed)
-		hooks_run(s->hooks, HOOK_RECONNECT, s->reason);
+	sync_come_back(s);
 	sync_hooks_over(s);
-	s->down = s->guarded = s->vetoed = s->retry_soon = false;
-	s->down_tries = 0;
 	s->last_done_real_ns = clock_real_ns();
 	sync_end_batch(s);
 	s->start_over = s->start_over || !sync_starting(s);
@@ -273,7 +279,13 @@ void sync_go_down(struct sync *s, const char *why)
 	struct err e = ERR_INIT;
 
 	err_set(&e, ERR_NONE, "%s", why);
+	tunnel_target_failed(s->tunnel, s->worker_killed);
 	go_down_for(s, &e, false);
+}
+
+void sync_tunnel_down(struct sync *s, const struct err *why)
+{
+	go_down_for(s, why, false);
 }
 
 void sync_veto(struct sync *s, const struct err *why)
@@ -286,6 +298,8 @@ static void on_down(void *ctx, const struct err *why)
 	struct sync *s = ctx;
 
 	s->worker_told = true;
+	if (!policy_is_final(why->class)) /* a target that refuses us was reached */
+		tunnel_target_failed(s->tunnel, false);
 	go_down_for(s, why, false);
 }
 
@@ -318,6 +332,15 @@ static void add_counters(struct sync *s)
 	s->counters.handshakes = a->handshakes + b->handshakes;
 	s->counters.processes = a->processes + b->processes;
 	s->counters.conflicts = a->conflicts + b->conflicts;
+}
+
+/* Its worker counts no more: the next one begins at nothing. */
+static void close_counters(struct sync *s)
+{
+	s->worker_base = (struct wire_counters){ s->counters.files_sent, s->counters.bytes,	 s->counters.deletions,
+						 s->counters.renames,	 s->counters.handshakes, s->counters.processes,
+						 s->counters.conflicts };
+	s->worker_last = (struct wire_counters){ 0 };
 }
 
 static void on_counters(void *ctx, const struct wire_counters *c)
@@ -357,10 +380,7 @@ static void on_ended(void *ctx, const char *how)
 
 	s->worker_ended = true;
 	s->peer = (struct host_tree){ 0 };
-	s->worker_base = (struct wire_counters){ s->counters.files_sent, s->counters.bytes,	 s->counters.deletions,
-						 s->counters.renames,	 s->counters.handshakes, s->counters.processes,
-						 s->counters.conflicts };
-	s->worker_last = (struct wire_counters){ 0 };
+	close_counters(s);
 	sync_changed(s);
 	if (s->worker_told)
 		return;
@@ -377,6 +397,8 @@ void sync_drop_worker(struct sync *s)
 {
 	struct err err = ERR_INIT;
 
+	if (s->worker != NULL)
+		close_counters(s);
 	worker_link_free(s->worker);
 	s->worker = NULL;
 	s->worker_ended = false;
@@ -419,9 +441,13 @@ static char *archive_path(const struct sync *s, struct err *err)
 /* The configuration and the record, as texts. */
 static int worker_texts(struct sync *s, struct buf *config, struct buf *guard, struct err *err)
 {
+	struct tunnel_info tunnel = { 0 };
+
+	if (s->tunnel != NULL)
+		tunnel_info(s->tunnel, &tunnel);
 	buf_init(config, CONFIG_TEXT_MAX);
 	buf_init(guard, GUARD_TEXT_MAX);
-	if (s->env->config_text(s->env->ctx, s->opt, config) == 0 &&
+	if (s->env->config_text(s->env->ctx, s->opt, tunnel.port, config) == 0 &&
 	    s->env->guard_text(s->env->ctx, s->opt, guard) == 0)
 		return 0;
 	buf_done(config);

@@ -6,7 +6,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # Modules of core/ that do no I/O and get the clock as an argument; changeset_renames.c is as pure as changeset.c.
 PURE = ("batch", "buf", "changeset", "err", "failures", "filter", "guard", "intake", "keep", "marks", "path", "policy",
-        "twoway", "wire")
+        "tunnel_state", "twoway", "wire")
 
 TOKEN = re.compile(
     r'//(?:\\\n|[^\n])*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.S)

@@ -327,6 +327,17 @@ static void handshake_failed(struct sftp_stream *s)
 	end(s, &err);
 }
 
+/* Whose key it is to show: the host's, or that of what is reached through it. */
+static const char *known_as(const struct sftp_stream *s)
+{
+	return s->opt->ssh.host_key_alias != NULL ? s->opt->ssh.host_key_alias : s->host;
+}
+
+static uint16_t known_port(const struct sftp_stream *s)
+{
+	return s->opt->ssh.host_key_alias != NULL ? 22 : s->port;
+}
+
 static void begin_session(struct sftp_stream *s)
 {
 	struct err err = ERR_INIT;
@@ -345,7 +356,7 @@ static void begin_session(struct sftp_stream *s)
 		(void)libssh2_session_flag(s->session, LIBSSH2_FLAG_COMPRESS, 1);
 	/* An idle connection is asked for a sign of life; what is made of silence is decided in on_timer. */
 	libssh2_keepalive_config(s->session, 1, (unsigned)(s->opt->ssh.timeout_ns / 3 / NS_PER_S) + 1);
-	if (sftp_hostcheck_prefer(s->session, s->opt, s->host, s->port, &err) < 0) {
+	if (sftp_hostcheck_prefer(s->session, s->opt, known_as(s), known_port(s), &err) < 0) {
 		end(s, &err);
 		return;
 	}
@@ -387,7 +398,7 @@ static bool step_host_key(struct sftp_stream *s)
 {
 	struct err err = ERR_INIT;
 
-	if (sftp_hostcheck_verify(s->session, s->opt, s->host, s->port, &err) < 0) {
+	if (sftp_hostcheck_verify(s->session, s->opt, known_as(s), known_port(s), &err) < 0) {
 		end(s, &err);
 		return false;
 	}

@@ -139,6 +139,8 @@ bool ssh_target_add_options(struct arglist *a, const struct ssh_options *o)
 		(void)arglist_printf(a, "-i%s", o->identity_file);
 	if (o->known_hosts_file != NULL)
 		(void)arglist_printf(a, "-oUserKnownHostsFile=\"%s\"", o->known_hosts_file);
+	if (o->host_key_alias != NULL)
+		(void)arglist_printf(a, "-oHostKeyAlias=%s", o->host_key_alias);
 	for (size_t i = 0; i < o->options.n; i++)
 		(void)arglist_printf(a, "-o%s", o->options.v[i]);
 	for (size_t i = 0; i < o->extra.n; i++)

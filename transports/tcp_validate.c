@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/tunnel_port.h"
 #include "transports/mirror.h"
 #include "transports/tcp_private.h"
 
@@ -37,7 +38,7 @@ static int take_brackets(char *host)
 int tcp_validate(struct sync_options *opt, struct err *err)
 {
 	const struct tcp_options *o = &opt->tcp;
-	char *text;
+	char port[32], *text;
 
 	if (opt->host == NULL || o->module == NULL)
 		return err_set(err, ERR_CONFIG, "host and module are required");
@@ -53,8 +54,12 @@ int tcp_validate(struct sync_options *opt, struct err *err)
 			       "required; or "
 			       "insecure = true, and everybody on the way can read and change what is sent");
 	/* Another port is another receiver. */
+	if (o->port == OPTIONS_TUNNEL_PORT)
+		(void)snprintf(port, sizeof(port), "%s", TUNNEL_PORT_WORD);
+	else
+		(void)snprintf(port, sizeof(port), "%lld", (long long)o->port);
 	if ((o->port == DEFAULT_PORT ? asprintf(&text, "%s:%s", opt->host, o->module)
-				     : asprintf(&text, "%s:%lld:%s", opt->host, (long long)o->port, o->module)) < 0)
+				     : asprintf(&text, "%s:%s:%s", opt->host, port, o->module)) < 0)
 		return err_set(err, ERR_NOMEM, "out of memory");
 	if (opt->backup_dir != NULL)
 		return err_set(err, ERR_CONFIG, "backupDir: the receiver says where, in the section of its module");

@@ -168,6 +168,8 @@
     pair(left, "Source", safe(d.source), "path");
     pair(left, "Target", safe(d.target), "path");
     pair(left, "Transport", safe(d.transport));
+    if (d.tunnel) pair(left, "Tunnel", d.tunnel + ", started " + count(d.tunnel_starts) + (d.tunnel_starts === 1 ? " time" : " times") +
+      (d.tunnel_said ? "; it said last: " + safe(d.tunnel_said) : ""));
     if (d.watcher) pair(left, "Watcher", d.watcher + ", " + count(d.watches) + (d.watches === 1 ? " watch" : " watches") +
       (d.unwatched ? ", " + count(d.unwatched) + " directories not watched" : "") + ": " + safe(d.watcher_reason));
     pair(left, "Why", d.reason ? safe(d.reason) : "");

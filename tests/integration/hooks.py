@@ -93,7 +93,7 @@ def veto_and_repair(place):
     w.put("maxscale.cnf", "broken")
     await_fact(lambda: w.sync()["state"] == "vetoed", 20, "vetoed")
     s = w.sync()
-    expect("preBatch: exit 2: syntax\terror in line 3" == s["reason"] and s["pending"] >= 1, s)
+    expect("preBatch: exit 2: syntax\terror in line 3" == s["reason"] and s["pending"] + s["in_flight"] >= 1, s)
     expect("h: vetoed: preBatch: exit 2: syntax\\011error in line 3" in w.daemon.log(), w.daemon.log())
     expect(not w.there("maxscale.cnf") and w.daemon.wait(0.2, check=False).returncode == 2, "it was spread")
     await_fact(lambda: any("syntax\terror" in t["reason"] for t in w.told("onError")), 20, "onError")

@@ -105,6 +105,42 @@ def all_of_it(place):
                "%s is not there: %s" % (rule, c.text))
 
 
+def tunnels(place):
+    """lsyncd's tunnel, in each way that its port is written; what is not carried over is listed."""
+    c = Converted(place, """
+        sync {
+            default.rsync, source = "%(p)s", target = "rsync://localhost:${localport}/projects",
+            tunnel = tunnel { command = {"/bin/true", "-N", "-L", "^localhost:${localport}:localhost:873", "user@host"} },
+        }
+        sync {
+            default.rsync, source = "%(p)s", target = "rsync://^localhost:^localport/two",
+            tunnel = tunnel { mode = "pool", parallel = 2, retryDelay = 3, localhost = "127.0.0.1", checkCommand = "x",
+                              command = "/bin/true -L ^localport:b:873 'a host'", odd = 1 },
+        }
+        sync {
+            default.rsyncssh, source = "%(p)s", host = "10.8.0.1", targetdir = "/srv",
+            tunnel = tunnel { command = "/bin/true up", readyDelay = 2 },
+        }
+        """ % {"p": place})
+    expect(c.status == 3, "%d %s" % (c.status, c.said))
+    found = c.check()
+    expect(found["target"] == ['"rsync://localhost:${port}/projects"', '"rsync://127.0.0.1:${port}/two"'], found["target"])
+    expect(found["command"] == ['[ "/bin/true", "-N", "-L", "localhost:${port}:localhost:873", "user@host" ]',
+                                '[ "/bin/true", "-L", "${port}:b:873", "a host" ]', '[ "/bin/true", "up" ]'], found["command"])
+    expect(found["readyDelay"] == ["0.0", "0.0", "2.0"], found["readyDelay"])
+    for said in ("parallel is left out", "retryDelay is left out", "checkCommand is left out", "tunnel.odd is no key of lsyncd's",
+                 "names no local port"):
+        expect(said in c.text, "%s: %s" % (said, c.text))
+    for text, why in (('target = "rsync://h:^localport/m"', "a tunnel that it does not have"),
+                      ('target = "rsync://h/m", tunnel = tunnel { command = "/bin/true ^localport" }', "nothing of it leads into its tunnel"),
+                      ('target = "rsync://h:^localport/m", tunnel = tunnel { command = "/bin/true" }', "is not told the port"),
+                      ('target = "rsync://h:^localport/m", tunnel = tunnel { }', "its command is not known")):
+        c = Converted(place, 'sync { default.direct, source = "%s", target = "/mnt/a" }\nsync { default.rsync, source = "%s", %s }\n'
+                      % (place, place, text))
+        expect(c.status == 3 and why in c.text and "NOT CARRIED OVER" in c.text, "%s: %s" % (text, c.text))
+        c.check()
+
+
 def keys_in_order(place):
     """As in the table, so that two files can be compared."""
     c = Converted(place, """
@@ -411,5 +447,5 @@ def as_lsyncd_calls_it(place):
         expect(ours and all(o == theirs for o in ours), "%s: lsyncd %s, converted %s" % (options, sorted(theirs), [sorted(o) for o in ours]))
 
 
-main([simple, all_of_it, keys_in_order, programs, scripts_are_listed, wrong_keys, old_forms, arguments_of_rsync, rules_as_arguments, targets, one_target_twice,
+main([simple, all_of_it, tunnels, keys_in_order, programs, scripts_are_listed, wrong_keys, old_forms, arguments_of_rsync, rules_as_arguments, targets, one_target_twice,
       nothing_is_done, what_cannot_be_run, mirrors, mirrors_over_ssh, as_lsyncd_calls_it])

@@ -1,7 +1,7 @@
 /* LINK: config/check.c config/cli.c config/command.c config/dump.c config/help.c config/list.c config/paths.c
  * config/reader.c config/rules.c config/metrics.c config/receiver.c core/owner_map.c config/run.c config/source.c
- * config/suggest.c config/table.c config/targets.c config/value.c core/filter.c core/filter_args.c core/backup_dir.c
- * core/bandwidth.c core/schedule.c core/buf.c core/err.c core/path.c */
+ * config/suggest.c config/table.c config/targets.c config/tunnel.c core/tunnel_port.c config/value.c core/filter.c
+ * core/filter_args.c core/backup_dir.c core/bandwidth.c core/schedule.c core/buf.c core/err.c core/path.c */
 /* LIBS: -lconfig */
 /* NEW SEED */
 /*
@@ -19,12 +19,14 @@
 #include <cmocka.h>
 
 #include "config/private.h"
+#include "core/tunnel_port.h"
 #include "tests/lib/config_fake.h"
 
 enum { ROUNDS_DEFAULT = 2000, SYNCS_MAX = 4 };
 
 struct gen {
 	uint64_t state;
+	bool tunnel; /* the sync that is made has one */
 	struct buf out;
 };
 
@@ -108,7 +110,9 @@ static int64_t number(struct gen *g, const struct config_key *k)
 
 static void put_int(struct gen *g, const struct config_key *k)
 {
-	if ((k->flags & KEY_AUTO) != 0 && chance(g, 30))
+	if ((k->flags & KEY_PORT) != 0 && g->tunnel && chance(g, 50))
+		(void)buf_add_str(&g->out, "\"${port}\"");
+	else if ((k->flags & KEY_AUTO) != 0 && chance(g, 30))
 		(void)buf_add_str(&g->out, "\"auto\"");
 	else
 		(void)buf_printf(&g->out, "%" PRId64, number(g, k));
@@ -142,7 +146,8 @@ static void put_choice(struct gen *g, const struct config_key *k)
 /* Log words are checked, filters must parse, arguments must not be filter options: they begin with a letter. */
 static void put_item(struct gen *g, const struct config_key *k)
 {
-	static const char *const words[] = { "\"all\"", "\"Exec\"", "\"Alarm\"", "\"--stats\"", "\"sudo\"", "\"A=b\"" };
+	static const char *const words[] = { "\"all\"",	 "\"Exec\"", "\"Alarm\"",    "\"--stats\"",
+					     "\"sudo\"", "\"A=b\"",  "\"A=${port}\"" };
 
 	if ((k->flags & KEY_FILTER) != 0 && strcmp(k->name, "filter") == 0)
 		put_rule(g);
@@ -158,7 +163,7 @@ static void put_item(struct gen *g, const struct config_key *k)
 	else if ((k->flags & KEY_FILTER) != 0)
 		(void)buf_add_str(&g->out, chance(g, 50) ? "\"*.tmp\"" : "\"+ a\"");
 	else
-		(void)buf_add_str(&g->out, words[3 + below(g, 3)]);
+		(void)buf_add_str(&g->out, words[3 + below(g, 4)]);
 }
 
 static void put_list(struct gen *g, const struct config_key *k)
@@ -254,11 +259,24 @@ static void put_keys(struct gen *g, enum config_section section, unsigned percen
 	}
 }
 
+/* Where it listens is fixed, or does not matter: then so does whether anything leads into it. */
+static void put_tunnel(struct gen *g, size_t i)
+{
+	(void)buf_add_str(&g->out, "tunnel = {\ncommand = [ \"t\", ");
+	put_text(g, 20);
+	(void)buf_printf(&g->out, ", \"${port}\" ];\n%s = %u;\n", chance(g, 50) ? "port" : "readyDelay",
+			 1u + (unsigned)i);
+	if (chance(g, 50))
+		(void)buf_printf(&g->out, "timeout = %u;\nuser = \"u\";\n", 1u + (unsigned)below(g, 100));
+	(void)buf_add_str(&g->out, "};\n");
+}
+
 static void put_sync(struct gen *g, size_t i)
 {
 	size_t t = below(g, FAKE_TRANSPORTS);
 	unsigned percent = (unsigned)below(g, 60);
 
+	g->tunnel = chance(g, 30);
 	(void)buf_printf(&g->out, "{ transport = \"%s\"; source = \"/s%zu\";\n", fake_registry[t]->name, i);
 	if ((fake_registry[t]->caps & TRANSPORT_HOST) != 0)
 		(void)buf_printf(&g->out, "host = \"u%zu@h\"; targetdir = \"t%zu/%s\";\n", i, i,
@@ -280,7 +298,10 @@ static void put_sync(struct gen *g, size_t i)
 	put_keys(g, SECTION_RSYNC, percent, fake_registry[t]->name);
 	(void)buf_add_str(&g->out, "};\nssh = {\n");
 	put_keys(g, SECTION_SSH, percent, fake_registry[t]->name);
-	(void)buf_add_str(&g->out, "}; }\n");
+	(void)buf_add_str(&g->out, "};\n");
+	if (g->tunnel)
+		put_tunnel(g, i);
+	(void)buf_add_str(&g->out, "}\n");
 }
 
 static void put_metrics(struct gen *g)
@@ -349,6 +370,44 @@ static void check(bool ok, const char *what, struct buf *text, struct buf *dump)
 	assert_true(ok);
 }
 
+static bool still_named(const struct config_key *k, const void *field)
+{
+	if (k->type == TYPE_INT)
+		return *(const int64_t *)field == OPTIONS_TUNNEL_PORT;
+	return k->type == TYPE_LIST ? tunnel_port_named_in(field) : tunnel_port_named(*(char *const *)field);
+}
+
+/* The same with a tunnel's port: it stands wherever it was named, all else is the same. */
+static void check_behind_tunnel(struct config *c, size_t i, struct buf *text)
+{
+	struct buf dump;
+	struct config *one;
+	size_t n;
+	const struct config_key *table = config_table(&n);
+
+	if (c->syncs[i].tunnel.command.n == 0)
+		return;
+	buf_init(&dump, 1u << 20);
+	assert_int_equal(config_dump_sync(c, i, 40123, &dump), 0);
+	one = load(&dump);
+	check(one->syncs[0].tunnel.command.n == 0, "the tunnel is there", text, &dump);
+	for (size_t k = 0; k < n; k++) {
+		const void *before = (const char *)&c->syncs[i] + table[k].offset;
+		const void *now = (const char *)&one->syncs[0] + table[k].offset;
+
+		if (table[k].section == SECTION_SETTINGS || table[k].section >= SECTION_TUNNEL ||
+		    table[k].type == TYPE_IGNORED || (table[k].flags & KEY_FILTER) != 0 ||
+		    (table[k].only != NULL && strcmp(table[k].only, c->syncs[i].transport) != 0))
+			continue;
+		if ((table[k].flags & KEY_PORT) != 0 && still_named(&table[k], before))
+			check(!still_named(&table[k], now), table[k].name, text, &dump);
+		else
+			check(config_key_equal(&table[k], &c->syncs[i], &one->syncs[0]), table[k].name, text, &dump);
+	}
+	config_free(one);
+	buf_done(&dump);
+}
+
 /* What a worker gets of each sync. */
 static void check_sync_dumps(struct config *c, struct buf *text)
 {
@@ -357,7 +416,7 @@ static void check_sync_dumps(struct config *c, struct buf *text)
 		struct config *one;
 
 		buf_init(&dump, 1u << 20);
-		assert_int_equal(config_dump_sync(c, i, &dump), 0);
+		assert_int_equal(config_dump_sync(c, i, 0, &dump), 0);
 		one = load(&dump);
 		check(one->n_syncs == 1 && config_sync_equal(&c->syncs[i], &one->syncs[0]), "a sync's dump differs",
 		      text, &dump);
@@ -367,6 +426,7 @@ static void check_sync_dumps(struct config *c, struct buf *text)
 		      "the target differs", text, &dump);
 		config_free(one);
 		buf_done(&dump);
+		check_behind_tunnel(c, i, text);
 	}
 }
 

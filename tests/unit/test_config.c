@@ -1,7 +1,8 @@
 /* LINK: config/check.c config/cli.c config/command.c config/dump.c config/help.c config/list.c config/paths.c
  * config/reader.c config/rules.c config/metrics.c config/receiver.c core/owner_map.c config/run.c config/source.c
- * config/suggest.c config/table.c config/targets.c config/value.c core/filter.c core/filter_args.c core/backup_dir.c
- * core/bandwidth.c core/schedule.c core/buf.c core/err.c core/path.c tests/lib/config_load.c */
+ * config/suggest.c config/table.c config/targets.c config/tunnel.c core/tunnel_port.c config/value.c core/filter.c
+ * core/filter_args.c core/backup_dir.c core/bandwidth.c core/schedule.c core/buf.c core/err.c core/path.c
+ * tests/lib/config_load.c */
 /* LIBS: -lconfig */
 /* The reader of the configuration: values, defaults, what is refused and where, what is ignored. */
 #include <setjmp.h>
@@ -467,22 +468,119 @@ static void test_ignored(void **state)
 {
 	(void)state;
 	warned("settings = {\n  monitor = \"inotify\"; };\nsync = ( { " RSYNC "\n  exitcodes = { a = 1; };\n"
-	       "  crontab = [ \"* * * * *\" ];\n  onCreate = \"cp\";\n  tunnel = 1;\n rsync = { recursive = true; };\n"
-	       "  maxProcesses = 4;\n subdirs = false; } );\ntunnel = { };\n",
+	       "  crontab = [ \"* * * * *\" ];\n  onCreate = \"cp\";\n  full = 1;\n rsync = { recursive = true; };\n"
+	       "  maxProcesses = 4;\n subdirs = false; } );\n",
 	       "t.conf:2: monitor is ignored: use watcher = \"fanotify\" or \"inotify\" in a sync section\n"
 	       "t.conf:4: exitcodes is ignored: the exit codes of rsync and ssh are mapped by a fixed table, which "
 	       "retries what can succeed later\n"
 	       "t.conf:5: crontab is ignored: use schedule, which takes the same expressions\n"
 	       "t.conf:6: onCreate is ignored: Lua functions and command strings are not run; transport = "
 	       "\"exec\" gives changes to a program of your own\n"
-	       "t.conf:7: tunnel is ignored: use ProxyJump or ProxyCommand in ssh.options, or a service of its own for "
-	       "the tunnel\n"
+	       "t.conf:7: full is ignored: use schedule or reconcileInterval, or fansyncd --sync-now\n"
 	       "t.conf:8: recursive is ignored: what is to be recursed into is decided here\n"
 	       "t.conf:10: subdirs is ignored: subdirectories are always watched; leave them out with exclude = "
 	       "\"*/\"\n"
-	       "t.conf:11: tunnel is ignored: use ProxyJump or ProxyCommand in ssh.options, or a service of its own "
-	       "for the tunnel\n"
 	       "t.conf:9: maxProcesses: a sync has one worker, which sends any number of changes together\n");
+}
+
+/* ---- a tunnel ---- */
+
+#define TUNNELED(target, tunnel)                                                                                       \
+	"sync = ( { transport = \"rsync\"; source = \"/a\";\ntarget = \"" target "\";\n" tunnel " } );"
+
+static void test_tunnel(void **state)
+{
+	struct config *c =
+		load(TUNNELED("rsync://h:${port}/m", "tunnel = { command = [ \"t\", \"${port}:x\" ]; timeout = 5; };"));
+	struct config *worker;
+	struct buf dump;
+
+	(void)state;
+	assert_int_equal(c->syncs[0].tunnel.command.n, 2);
+	assert_int_equal(c->syncs[0].tunnel.timeout_ns, INT64_C(5000000000));
+	assert_int_equal(c->syncs[0].tunnel.port, 0);
+	buf_init(&dump, 1u << 20);
+	assert_int_equal(config_dump_sync(c, 0, 40123, &dump), 0);
+	worker = load(buf_str(&dump));
+	assert_string_equal(worker->syncs[0].target, "rsync://h:40123/m");
+	assert_int_equal(worker->syncs[0].tunnel.command.n, 0);
+	assert_false(config_sync_equal(&c->syncs[0], &worker->syncs[0]));
+	config_free(worker);
+	config_free(c);
+	buf_done(&dump);
+	c = load("sync = ( { transport = \"sftp\"; source = \"/a\"; host = \"h\"; targetdir = \"/t\"; ssh = { port = "
+		 "\"${port}\"; "
+		 "extra = [ \"a${port}\" ]; }; exclude = \"${port}\"; tunnel = { command = \"t\"; port = 2222; }; }, { "
+		 "transport = "
+		 "\"tcp\"; source = \"/b\"; host = \"h\"; module = \"m\"; port = \"${port}\"; tunnel = { command = [ "
+		 "\"t\", "
+		 "\"${port}\" ]; }; } );");
+	assert_int_equal(c->syncs[0].ssh.port, OPTIONS_TUNNEL_PORT);
+	assert_int_equal(c->syncs[1].tcp.port, OPTIONS_TUNNEL_PORT);
+	buf_init(&dump, 1u << 20);
+	assert_int_equal(config_dump_sync(c, 0, 2222, &dump), 0);
+	worker = load(buf_str(&dump));
+	assert_int_equal(worker->syncs[0].ssh.port, 2222);
+	assert_string_equal(worker->syncs[0].ssh.extra.v[0], "a2222");
+	/* A pattern is a pattern. */
+	assert_string_equal(filter_rule_text(worker->syncs[0].filter, 0), filter_rule_text(c->syncs[0].filter, 0));
+	config_free(worker);
+	config_free(c);
+	buf_done(&dump);
+}
+
+static void test_bad_tunnel(void **state)
+{
+	(void)state;
+	refused(TUNNELED("rsync://h:${port}/m", "tunnel = { };\ntunnel = { };"), "t.conf:4: duplicate setting name\n");
+	refused(TUNNELED("rsync://h:${port}/m", "tunnel = 1;"),
+		"t.conf:3: tunnel: expected a group, tunnel = { ... }\n"
+		"t.conf:2: target: ${port} is the port of a tunnel, and the sync has none: tunnel = { command = [ ... "
+		"]; };\n");
+	refused(TUNNELED("rsync://h/m", "tunnel = { port = 1; };"),
+		"t.conf:1: tunnel: command is missing: the program that leads to the target, as a list of words\n");
+	refused(TUNNELED("rsync://h/m", "tunnel = { command = [ ]; };"),
+		"t.conf:3: tunnel: command is missing: the program that leads to the target, as a list of words\n");
+	refused(TUNNELED("rsync://h/m", "tunnel = { command = \"ssh -L\"; };"),
+		"t.conf:3: command: write several words as a list, [ \"one\", \"two\" ]\n"
+		"t.conf:3: tunnel: command is missing: the program that leads to the target, as a list of words\n");
+	refused(TUNNELED("rsync://h/m", "tunnel = { command = \"t\"; };"),
+		"t.conf:3: tunnel: ${port} does not stand in its command, which can't know where to listen; if that is "
+		"fixed, say where: port\n"
+		"t.conf:3: tunnel: nothing leads into it: write ${port} as the port of target, as in "
+		"rsync://127.0.0.1:${port}/module, or as port (tcp) or ssh.port (sftp, rsyncssh)\n");
+	refused(TUNNELED("rsync://h/m", "tunnel = { command = \"t\"; commnad = 1; };"),
+		"t.conf:3: unknown key \"commnad\" in a tunnel section; did you mean \"command\"?\n"
+		"t.conf:3: tunnel: ${port} does not stand in its command, which can't know where to listen; if that is "
+		"fixed, say where: port\n"
+		"t.conf:3: tunnel: nothing leads into it: write ${port} as the port of target, as in "
+		"rsync://127.0.0.1:${port}/module, or as port (tcp) or ssh.port (sftp, rsyncssh)\n");
+	refused("sync = ( { transport = \"tcp\"; source = \"/a\"; host = \"h\"; module = \"m\";\nport = \"${port}\"; } "
+		");",
+		"t.conf:2: port: ${port} is the port of a tunnel, and the sync has none: tunnel = { command = [ ... ]; "
+		"};\n");
+	refused("sync = ( { transport = \"tcp\"; source = \"/a\"; host = \"h\"; module = \"m\";\nport = \"port\"; } );",
+		"t.conf:2: port: expected an integer or \"${port}\", not a string\n");
+	refused("tunnel = { };\nsync = ( { " RSYNC " } );", "t.conf:1: tunnel: it belongs into the sync section whose "
+							    "target it leads to: sync = ( { ... tunnel = { command "
+							    "= [ ... ]; }; } );\n");
+}
+
+/* The same words are another target behind another tunnel. */
+static void test_targets_through_tunnels(void **state)
+{
+#define BEHIND(source, command, more)                                                                                  \
+	"{ transport = \"rsync\"; source = \"" source                                                                  \
+	"\"; target = \"rsync://h:${port}/m\"; tunnel = { command = [ \"t\", \"" command "\", \"${port}\" ]; " more    \
+	" }; }"
+
+	(void)state;
+	config_free(load("sync = (\n" BEHIND("/a", "x", "") ",\n" BEHIND("/b", "y", "") " );"));
+	refused("sync = (\n" BEHIND("/a", "x", "") ",\n" BEHIND("/b", "x", "") " );",
+		"t.conf:3: two syncs write to one target, h:${port}::m by t x ${port}; the other is at t.conf:2\n");
+	refused("sync = (\n" BEHIND("/a", "x", "port = 1;") ",\n" BEHIND("/b", "y", "port = 1;") " );",
+		"t.conf:3: two tunnels are to listen on port 1; the other is at t.conf:2\n");
+#undef BEHIND
 }
 
 static void test_without_effect(void **state)
@@ -574,18 +672,33 @@ static void test_backup_dir(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_credentials),	 cmocka_unit_test(test_maxscale),
-		cmocka_unit_test(test_setting_defaults), cmocka_unit_test(test_sync_defaults),
-		cmocka_unit_test(test_native_defaults),	 cmocka_unit_test(test_archive),
-		cmocka_unit_test(test_values),		 cmocka_unit_test(test_syntax),
-		cmocka_unit_test(test_nul_byte),	 cmocka_unit_test(test_sections),
-		cmocka_unit_test(test_unknown_keys),	 cmocka_unit_test(test_wrong_types),
-		cmocka_unit_test(test_bad_values),	 cmocka_unit_test(test_transport_errors),
-		cmocka_unit_test(test_filter_errors),	 cmocka_unit_test(test_all_errors),
-		cmocka_unit_test(test_error_limit),	 cmocka_unit_test(test_long_socket),
-		cmocka_unit_test(test_target_in_source), cmocka_unit_test(test_one_target),
-		cmocka_unit_test(test_one_name),	 cmocka_unit_test(test_ignored),
-		cmocka_unit_test(test_cvs_exclude),	 cmocka_unit_test(test_backup_dir),
+		cmocka_unit_test(test_credentials),
+		cmocka_unit_test(test_maxscale),
+		cmocka_unit_test(test_setting_defaults),
+		cmocka_unit_test(test_sync_defaults),
+		cmocka_unit_test(test_native_defaults),
+		cmocka_unit_test(test_archive),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_syntax),
+		cmocka_unit_test(test_nul_byte),
+		cmocka_unit_test(test_sections),
+		cmocka_unit_test(test_unknown_keys),
+		cmocka_unit_test(test_wrong_types),
+		cmocka_unit_test(test_bad_values),
+		cmocka_unit_test(test_transport_errors),
+		cmocka_unit_test(test_filter_errors),
+		cmocka_unit_test(test_all_errors),
+		cmocka_unit_test(test_error_limit),
+		cmocka_unit_test(test_long_socket),
+		cmocka_unit_test(test_target_in_source),
+		cmocka_unit_test(test_one_target),
+		cmocka_unit_test(test_one_name),
+		cmocka_unit_test(test_ignored),
+		cmocka_unit_test(test_tunnel),
+		cmocka_unit_test(test_bad_tunnel),
+		cmocka_unit_test(test_targets_through_tunnels),
+		cmocka_unit_test(test_cvs_exclude),
+		cmocka_unit_test(test_backup_dir),
 		cmocka_unit_test(test_without_effect),
 	};
 

@@ -1,7 +1,8 @@
 /* LINK: config/check.c config/cli.c config/command.c config/dump.c config/help.c config/list.c config/paths.c
  * config/reader.c config/rules.c config/metrics.c config/receiver.c core/owner_map.c config/run.c config/source.c
- * config/suggest.c config/table.c config/targets.c config/value.c core/filter.c core/filter_args.c core/backup_dir.c
- * core/bandwidth.c core/schedule.c core/buf.c core/err.c core/path.c tests/lib/config_load.c */
+ * config/suggest.c config/table.c config/targets.c config/tunnel.c core/tunnel_port.c config/value.c core/filter.c
+ * core/filter_args.c core/backup_dir.c core/bandwidth.c core/schedule.c core/buf.c core/err.c core/path.c
+ * tests/lib/config_load.c */
 /* LIBS: -lconfig */
 /* The configuration as files, with the command line, and as a dump: includes, precedence, round trips. */
 #include <setjmp.h>
@@ -374,7 +375,7 @@ static void test_dump_sync(void **state)
 
 	(void)state;
 	buf_init(&out, 1u << 20);
-	assert_int_equal(config_dump_sync(a, 1, &out), 0);
+	assert_int_equal(config_dump_sync(a, 1, 0, &out), 0);
 	b = load(buf_str(&out));
 	assert_int_equal(b->n_syncs, 1);
 	assert_string_equal(b->settings.log_ident, "w");

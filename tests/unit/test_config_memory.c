@@ -1,7 +1,7 @@
 /* LINK: config/check.c config/cli.c config/command.c config/dump.c config/help.c config/list.c config/paths.c
  * config/reader.c config/rules.c config/metrics.c config/receiver.c core/owner_map.c config/run.c config/source.c
- * config/suggest.c config/table.c config/targets.c config/value.c core/filter.c core/filter_args.c core/backup_dir.c
- * core/bandwidth.c core/schedule.c core/buf.c core/err.c core/path.c */
+ * config/suggest.c config/table.c config/targets.c config/tunnel.c core/tunnel_port.c config/value.c core/filter.c
+ * core/filter_args.c core/backup_dir.c core/bandwidth.c core/schedule.c core/buf.c core/err.c core/path.c */
 /* LIBS: -lconfig */
 /* WRAP: malloc calloc realloc strdup asprintf vasprintf */
 /*
@@ -99,7 +99,7 @@ static bool attempt(const char *text)
 	assert_true(c == NULL || errors.n == 0);
 	buf_init(&dump, 1u << 20);
 	if (c != NULL)
-		ok = config_dump(c, &dump) == 0;
+		ok = config_dump(c, &dump) == 0 && config_dump_sync(c, c->n_syncs - 1, 7, &dump) == 0;
 	buf_done(&dump);
 	config_free(c);
 	strlist_done(&errors);
@@ -135,7 +135,10 @@ static void test_good(void **state)
 		  "]; };\n"
 		  "    ssh = { options = { A = \"b\"; C = 5; }; remotePrefix = \"sudo\"; }; },\n"
 		  "  { transport = \"direct\"; source = \"/a\"; target = \"c/d\"; },\n"
-		  "  { transport = \"rsync\"; source = \"/a\"; target = \"rsync://h/m\"; maxProcesses = 3; } );\n",
+		  "  { transport = \"rsync\"; source = \"/a\"; target = \"rsync://h/m\"; maxProcesses = 3; },\n"
+		  "  { transport = \"rsync\"; source = \"/a\"; target = \"rsync://h:${port}/m\"; tunnel = { command = "
+		  "[ \"t\", "
+		  "\"${port}\" ]; }; } );\n",
 		  true);
 }
 

@@ -1,8 +1,8 @@
 /* LINK: transports/rsync_args.c config/check.c config/cli.c config/command.c config/dump.c config/help.c config/list.c
  * config/paths.c config/reader.c config/rules.c config/metrics.c config/receiver.c core/owner_map.c config/run.c
- * config/source.c config/suggest.c config/table.c config/targets.c config/value.c core/filter.c core/filter_args.c
- * core/backup_dir.c core/bandwidth.c core/schedule.c core/keep.c core/buf.c core/err.c core/path.c
- * tests/lib/config_load.c */
+ * config/source.c config/suggest.c config/table.c config/targets.c config/tunnel.c core/tunnel_port.c config/value.c
+ * core/filter.c core/filter_args.c core/backup_dir.c core/bandwidth.c core/schedule.c core/keep.c core/buf.c core/err.c
+ * core/path.c tests/lib/config_load.c */
 /* LIBS: -lconfig */
 /* Each key of rsync = { }, from the text of a configuration to rsync's command line. */
 #include <setjmp.h>

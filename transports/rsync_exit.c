@@ -7,6 +7,7 @@
 #include "transports/rsync_exit.h"
 
 #include <stddef.h>
+#include <string.h>
 #include <sys/wait.h>
 
 static const struct rsync_outcome table[] = {
@@ -52,4 +53,28 @@ const struct rsync_outcome *rsync_outcome(int status)
 		if (table[i].code == WEXITSTATUS(status))
 			return &table[i];
 	return &unknown;
+}
+
+/* rsync takes a connection that is lost before the daemon has answered for a refusal. Who was refused is told why. */
+static const struct {
+	int code;
+	const char *words;
+	struct rsync_outcome outcome;
+} said_too[] = {
+	{ 5,
+	  "did not see server greeting",
+	  { 5, RSYNC_DOWN, ERR_NETWORK, "the connection to the rsync daemon ended before its greeting" } },
+	{ 5,
+	  "didn't get server startup line",
+	  { 5, RSYNC_DOWN, ERR_NETWORK, "the connection to the rsync daemon ended before its answer" } },
+};
+
+const struct rsync_outcome *rsync_outcome_said(int status, const char *said)
+{
+	const struct rsync_outcome *o = rsync_outcome(status);
+
+	for (size_t i = 0; i < sizeof(said_too) / sizeof(said_too[0]); i++)
+		if (o->code == said_too[i].code && strstr(said, said_too[i].words) != NULL)
+			return &said_too[i].outcome;
+	return o;
 }

@@ -25,5 +25,7 @@ struct rsync_outcome {
 
 /* `status` as waitpid gives it. Never NULL; a death by signal is never a success. */
 const struct rsync_outcome *rsync_outcome(int status);
+/* The same of one that said something: some codes stand for several troubles. */
+const struct rsync_outcome *rsync_outcome_said(int status, const char *said);
 
 #endif

@@ -546,7 +546,7 @@ static bool judge_reconcile(struct rsync_session *s, struct pass *p, const struc
 
 void session_judge(struct rsync_session *s, struct pass *p, int status)
 {
-	const struct rsync_outcome *o = rsync_outcome(status);
+	const struct rsync_outcome *o = rsync_outcome_said(status, buf_str(&s->said));
 	struct err why;
 	bool ok = true;
 

@@ -472,7 +472,7 @@ static void ask_marker(struct rsync_session *s)
 
 static void marker_answered(struct rsync_session *s, int status)
 {
-	const struct rsync_outcome *o = rsync_outcome(status);
+	const struct rsync_outcome *o = rsync_outcome_said(status, buf_str(&s->said));
 	struct err why = ERR_INIT;
 
 	s->marker_asked = false;

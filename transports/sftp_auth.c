@@ -387,9 +387,10 @@ static const char *attempt_name(const struct sftp_auth *a, const struct attempt 
 	return "password";
 }
 
-static bool connection_lost(int rc)
+/* Of a key whose answer never came libssh2 says the same as of one that was refused. */
+static bool connection_lost(const struct sftp_auth *a, int rc)
 {
-	return rc == LIBSSH2_ERROR_SOCKET_DISCONNECT || rc == LIBSSH2_ERROR_SOCKET_SEND ||
+	return a->lib->ended || rc == LIBSSH2_ERROR_SOCKET_DISCONNECT || rc == LIBSSH2_ERROR_SOCKET_SEND ||
 	       rc == LIBSSH2_ERROR_SOCKET_RECV || rc == LIBSSH2_ERROR_SOCKET_NONE;
 }
 
@@ -432,14 +433,18 @@ static int attempt(struct sftp_auth *a, struct err *err)
 		return 0;
 	if (rc == 0)
 		log_debug(LOG_CAT_EXEC, "logged in as %s with %s", a->user, attempt_name(a, t));
-	else if (!connection_lost(rc)) {
+	else if (!connection_lost(a, rc)) {
 		why = refusal(a, rc, t);
 		note(a, attempt_name(a, t), why != NULL ? why : last_words(a));
 	}
 	clear_attempt(a);
 	if (rc == 0)
 		return 1;
-	if (connection_lost(rc)) {
+	if (connection_lost(a, rc)) {
+		/* A server that has had enough of what it refused ends it as well. */
+		if (a->said.len == 0)
+			return err_set(err, ERR_NETWORK, "the connection ended in the middle of the login: %.200s",
+				       last_words(a));
 		note(a, "the server ended the connection", last_words(a));
 		return give_up(a, err);
 	}

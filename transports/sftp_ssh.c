@@ -127,8 +127,10 @@ static ssize_t lib_receive(libssh2_socket_t fd, void *data, size_t n, int flags,
 	(void)flags;
 	if (s->closing)
 		return -ECONNRESET;
-	if (have == 0)
+	if (have == 0) {
+		((struct sftp_lib *)*abstract)->ended = s->eof;
 		return s->eof ? 0 : -EAGAIN;
+	}
 	if (n > have)
 		n = have;
 	memcpy(data, s->in.data + s->in_at, n);

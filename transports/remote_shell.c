@@ -168,6 +168,8 @@ struct remote_shell {
 	struct buf all; /* of the reply that comes */
 	uint64_t calls; /* the greeting is the first */
 	bool greeted, timed_out, broken;
+	bool patient; /* it was logged in when the time was over, and got more */
+	int64_t ready_ns;
 	struct ssh_words words;
 	char *host, *control;
 	bool busy, closed; /* closed while replies are handed out: freed when they are */
@@ -361,19 +363,25 @@ static void on_err(void *ctx, int fd, unsigned events)
 	}
 }
 
-static enum remote_end how_it_ended(struct remote_shell *r, int status, struct err *why)
+static bool logged_in(const struct remote_shell *r)
 {
 	struct stat st;
+
+	return r->control != NULL && lstat(r->control, &st) == 0;
+}
+
+static enum remote_end how_it_ended(struct remote_shell *r, int status, struct err *why)
+{
 	char how[80];
 
 	proc_status_text(status, how, sizeof(how));
 	if (r->timed_out && !r->greeted) {
-		bool logged_in = r->control != NULL && lstat(r->control, &st) == 0;
+		bool in = logged_in(r);
 
 		err_set(why, ERR_NETWORK, "ssh to %.80s: %s did not answer in time%s%.300s", r->host,
-			logged_in ? "the shell there" : "the host", r->words.len > 0 ? ": " : "",
+			in ? "the shell there" : "the host", r->words.len > 0 ? ": " : "",
 			ssh_words_line(&r->words));
-		return logged_in ? REMOTE_NO_SHELL : REMOTE_LOST;
+		return in ? REMOTE_NO_SHELL : REMOTE_LOST;
 	}
 	if (!r->greeted && WIFEXITED(status) && WEXITSTATUS(status) != 255) {
 		err_set(why, ERR_CONFIG, "no shell at %.80s (%s)%s%.300s", r->host, how, r->words.len > 0 ? ": " : "",
@@ -412,6 +420,13 @@ static void on_timer(void *ctx)
 {
 	struct remote_shell *r = ctx;
 
+	/* Of a connection that was lost behind the login ssh itself tells: three questions without an answer, each a
+	 * third of the time. Only silence beyond that is a shell that is none. */
+	if (!r->greeted && !r->patient && r->out != NULL && logged_in(r)) {
+		r->patient = true;
+		loop_timer_after(r->timer, r->ready_ns / 3 * 4);
+		return;
+	}
 	r->timed_out = true;
 	end_process(r);
 }
@@ -424,6 +439,7 @@ static int watch(struct remote_shell *r, int64_t ready_ns, struct err *err)
 	r->timer = r->err == NULL ? NULL : loop_timer_add(r->loop, on_timer, r, err);
 	if (r->timer == NULL)
 		return -1;
+	r->ready_ns = ready_ns;
 	loop_timer_after(r->timer, ready_ns);
 	return loop_child(r->loop, r->proc.pid, on_child, r, err);
 }

@@ -67,7 +67,7 @@ struct remote_spec {
 	const char *host;	 /* for messages */
 	const char *control;	 /* its control socket: it exists once the login succeeded */
 	const char *prelude;	 /* shell text that is sent first: complete lines */
-	int64_t ready_ns;	 /* no greeting after so long: it is ended */
+	int64_t ready_ns;	 /* no greeting after so long: it is ended; once logged in it may take longer */
 	size_t collect;		 /* bytes of a reply that remote_shell_data may have; 0: it has none */
 };
 

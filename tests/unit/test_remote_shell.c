@@ -308,11 +308,11 @@ static void wait_one(struct peer *p)
 	assert_false(p->late);
 }
 
-static void start(struct peer *p, const char *script, int64_t ready_ns)
+static void start_logged_in(struct peer *p, const char *script, int64_t ready_ns, const char *control)
 {
 	const char *argv[] = { "/bin/sh", "-c", script, NULL };
 	const struct remote_spec spec = {
-		.argv = argv, .host = "peer", .prelude = "greet=hello\n", .ready_ns = ready_ns
+		.argv = argv, .host = "peer", .prelude = "greet=hello\n", .ready_ns = ready_ns, .control = control
 	};
 	const struct remote_handler h = { .ctx = p, .ready = on_ready, .reply = on_reply, .ended = on_ended };
 	struct err err = ERR_INIT;
@@ -322,6 +322,11 @@ static void start(struct peer *p, const char *script, int64_t ready_ns)
 	p->shell = remote_shell_open(p->loop, &spec, &h, &err);
 	assert_non_null(p->shell);
 	assert_false(remote_shell_ready(p->shell));
+}
+
+static void start(struct peer *p, const char *script, int64_t ready_ns)
+{
+	start_logged_in(p, script, ready_ns, NULL);
 }
 
 static void stop(struct peer *p)
@@ -418,6 +423,33 @@ static void no_answer(void **state)
 	stop(&p);
 }
 
+/* That its control socket is there says that the login was over. What is lost then is no account without a shell. */
+static void lost_behind_the_login(void **state)
+{
+	struct peer p;
+
+	(void)state;
+	start_logged_in(&p, "sleep 3.5; echo 'Timeout, server peer not responding.' >&2; exit 255", 3 * NS_PER_S, "/");
+	wait_one(&p);
+	assert_int_equal(p.ready, 0);
+	assert_int_equal(p.ended, 1);
+	assert_int_equal(p.how, REMOTE_LOST);
+	assert_int_equal(p.why.class, ERR_NETWORK);
+	assert_non_null(strstr(p.why.text, "not responding"));
+	stop(&p);
+}
+
+static void silent_behind_the_login(void **state)
+{
+	struct peer p;
+
+	(void)state;
+	start_logged_in(&p, "exec cat >/dev/null", NS_PER_S / 10, "/");
+	wait_one(&p);
+	assert_int_equal(p.how, REMOTE_NO_SHELL);
+	stop(&p);
+}
+
 static void dies_while_it_owes(void **state)
 {
 	struct peer p;
@@ -466,6 +498,8 @@ int main(void)
 		cmocka_unit_test(no_shell),
 		cmocka_unit_test(no_connection),
 		cmocka_unit_test(no_answer),
+		cmocka_unit_test(lost_behind_the_login),
+		cmocka_unit_test(silent_behind_the_login),
 		cmocka_unit_test(dies_while_it_owes),
 		cmocka_unit_test(closed_by_a_reply),
 	};

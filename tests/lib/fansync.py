@@ -284,7 +284,8 @@ def free_port():
 
 
 class Sshd:
-    """An sshd for the user who runs the test, with keys made for it."""
+    """An sshd for the user who runs the test, with keys made for it. What that user has a shell do at its start is not for tests: a home
+    of their own has nothing."""
 
     def __init__(self, place, prefix=(), address="127.0.0.1", port=None, key=None, config=""):
         self.place = place
@@ -305,7 +306,7 @@ class Sshd:
         with open(os.path.join(place, "sshd_config"), "w") as f:
             f.write("Port %d\nListenAddress %s\nHostKey %s\nPidFile none\nAuthorizedKeysFile %s/authorized_keys\n"
                     "StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nMaxStartups 100\n"
-                    "MaxSessions 100\n%s" % (self.port, self.address, self.host_key, place, config))
+                    "MaxSessions 100\nSetEnv HOME=%s\n%s" % (self.port, self.address, self.host_key, place, place, config))
 
     def start(self):
         if os.geteuid() == 0:
@@ -353,7 +354,7 @@ class Sshd:
 class Receiver:
     """A receiver of tcp with one module "web", and a key for it."""
 
-    def __init__(self, place, target, prefix=(), user=None, options="", module="", port=None, tls=True):
+    def __init__(self, place, target, prefix=(), user=None, options="", module="", port=None, tls=True, address="127.0.0.1"):
         self.port, self.tls, self.key = port or free_port(), tls, place + "/mine/web.key"
         secret = secrets.token_hex(32)
         for d in (place, place + "/keys", place + "/mine"):
@@ -365,9 +366,9 @@ class Receiver:
                 f.write(secret + "\n")
             if user:
                 os.chown(path, user, user)
-        self.daemon = Daemon(place, 'receiver = { listen = [ "127.0.0.1:%d" ]; %s %s\n'
+        self.daemon = Daemon(place, 'receiver = { listen = [ "%s:%d" ]; %s %s\n'
                              '  modules = ( { name = "web"; path = "%s"; %s %s } ); };\n' % (
-                                 self.port, 'keys = "%s/keys";' % place if tls else "", options, target,
+                                 address, self.port, 'keys = "%s/keys";' % place if tls else "", options, target,
                                  'allow = [ "web" ];' if tls else "", module), prefix=prefix)
 
     def start(self):

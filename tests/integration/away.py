@@ -1,0 +1,16 @@
+#!/usr/bin/env python3
+# TIMEOUT: 400
+"""A target that is away while 20,000 changes are made, with room for 2,000 (tests/churn/away.py). tests/soak/away.sh makes a million."""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "churn"))
+import away
+from fansync import TESTDIR, own_file_system, skip
+
+SEED = int(os.environ.get("SEED", "1"))
+SAMPLE = ("fanotify/tcp", "inotify/rsync")
+
+if not own_file_system():
+    skip("it mounts a file system: only root may")
+sys.exit(not away.all_of(TESTDIR, sys.argv[1:] or SAMPLE, 20000, SEED, max_pending=2000))

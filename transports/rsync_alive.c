@@ -11,6 +11,9 @@
 
 #include "core/clock.h"
 
+/* In a second: four bytes each, or a little more with old protocols. */
+#define KEEPALIVE_BYTES 64u
+
 /* The number behind `name` in the text of /proc/PID/io. */
 static uint64_t value_of(const char *text, const char *name)
 {
@@ -19,7 +22,7 @@ static uint64_t value_of(const char *text, const char *name)
 	return at == NULL ? 0 : strtoull(at + strlen(name), NULL, 10);
 }
 
-static uint64_t bytes_moved(pid_t pid)
+static void bytes_moved(pid_t pid, uint64_t *in, uint64_t *out)
 {
 	char path[32], text[512];
 	ssize_t n;
@@ -27,24 +30,29 @@ static uint64_t bytes_moved(pid_t pid)
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/io", (int)pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
+	*in = *out = 0;
 	if (fd < 0)
-		return 0;
+		return;
 	n = read(fd, text, sizeof(text) - 1);
 	(void)close(fd);
 	text[n < 0 ? 0 : n] = '\0';
-	return value_of(text, "rchar: ") + value_of(text, "wchar: ");
+	*in = value_of(text, "rchar: ");
+	*out = value_of(text, "wchar: ");
 }
 
 static void on_timer(void *ctx)
 {
 	struct rsync_alive *a = ctx;
-	uint64_t moved = bytes_moved(a->pid);
+	uint64_t in, out;
+	bool sign;
 
 	loop_timer_after(a->timer, NS_PER_S);
-	if (moved == a->moved)
-		return;
-	a->moved = moved;
-	a->sign(a->ctx);
+	bytes_moved(a->pid, &in, &out);
+	sign = in != a->was_read || out >= a->was_written + KEEPALIVE_BYTES;
+	a->was_read = in;
+	a->was_written = out;
+	if (sign)
+		a->sign(a->ctx);
 }
 
 int rsync_alive_start(struct rsync_alive *a, struct loop *loop, pid_t pid, void (*sign)(void *ctx), void *ctx,

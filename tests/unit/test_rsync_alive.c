@@ -31,6 +31,21 @@ static pid_t busy_child(void)
 	return pid;
 }
 
+/* One that says again and again that it is there, and hears nothing. */
+static pid_t lonely_child(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		int out = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+		while (write(out, "here", 4) == 4)
+			(void)poll(NULL, 0, 300);
+		_exit(1);
+	}
+	return pid;
+}
+
 struct heard {
 	struct loop *loop;
 	unsigned signs;
@@ -85,9 +100,27 @@ static void signs_of_work(void **state)
 	loop_free(h.loop);
 }
 
+static void keepalives_are_none(void **state)
+{
+	struct err err = ERR_INIT;
+	struct heard h = { .loop = loop_new(&err) };
+	struct rsync_alive a = { 0 };
+	pid_t pid = lonely_child();
+
+	(void)state;
+	assert_true(pid > 0);
+	assert_int_equal(rsync_alive_start(&a, h.loop, pid, on_sign, &h, &err), 0);
+	(void)listen_for(&h, 2); /* what it read to begin with */
+	assert_int_equal(listen_for(&h, 3), 0);
+	rsync_alive_stop(&a);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	loop_free(h.loop);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(signs_of_work) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(signs_of_work), cmocka_unit_test(keepalives_are_none) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -384,7 +384,11 @@ static void on_ended(void *ctx, const char *how)
 	sync_changed(s);
 	if (s->worker_told)
 		return;
-	(void)snprintf(text, sizeof(text), "the worker ended: %s", how);
+	if (s->worker_killed)
+		(void)snprintf(text, sizeof(text), "no progress for %.0f s (progressTimeout)",
+			       (double)s->opt->progress_timeout_ns / (double)NS_PER_S);
+	else
+		(void)snprintf(text, sizeof(text), "the worker ended: %s", how);
 	if (s->batch != NULL)
 		sync_go_down(s, text);
 	else /* that says nothing of the target: the next batch gets another worker */

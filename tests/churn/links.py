@@ -17,8 +17,8 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "lib")]
 import judge
-from fansync import Daemon, Failure, Receiver, Sshd, await_fact, run
-from network import LIMIT, NEWS, PATIENCE, TRANSPORTS, Changing, Far, words_about_it
+from fansync import Daemon, Failure, Receiver, Sshd, run
+from network import LIMIT, NEWS, PATIENCE, TRANSPORTS, Changing, Far, eventually, words_about_it
 from wire import Wire, possible
 
 HOST = "target.test"
@@ -73,7 +73,7 @@ def lost(cell, names, break_it, mend):
     wire, began = cell.wire, time.monotonic()
     told, calls = cell.daemon.log().count(NEWS), len(wire.calls)
     break_it()
-    await_fact(lambda: cell.state() == "down", PATIENCE, "the state down: %s" % cell.daemon.sync("far"))
+    eventually(lambda: cell.state() == "down", lambda: "the state down: %s" % cell.daemon.sync("far"))
     seen = time.monotonic() - began
     reason = cell.daemon.sync("far").get("reason") or ""
     if not reason:
@@ -81,7 +81,7 @@ def lost(cell, names, break_it, mend):
     if cell.daemon.ask("wait", "--timeout", "0.2").returncode != 2:
         raise Failure("--wait of a target that is away: %s" % cell.daemon.ask("wait", "--timeout", "0.2"))
     tries = cell.daemon.sync("far")["counters"]["batches"] + 3
-    await_fact(lambda: cell.daemon.sync("far")["counters"]["batches"] >= tries, PATIENCE, "three more attempts")
+    eventually(lambda: cell.daemon.sync("far")["counters"]["batches"] >= tries, "three more attempts")
     away, new_calls, new_told = time.monotonic() - began, len(wire.calls) - calls, cell.daemon.log().count(NEWS) - told
     # Pauses are RETRY_MAX less a quarter at the least, after some shorter ones; ssh calls a few times in an attempt.
     if new_calls > 20 + 3 * away / RETRY_MAX:
@@ -89,7 +89,7 @@ def lost(cell, names, break_it, mend):
     if new_told != 1:
         raise Failure("it is told %d times:\n%s" % (new_told, cell.daemon.tail(40)))
     mend()
-    await_fact(lambda: cell.state() != "down", PATIENCE, "it is back: %s" % cell.daemon.sync("far"))
+    eventually(lambda: cell.state() != "down", lambda: "it is back: %s" % cell.daemon.sync("far"))
     return "down after %.1f s: %s" % (seen, reason)
 
 
@@ -305,7 +305,7 @@ def both_ways(place, transport, seed):
             os.unlink(b.tree + "/of b 2")
             os.rename(b.tree + "/of b 3", b.tree + "/of b 3, renamed")
             for m in (a, b):
-                await_fact(lambda m=m: m.daemon.sync("far")["state"] == "down", PATIENCE, "the state down: %s" % m.daemon.sync("far"))
+                eventually(lambda m=m: m.daemon.sync("far")["state"] == "down", "the state down of %s" % m.place)
                 m.write("%s while down" % m.place[-1], "y")
             wire.heal()
             settle()

@@ -11,8 +11,10 @@ import fnmatch
 import os
 import random
 import re
+import select
 import subprocess
 import sys
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "lib")]
@@ -28,6 +30,15 @@ PATIENCE = 90  # for what a machine under load takes; no fault lasts for long
 HANDSHAKE, HANDSHAKES = 6000, 10  # bytes of ssh's, the longest; how many are cut
 TEMPORARY = ".fansyncd~tmp"
 NEWS = "it is tried again until it works"
+
+
+def eventually(fact, what):
+    """await_fact for what takes seconds: a look at the status is work for the daemon."""
+    end = time.monotonic() + PATIENCE
+    while not fact():
+        if time.monotonic() > end:
+            raise Failure("not within %g s: %s" % (PATIENCE, what() if callable(what) else what))
+        select.poll().poll(250)
 
 
 class RsyncDaemon:
@@ -61,7 +72,9 @@ class Far(matrix.Cell):
             os.makedirs(d)
         self.extras = set(generator.EXTRAS) - matrix.LACKS.get(matrix.kind_of(transport), set())
         options = matrix.OPTIONS + "".join(" %s = true;" % x for x in ("xattrs", "acls") if x in self.extras)
-        options += " timeout = %d;" % limit if transport == "rsync" else ""
+        if transport == "rsync":  # which waits for ever while its own keepalives are taken: then it is for progressTimeout
+            options += " timeout = %d;" % limit
+            more += " progressTimeout = %d.0;" % (2 * limit)
         self.servers = []
         try:
             self.server = self.serve(limit).start()
@@ -147,13 +160,13 @@ class Relayed(Far):
 
 
 class Changing:
-    """The generator, as a process of its own, until it is told to end."""
+    """The generator, as a process of its own, until it is told to end; with pauses, since what is tried here lasts."""
 
     def __init__(self, cell, seed):
         self.process = subprocess.Popen(
             [sys.executable, "-c", "import sys; sys.path.insert(0, %r); import generator\nseed = %d\n"
-             "import select\nwhile not select.select([0], [], [], 0)[0]:\n"
-             "    generator.run(%r, %r, seed, 0.5, 2, %r); seed += 1\n" % (
+             "import select\nwhile not select.select([0], [], [], 0.3)[0]:\n"
+             "    generator.run(%r, %r, seed, 0.2, 2, %r); seed += 1\n" % (
                  HERE, seed * 1000, cell.source, cell.place + "/outside", cell.extras)], stdin=subprocess.PIPE)
 
     def end(self):
@@ -189,7 +202,7 @@ def fault(cell, name, chance):
         connected_anew(cell, before)
     elif name == "stall":
         line.stall()
-        await_fact(lambda: cell.state() == "down", PATIENCE, "the state down, while nothing passes")
+        eventually(lambda: cell.state() == "down", "the state down, while nothing passes")
     elif name == "drip":
         line.drip(3000)
         if not line.await_that(lambda: line.dripping == 0, PATIENCE):
@@ -218,6 +231,8 @@ def words_about_it(cell, faults):
     for r in reasons:
         if any(w in r for w in ("denied", "host key", "uthenticat", "wrong key", "refused us", "no login", "protocol error")):
             raise Failure("a bad line is taken for something else: %s" % r)
+    if "renames can't be carried" in cell.daemon.log():
+        raise Failure("a bad line is taken for a missing shell:\n" + cell.daemon.tail(200))
     loud = [line for line in cell.daemon.log().split("\n") if " Error: " in line or " Warn: " in line]
     if len(loud) > 40 + 12 * faults:
         raise Failure("%d errors and warnings for %d faults:\n%s" % (len(loud), faults, "\n".join(loud[:30])))

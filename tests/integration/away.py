@@ -9,7 +9,7 @@ import away
 from fansync import TESTDIR, own_file_system, skip
 
 SEED = int(os.environ.get("SEED", "1"))
-SAMPLE = ("fanotify/tcp", "inotify/rsync")
+SAMPLE = ("inotify/tcp",)
 
 if not own_file_system():
     skip("it mounts a file system: only root may")

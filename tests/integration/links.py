@@ -10,7 +10,7 @@ import wire
 from fansync import TESTDIR, own_file_system, skip
 
 SEED = int(os.environ.get("SEED", "1"))
-SAMPLE = ("rsyncssh/long", "sftp/address", "tcp/blackhole", "tcp/short", "tcp/twoway")
+SAMPLE = ("sftp/address", "tcp/twoway")
 
 if wire.possible() or not own_file_system():
     skip(wire.possible() or "it mounts a file system: only root may")

@@ -379,8 +379,7 @@ static enum remote_end how_it_ended(struct remote_shell *r, int status, struct e
 		bool in = logged_in(r);
 
 		err_set(why, ERR_NETWORK, "ssh to %.80s: %s did not answer in time%s%.300s", r->host,
-			in ? "the shell there" : "the host", r->words.len > 0 ? ": " : "",
-			ssh_words_line(&r->words));
+			in ? "the shell there" : "the host", r->words.len > 0 ? ": " : "", ssh_words_line(&r->words));
 		return in ? REMOTE_NO_SHELL : REMOTE_LOST;
 	}
 	if (!r->greeted && WIFEXITED(status) && WEXITSTATUS(status) != 255) {

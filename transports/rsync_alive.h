@@ -18,9 +18,9 @@ struct rsync_alive {
 	void *ctx;
 };
 
-/* `sign` is called from the loop, once a second at most, when the process has moved bytes since the time before. A few that
- * it wrote alone are none: with --timeout rsync says to a peer which is gone that it is there itself, for as long as the
- * kernel takes it. */
+/* `sign` is called from the loop, once a second at most, when the process has moved bytes since the time before. A few
+ * that it wrote alone are none: with --timeout rsync says to a peer which is gone that it is there itself, for as long
+ * as the kernel takes it. */
 int rsync_alive_start(struct rsync_alive *a, struct loop *loop, pid_t pid, void (*sign)(void *ctx), void *ctx,
 		      struct err *err);
 /* Nothing is called any more. Also of one that was not started. */

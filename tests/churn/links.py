@@ -18,7 +18,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "lib")]
 import judge
 from fansync import Daemon, Failure, Receiver, Sshd, run
-from network import LIMIT, NEWS, PATIENCE, TRANSPORTS, Changing, Far, eventually, words_about_it
+from network import LIMIT, NEWS, SSHD, PATIENCE, TRANSPORTS, Changing, Far, eventually, words_about_it
 from wire import Wire, possible
 
 HOST = "target.test"
@@ -232,7 +232,7 @@ class Mirror:
         if transport == "tcp":
             self.server = Receiver(place + "/receiver", self.tree, host.prefix, options="timeout = %d;" % (2 * LIMIT), address="0.0.0.0")
         else:
-            self.server = Sshd(place + "/sshd", host.prefix, "0.0.0.0", config="Subsystem sftp internal-sftp\n")
+            self.server = Sshd(place + "/sshd", host.prefix, "0.0.0.0", config=SSHD % place)
         self.server.start()
         self.watcher, self.daemon = watcher, None
 

@@ -28,6 +28,8 @@ FAULTS = ("cut", "reset", "vanish", "stall", "drip", "delay", "refuse", "handsha
 LIMIT = 6  # seconds: a machine under load keeps silent for some, too
 PATIENCE = 90  # for what a machine under load takes; no fault lasts for long
 HANDSHAKE, HANDSHAKES = 6000, 10  # bytes of ssh's, the longest; how many are cut
+# What the account has a shell do at its start is nothing that limits of seconds are for: a home of our own has nothing.
+SSHD = "Subsystem sftp internal-sftp\nSetEnv HOME=%s\n"
 TEMPORARY = ".fansyncd~tmp"
 NEWS = "it is tried again until it works"
 
@@ -102,7 +104,7 @@ class Far(matrix.Cell):
             return RsyncDaemon(self.place + "/rsyncd", self.target, prefix, address)
         if self.transport == "tcp":
             return Receiver(self.place + "/receiver", self.target, prefix, options="timeout = %d;" % (2 * limit), address=address)
-        return Sshd(self.place + "/sshd", prefix, address, config="Subsystem sftp internal-sftp\n")
+        return Sshd(self.place + "/sshd", prefix, address, config=SSHD % self.place)
 
     def called(self):
         """The target's host and port, as the source calls it."""

@@ -284,8 +284,7 @@ def free_port():
 
 
 class Sshd:
-    """An sshd for the user who runs the test, with keys made for it. What that user has a shell do at its start is not for tests: a home
-    of their own has nothing."""
+    """An sshd for the user who runs the test, with keys made for it."""
 
     def __init__(self, place, prefix=(), address="127.0.0.1", port=None, key=None, config=""):
         self.place = place
@@ -306,7 +305,7 @@ class Sshd:
         with open(os.path.join(place, "sshd_config"), "w") as f:
             f.write("Port %d\nListenAddress %s\nHostKey %s\nPidFile none\nAuthorizedKeysFile %s/authorized_keys\n"
                     "StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nMaxStartups 100\n"
-                    "MaxSessions 100\nSetEnv HOME=%s\n%s" % (self.port, self.address, self.host_key, place, place, config))
+                    "MaxSessions 100\n%s" % (self.port, self.address, self.host_key, place, config))
 
     def start(self):
         if os.geteuid() == 0:

@@ -62,7 +62,7 @@ enum fileops_result {
 
 /* Facts about an end, constant while a work is under way. */
 enum fileops_cap {
-	FILEOPS_CTIME = 1u << 0,      /* st_ctim is there, by the clock that the source's ctimes are by */
+	FILEOPS_CTIME = 1u << 0,      /* st_ctim is there (of a source 0: not told), by the clock of that end */
 	FILEOPS_INODES = 1u << 1,     /* st_dev, st_ino and st_nlink are there */
 	FILEOPS_LINKS = 1u << 2,      /* link() may work */
 	FILEOPS_NODES = 1u << 3,      /* node() may work */

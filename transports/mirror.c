@@ -32,6 +32,7 @@ struct mirror *mirror_new(const struct mirror_setup *setup, struct err *err)
 		m->ahead = *setup->ahead;
 	m->keep = (struct mirror_keep){ dir_keeps, m->env->opt->filter };
 	mirror_rules_init(&m->rules, m->env->opt);
+	m->rules.ahead_ns = setup->ahead_ns;
 	m->rules.umask = umask(0);
 	(void)umask(m->rules.umask);
 	throttle_init(&m->throttle, 0);

@@ -86,7 +86,8 @@ struct mirror_setup {
 	const struct mirror_ahead *ahead; /* copied; NULL: none */
 	/* NULL: the engine has the archive at env->archive_path, if there is one. Copied. */
 	const struct mirror_agreed *agreed;
-	uint32_t tag; /* temp_name.h */
+	uint32_t tag;	  /* temp_name.h */
+	int64_t ahead_ns; /* the target's clock (and ours), of the source's: at most; 0: they are one */
 };
 
 /* NULL when out of memory. */

@@ -14,7 +14,7 @@ static bool is_settled(struct dir *d, const struct fileops_entry *e)
 	const char *path;
 	size_t len;
 
-	source.st_ctim = (struct timespec){ 0 };
+	source.st_ctim = (struct timespec){ 0 }; /* not told: what is in doubt by the others is looked at */
 	if (path_is_temp(e->name, e->len) || !mirror_settled(&m->rules, &look))
 		return false;
 	if (m->hot == NULL && filter_count(m->env->opt->filter) == 0)

@@ -26,8 +26,8 @@ struct part_sweep {
 	char path[]; /* of a part, or of the name that it stands for */
 };
 
-/* What every look and listing of that source tells alike. Where the whole is checked less has to do: a sender's
- * listings have no ctimes. */
+/* What every look and listing of that source tells alike. Where the whole is checked less has to do: not all of a
+ * sender's listings have ctimes. */
 static uint64_t version_of(const struct mirror *m, const struct stat *st)
 {
 	int64_t facts[6] = { st->st_size, st->st_mtim.tv_sec, st->st_mtim.tv_nsec };

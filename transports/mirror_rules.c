@@ -115,6 +115,21 @@ bool mirror_same_time(const struct mirror_rules *r, const struct stat *src, cons
 	return floor_to(mirror_mtime_ns(src), r->tick_ns) == floor_to(mirror_mtime_ns(dst), r->tick_ns);
 }
 
+/* A time of the target's clock by the source's. */
+static int64_t by_its_clock(const struct mirror_rules *r, int64_t ns)
+{
+	int64_t there;
+
+	if (!__builtin_sub_overflow(ns, r->ahead_ns, &there))
+		return there;
+	return r->ahead_ns > 0 ? INT64_MIN : INT64_MAX;
+}
+
+static bool is_zero(struct timespec t)
+{
+	return t.tv_sec == 0 && t.tv_nsec == 0;
+}
+
 /*
  * A file that was read within the stamp of its mtime may have been written once more within it, with nothing to show
  * for it. It is in doubt if the target's copy was made that early; where the target does not tell when, if its times
@@ -129,9 +144,12 @@ static bool in_doubt(const struct mirror_rules *r, const struct mirror_look *l)
 		return l->harder;
 	/* Reading, writing and renaming take their time as well. */
 	stamp += NS_PER_S;
-	if (ns_of(l->src->st_ctim) < m - stamp || ns_of(l->dst->st_ctim) >= m + stamp)
+	/* Its time may be one that was set, ahead of the clock. A source that does not tell leaves that open. */
+	if (!is_zero(l->src->st_ctim) && ns_of(l->src->st_ctim) < m - stamp)
 		return false;
-	return l->harder || m > l->now_ns - MIRROR_RECENT_NS;
+	if (by_its_clock(r, ns_of(l->dst->st_ctim)) >= m + stamp)
+		return false;
+	return l->harder || m > by_its_clock(r, l->now_ns - MIRROR_RECENT_NS);
 }
 
 enum mirror_same mirror_compare(const struct mirror_rules *r, const struct mirror_look *l)

@@ -28,6 +28,7 @@ struct mirror_rules {
 	int64_t max_size, min_size; /* -1: none */
 	int64_t tick_ns;	    /* the target's */
 	unsigned caps;		    /* the target's */
+	int64_t ahead_ns;	    /* the target's clock, of the source's: at most. Ours is the target's */
 	unsigned unmet;		    /* enum fileops_attr that the target was seen to refuse */
 	mode_t umask;
 };

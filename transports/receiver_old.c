@@ -6,17 +6,21 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "core/clock.h"
 #include "transports/tcp_frames.h"
 
 /* Read at a time: a multiple of each block's size. */
 #define HASH_TURN (2u * 1024 * 1024)
 #define SIGN_TURN (512u * 1024)
+/* So long hashes gather: the sender sees that there is somebody at work, however large the file is. */
+#define GATHER_NS NS_PER_S
 
 struct receiver_old {
 	struct tcp_stream *stream;
 	struct loop_timer *timer;
 	struct old_reading *first; /* first come, first served */
 	unsigned char *piece;	   /* HASH_TURN bytes, while something is read */
+	int64_t sent_ns;	   /* what there was left then */
 	struct buf scratch;
 };
 
@@ -56,6 +60,8 @@ void receiver_old_start(struct receiver_old *s, struct old_reading *r)
 {
 	struct old_reading **last = &s->first;
 
+	if (s->first == NULL)
+		s->sent_ns = clock_mono_ns();
 	while (*last != NULL)
 		last = &(*last)->next;
 	*last = r;
@@ -150,6 +156,16 @@ static void sign_nothing(struct receiver_old *s, const struct old_reading *r)
 	(void)tcp_stream_send(s->stream, TCP_SIGNATURE, s->scratch.data, s->scratch.len, ZSTREAM_STORE);
 }
 
+static void show_life(struct receiver_old *s)
+{
+	int64_t now = clock_mono_ns();
+
+	if (now - s->sent_ns < GATHER_NS)
+		return;
+	tcp_stream_kick(s->stream);
+	s->sent_ns = now;
+}
+
 static void on_timer(void *ctx)
 {
 	struct receiver_old *s = ctx;
@@ -160,8 +176,10 @@ static void on_timer(void *ctx)
 	if (s->piece == NULL)
 		s->piece = malloc(HASH_TURN);
 	loop_timer_after(s->timer, 0);
-	if (s->piece != NULL && (r->signer != NULL ? sign_some(s, r) : hash_some(s, r)))
+	if (s->piece != NULL && (r->signer != NULL ? sign_some(s, r) : hash_some(s, r))) {
+		show_life(s);
 		return;
+	}
 	if (r->tells_end)
 		tell_end(s, r);
 	if (s->piece == NULL && r->signer != NULL)

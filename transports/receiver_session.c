@@ -661,7 +661,12 @@ static int make_engine(struct receiver_session *s, const struct tcp_hello *h, st
 	};
 	struct mirror_setup m = { .env = &s->env, .width = WIDTH, .width_dirs = WIDTH_DIRS };
 	char id[2 * TCP_HOST_ID + 1];
+	int64_t theirs;
 
+	/* What the greeting took is in it: a clock that is said to be further ahead only makes more files be looked at.
+	 */
+	if (tcp_get_clock(h->options.p, h->options.len, &theirs))
+		m.ahead_ns = clock_real_ns() - theirs;
 	for (size_t i = 0; i < TCP_HOST_ID; i++)
 		(void)snprintf(id + 2 * i, 3, "%02x", h->host_id[i]);
 	s->opt->name = strndup(h->sync.p, h->sync.len);
@@ -686,13 +691,15 @@ static int make_engine(struct receiver_session *s, const struct tcp_hello *h, st
 		.ctx = s->up.ctx });
 	if (s->owners == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory for a session");
-	s->source = receiver_source_new(&(struct receiver_source_setup){ .loop = s->up.loop,
-									 .stream = s->stream,
-									 .credit = CREDIT,
-									 .both_ways = s->opt->bidirectional,
-									 .same = (h->features & TCP_FEATURE_SAME) != 0,
-									 .owners = s->owners },
-					err);
+	s->source =
+		receiver_source_new(&(struct receiver_source_setup){ .loop = s->up.loop,
+								     .stream = s->stream,
+								     .credit = CREDIT,
+								     .both_ways = s->opt->bidirectional,
+								     .same = (h->features & TCP_FEATURE_SAME) != 0,
+								     .parts = (h->features & TCP_FEATURE_PARTS) != 0,
+								     .owners = s->owners },
+				    err);
 	if (s->source == NULL)
 		return -1;
 	m.source = receiver_source_end(s->source);
@@ -752,9 +759,9 @@ static bool on_hello(struct receiver_session *s, const char *payload, size_t len
 		return true;
 	}
 	s->welcome.version = h.version_max < TCP_VERSION_MAX ? h.version_max : TCP_VERSION_MAX;
-	s->welcome.features =
-		h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY | TCP_FEATURE_MOVED |
-			      TCP_FEATURE_ZSTD | TCP_FEATURE_FINER | TCP_FEATURE_SAME | TCP_FEATURE_RENAMES);
+	s->welcome.features = h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY |
+					    TCP_FEATURE_MOVED | TCP_FEATURE_ZSTD | TCP_FEATURE_FINER |
+					    TCP_FEATURE_SAME | TCP_FEATURE_RENAMES | TCP_FEATURE_PARTS);
 	if (s->names)
 		s->welcome.features |= TCP_FEATURE_NAMES;
 	memcpy(from.host, h.host_id, sizeof(from.host));

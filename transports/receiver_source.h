@@ -26,6 +26,7 @@ struct receiver_source_setup {
 	uint64_t credit;		/* that WELCOME gives: content beyond it is a broken rule */
 	bool both_ways;			/* listings tell what is archived */
 	bool same;			/* the sender takes UNLESS */
+	bool parts;			/* FINER says how many */
 	struct receiver_owners *owners; /* whose everything is here; outlives it */
 };
 

@@ -610,6 +610,8 @@ static void on_idle(void *ctx)
 	tcp_serve_pump(t->serve);
 	submit(t);
 	count_bytes(t);
+	if (tcp_serve_catches_up(t->serve))
+		t->env->progress(t->env->ctx, &(struct transport_progress){ .phase = "comparing" });
 	wait = throttle_wait_ns(&t->throttle, clock_mono_ns());
 	if (wait > 0 || tcp_serve_goes_on(t->serve))
 		loop_timer_after(t->throttled, wait > 0 ? wait : 0);
@@ -681,12 +683,13 @@ static void on_ready(void *ctx, const char *peer)
 	const struct sync_options *opt = t->env->opt;
 	struct tcp_hello h = { .version_min = TCP_VERSION_MIN,
 			       .version_max = TCP_VERSION_MAX,
-			       .features = (opt->tcp.delta == DELTA_NEVER
-						    ? 0
-						    : TCP_FEATURE_DELTA | TCP_FEATURE_MOVED | TCP_FEATURE_FINER) |
-					   TCP_FEATURE_RESUME | TCP_FEATURE_ZSTD | TCP_FEATURE_SAME |
-					   (t->twoway == NULL ? 0 : TCP_FEATURE_TWOWAY | TCP_FEATURE_RENAMES) |
-					   (tells_names(t) ? TCP_FEATURE_NAMES : 0),
+			       .features =
+				       (opt->tcp.delta == DELTA_NEVER ? 0
+								      : TCP_FEATURE_DELTA | TCP_FEATURE_MOVED |
+										TCP_FEATURE_FINER | TCP_FEATURE_PARTS) |
+				       TCP_FEATURE_RESUME | TCP_FEATURE_ZSTD | TCP_FEATURE_SAME |
+				       (t->twoway == NULL ? 0 : TCP_FEATURE_TWOWAY | TCP_FEATURE_RENAMES) |
+				       (tells_names(t) ? TCP_FEATURE_NAMES : 0),
 			       .software = { "fansyncd " FANSYNCD_VERSION, strlen("fansyncd " FANSYNCD_VERSION) },
 			       .module = { opt->tcp.module, strlen(opt->tcp.module) },
 			       .sync = { opt->name, strlen(opt->name) } };
@@ -702,6 +705,7 @@ static void on_ready(void *ctx, const char *peer)
 	tcp_put_options(&options, opt);
 	if (local_tree_root(t->tree, &root) == 0)
 		tcp_put_root(&options, root.st_dev, root.st_ino);
+	tcp_put_clock(&options, clock_real_ns());
 	h.options = (struct tcp_bytes){ options.data, options.len };
 	buf_clear(&t->scratch);
 	tcp_put_hello(&t->scratch, &h);

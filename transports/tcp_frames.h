@@ -95,7 +95,8 @@ enum tcp_feature {
 	TCP_FEATURE_FINER = 1u << 5,
 	TCP_FEATURE_SAME = 1u << 6,
 	TCP_FEATURE_NAMES = 1u << 7,
-	TCP_FEATURE_RENAMES = 1u << 8 /* both ways: they are carried, and told by MOVED */
+	TCP_FEATURE_RENAMES = 1u << 8, /* both ways: they are carried, and told by MOVED */
+	TCP_FEATURE_PARTS = 1u << 9    /* FINER says how many, and may be asked again */
 };
 
 /* A byte string inside a payload. */
@@ -249,6 +250,12 @@ struct tcp_span {
 	uint64_t offset, len, from; /* READ: offset to len (the end); COPY: from in the old file */
 };
 
+/* Hashes of smaller blocks that are wanted. */
+struct tcp_finer {
+	uint32_t file, block;
+	uint64_t first, n; /* UINT64_MAX: all that there are */
+};
+
 struct tcp_end {
 	uint32_t file;
 	uint8_t result;
@@ -290,6 +297,8 @@ void tcp_put_list_entry(struct buf *out, const struct tcp_list_entry *e);
 void tcp_put_opened(struct buf *out, const struct tcp_opened *o);
 /* READ, HOLE, COPY, and the head of DATA. */
 void tcp_put_span(struct buf *out, enum tcp_frame type, const struct tcp_span *s);
+/* `parts`: with that feature the number is told. */
+void tcp_put_finer(struct buf *out, const struct tcp_finer *f, bool parts);
 void tcp_put_end(struct buf *out, const struct tcp_end *e);
 /* What stands for a hole in the digest of END: its offset and length. */
 #define TCP_HOLE_BYTES 16u
@@ -333,6 +342,7 @@ bool tcp_get_opened(const char *p, size_t len, struct tcp_opened *out);
 bool tcp_get_span(enum tcp_frame type, const char *p, size_t len, struct tcp_span *out);
 /* DATA: `len` is the content's. */
 bool tcp_get_data(const char *p, size_t len, struct tcp_span *out, const char **content);
+bool tcp_get_finer(const char *p, size_t len, bool parts, struct tcp_finer *out);
 bool tcp_get_end(const char *p, size_t len, struct tcp_end *out);
 
 #endif

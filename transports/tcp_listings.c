@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/clock.h"
 #include "core/path.h"
 #include "transports/listing.h"
 #include "transports/mirror_alike.h"
@@ -57,7 +58,6 @@ static enum look look_of(mode_t mode)
 	}
 }
 
-/* Times of the last change of an inode are this host's alone, but for what is being read. */
 struct tcp_state tcp_state_of(const struct stat *st, bool ctime)
 {
 	struct tcp_state s = { .look = look_of(st->st_mode), .st = *st };
@@ -169,11 +169,18 @@ static bool read_listing(struct tcp_listings *s, struct listing_wish *w)
 	return w->read;
 }
 
+/* Only of a file that was written just now it says anything to a receiver whether its inode was, too. */
+static bool ctime_tells(const struct stat *st, int64_t now_ns)
+{
+	return S_ISREG(st->st_mode) && mirror_mtime_ns(st) > now_ns - MIRROR_RECENT_NS;
+}
+
 /* One frame of the listing. */
 static bool send_listing(struct tcp_listings *s, struct listing_wish *w)
 {
 	struct tcp_listing l = { .id = w->id };
 	size_t at, first = w->at;
+	int64_t now_ns = clock_real_ns();
 
 	buf_clear(&s->scratch);
 	tcp_put_listing(&s->scratch, &l);
@@ -181,7 +188,7 @@ static bool send_listing(struct tcp_listings *s, struct listing_wish *w)
 	for (; w->at < w->list.n && s->scratch.len < LISTING_BYTES; w->at++) {
 		const struct fileops_entry *entry = &w->list.v[w->at];
 		struct tcp_list_entry e = { .name = { entry->name, entry->len },
-					    .state = tcp_state_of(&entry->st, false),
+					    .state = tcp_state_of(&entry->st, ctime_tells(&entry->st, now_ns)),
 					    .unknown = entry->st.st_mode == 0 && entry->agreed == NULL,
 					    .has_archive = entry->agreed != NULL };
 

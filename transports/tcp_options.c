@@ -15,7 +15,8 @@ enum key {
 	KEY_DURABILITY,
 	KEY_MARKER,
 	KEY_FIRST_OPTIONAL = 128,
-	KEY_ROOT
+	KEY_ROOT,
+	KEY_CLOCK
 };
 
 #define RULE_MAX 65536u
@@ -208,21 +209,48 @@ void tcp_put_root(struct buf *out, uint64_t dev, uint64_t ino)
 	buf_add_u64(out, ino);
 }
 
-void tcp_get_root(const char *p, size_t len, uint64_t *dev, uint64_t *ino)
+void tcp_put_clock(struct buf *out, int64_t now_ns)
+{
+	put_head(out, KEY_CLOCK, 8);
+	buf_add_u64(out, (uint64_t)now_ns);
+}
+
+/* The value of an option of that length; false: it is not there. */
+static bool find(const char *p, size_t len, enum key wanted, size_t size, struct reader *value)
 {
 	struct reader r;
 
-	*dev = *ino = 0;
 	reader_init(&r, p, len);
 	while (!r.failed && r.left > 0) {
 		unsigned key = reader_u8(&r);
 		size_t n = reader_u32(&r);
+		const char *at = reader_bytes(&r, n);
 
-		if (key == KEY_ROOT && n == 16 && r.left >= n) {
-			*dev = reader_u64(&r);
-			*ino = reader_u64(&r);
-		} else if (reader_bytes(&r, n) == NULL) {
-			return;
+		if (at == NULL)
+			return false;
+		if (key == wanted && n == size) {
+			reader_init(value, at, n);
+			return true;
 		}
 	}
+	return false;
+}
+
+void tcp_get_root(const char *p, size_t len, uint64_t *dev, uint64_t *ino)
+{
+	struct reader r;
+	bool told = find(p, len, KEY_ROOT, 16, &r);
+
+	*dev = told ? reader_u64(&r) : 0;
+	*ino = told ? reader_u64(&r) : 0;
+}
+
+bool tcp_get_clock(const char *p, size_t len, int64_t *now_ns)
+{
+	struct reader r;
+
+	if (!find(p, len, KEY_CLOCK, 8, &r))
+		return false;
+	*now_ns = (int64_t)reader_u64(&r);
+	return *now_ns > 0;
 }

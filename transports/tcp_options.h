@@ -16,6 +16,10 @@ void tcp_put_options(struct buf *out, const struct sync_options *opt);
 void tcp_put_root(struct buf *out, uint64_t dev, uint64_t ino);
 /* Zeros when it is not told. */
 void tcp_get_root(const char *p, size_t len, uint64_t *dev, uint64_t *ino);
+/* The sender's real time when it says so. */
+void tcp_put_clock(struct buf *out, int64_t now_ns);
+/* false: it is not told. */
+bool tcp_get_clock(const char *p, size_t len, int64_t *now_ns);
 /* NULL: `err` says which rule or option is not understood. Freed by tcp_options_free. */
 struct sync_options *tcp_get_options(const char *p, size_t len, struct err *err);
 void tcp_options_free(struct sync_options *opt);

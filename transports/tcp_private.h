@@ -35,8 +35,7 @@ int tcp_make_tls(const struct sync_options *opt, struct tls_context **out, struc
 /* A REFUSE or BYE: always false, with the reason. */
 bool tcp_read_refusal(const char *payload, size_t len, struct err *err);
 
-/* What a receiver is shown of an entry. Times of the last change of an inode are this host's alone, but for what is
- * being read. */
+/* What a receiver is shown of an entry, with or without the time of the last change of its inode. */
 struct tcp_state tcp_state_of(const struct stat *st, bool ctime);
 /* Excluded, or a temporary file: it does not exist for a receiver. */
 bool tcp_hidden(const struct filter *filter, const char *path, size_t len, bool is_dir);

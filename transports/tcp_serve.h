@@ -42,6 +42,8 @@ bool tcp_serve_frame(struct tcp_serve *s, uint8_t type, const char *payload, siz
 void tcp_serve_pump(struct tcp_serve *s);
 /* It has had its turn, and has more to do although nothing was sent: to be called again from the loop. */
 bool tcp_serve_goes_on(const struct tcp_serve *s);
+/* In its last turn it went through what stands at the receiver since another connection: nothing is heard of that. */
+bool tcp_serve_catches_up(const struct tcp_serve *s);
 /* Whether so much credit is there, and `reserve` beside it; takes it. */
 bool tcp_serve_take_credit(struct tcp_serve *s, uint64_t bytes, uint64_t reserve);
 void tcp_serve_add_credit(struct tcp_serve *s, uint64_t bytes);

@@ -51,7 +51,8 @@ struct tcp_stream {
 	struct buf in;	  /* records */
 	struct buf plain; /* frames */
 	bool kicked, again, full, busy, freed, failed;
-	struct err why; /* of the end, while `failed` waits for the loop */
+	bool held, left; /* nothing is handed out; what was read before is to be, first */
+	struct err why;	 /* of the end, while `failed` waits for the loop */
 	int64_t heard_ns, sent_ns;
 	uint64_t bytes_out;
 
@@ -276,13 +277,18 @@ static enum tls_want write_some(struct tcp_stream *s, const char *data, size_t n
 	return TLS_FAILED;
 }
 
+static bool is_held(const struct tcp_stream *s)
+{
+	return s->held && s->state == STREAM_OPEN;
+}
+
 static void watch(struct tcp_stream *s)
 {
 	unsigned events = s->want;
 
 	if (s->source == NULL)
 		return;
-	events |= s->state == STREAM_CONNECTING ? 0 : LOOP_READ;
+	events |= s->state == STREAM_CONNECTING || is_held(s) ? 0 : LOOP_READ;
 	loop_fd_set(s->source, events);
 }
 
@@ -398,7 +404,7 @@ static void hand_out(struct tcp_stream *s)
 	uint8_t type;
 	int got = 0;
 
-	while (s->state == STREAM_OPEN) {
+	while (s->state == STREAM_OPEN && !s->held) {
 		got = frame_next(&s->plain, TCP_FRAME_MAX, &type, &payload, &len);
 		if (got < 0) {
 			fail(s, ERR_PROTOCOL, "the peer sent a frame that is too long");
@@ -485,6 +491,23 @@ static void pull(struct tcp_stream *s)
 		read_again(s);
 }
 
+void tcp_stream_hold(struct tcp_stream *s)
+{
+	s->held = true;
+	watch(s);
+}
+
+void tcp_stream_go_on(struct tcp_stream *s)
+{
+	if (!s->held)
+		return;
+	s->held = false;
+	s->left = true;
+	watch(s);
+	if (s->state == STREAM_OPEN)
+		read_again(s);
+}
+
 static void take_in(struct tcp_stream *s)
 {
 	if (s->state == STREAM_FINISHING) {
@@ -492,6 +515,13 @@ static void take_in(struct tcp_stream *s)
 		pull(s);
 		buf_clear(&s->in);
 		return;
+	}
+	/* Before more is read, or it would grow with each time that it is held. */
+	if (s->left) {
+		s->left = false;
+		hand_out(s);
+		if (s->freed || s->held || s->state != STREAM_OPEN)
+			return;
 	}
 	pull(s);
 	hand_out(s);
@@ -556,7 +586,9 @@ static void step(struct tcp_stream *s, unsigned events)
 		connected(s);
 	else if (s->state == STREAM_HANDSHAKE)
 		shake_hands(s);
-	else if ((events & (LOOP_READ | LOOP_HUP)) != 0)
+	else if (is_held(s) && (events & LOOP_HUP) != 0)
+		fail(s, ERR_NETWORK, "the connection was lost"); /* or it would be told for ever */
+	else if (!is_held(s) && (events & (LOOP_READ | LOOP_HUP)) != 0)
 		take_in(s);
 	if (!s->freed && (s->state == STREAM_OPEN || s->state == STREAM_FINISHING) &&
 	    (s->kicked || queued(s) > 0 || s->state == STREAM_FINISHING))

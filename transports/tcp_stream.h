@@ -74,6 +74,10 @@ void tcp_stream_kick(struct tcp_stream *s);
 void tcp_stream_flush(struct tcp_stream *s);
 /* Whether more should be given now; when false, `drained` will follow. */
 bool tcp_stream_writable(const struct tcp_stream *s);
+/* What the last frame asks for takes longer than a turn of the loop: nothing more is handed out or read until it may go
+ * on. The heartbeat goes on meanwhile. */
+void tcp_stream_hold(struct tcp_stream *s);
+void tcp_stream_go_on(struct tcp_stream *s);
 /* End in order once all is sent: the peer sees a clean close. `ended` follows. */
 void tcp_stream_finish(struct tcp_stream *s);
 /* The other end's address. */

@@ -1,4 +1,4 @@
-/* LINK: transports/tcp_frames.c core/owner_map.c core/buf.c core/err.c core/path.c */
+/* LINK: transports/tcp_frames.c transports/tcp_frames_read.c core/owner_map.c core/buf.c core/err.c core/path.c */
 /* Payloads of the tcp transport's frames: the first byte says which. Whatever is read must lie inside the payload; what
  * was read, written again, is read alike. */
 #include <stdint.h>
@@ -81,7 +81,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct tcp_welcome welcome;
 	struct tcp_work work;
 	struct batch_rename rename;
-	struct tcp_bytes path;
+	struct tcp_bytes path, to;
+	struct tcp_keep keep;
+	struct tcp_name name;
 	struct tcp_progress progress;
 	struct tcp_done done;
 	struct tcp_conflict conflict;
@@ -89,6 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct tcp_answer answer;
 	struct tcp_opened opened;
 	struct tcp_span span;
+	struct tcp_finer finer;
 	struct tcp_end end;
 	const char *content;
 	enum verdict v;
@@ -116,6 +119,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		break;
 	case TCP_ITEM:
 		item(p, len);
+		break;
+	case TCP_KEEP:
+		if (tcp_get_keep(p, len, &keep)) {
+			touch(&keep.path);
+			touch(&keep.why);
+		}
+		break;
+	case TCP_NAME:
+		if (tcp_get_name(p, len, &name))
+			touch(&name.name);
+		break;
+	case TCP_MOVED:
+		if (tcp_get_moved(p, len, &path, &to)) {
+			touch(&path);
+			touch(&to);
+		}
 		break;
 	case TCP_FOUND:
 		if (tcp_get_found(p, len, &path, &v, &err))
@@ -155,6 +174,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case TCP_DATA:
 		if (tcp_get_data(p, len, &span, &content))
 			touch(&(struct tcp_bytes){ content, (size_t)span.len });
+		break;
+	case TCP_FINER:
+		(void)tcp_get_finer(p, len, true, &finer);
+		(void)tcp_get_finer(p, len, false, &finer);
 		break;
 	case TCP_END:
 		(void)tcp_get_end(p, len, &end);

@@ -1,15 +1,16 @@
-/* LINK: transports/receiver_session.c transports/receiver_source.c transports/receiver_old.c
- * transports/receiver_store.c transports/receiver_asks.c transports/mirror_alike.c transports/mirror_digest.c
- * transports/tcp_stream.c transports/tcp_frames.c transports/tcp_options.c transports/zstream.c
- * transports/zstream_zstd.c transports/tls.c transports/delta.c transports/mirror.c transports/mirror_apply.c
- * transports/mirror_dir.c transports/mirror_entry.c transports/mirror_hot.c transports/mirror_links.c
- * transports/mirror_moves.c transports/mirror_parts.c transports/mirror_rules.c transports/mirror_send.c
- * transports/mirror_options.c transports/mirror_twoway.c transports/twoway_state.c transports/temp_name.c
- * transports/listing.c transports/throttle.c transports/limit.c transports/mirror_backup.c core/backup_dir.c
- * core/bandwidth.c core/schedule.c transports/local_files.c transports/local_dirs.c transports/local_copy.c
- * transports/local_list.c transports/local_xattrs.c core/archive.c core/twoway.c core/look.c core/buf.c core/err.c
- * core/loop.c core/clock.c core/log.c core/utf8.c core/path.c core/filter.c core/filter_args.c core/batch.c
- * core/fsutil.c core/keep.c core/frame.c transports/receiver_owners.c core/owners.c core/privileges.c
+/* LINK: transports/receiver_session.c transports/receiver_source.c transports/receiver_files.c
+ * transports/receiver_old.c transports/receiver_store.c transports/receiver_asks.c transports/receiver_copies.c
+ * transports/receiver_primed.c transports/mirror_alike.c transports/mirror_digest.c
+ * transports/tcp_stream.c transports/tcp_frames.c transports/tcp_frames_read.c transports/tcp_options.c
+ * transports/zstream.c transports/zstream_zstd.c transports/tls.c transports/delta.c transports/mirror.c
+ * transports/mirror_apply.c transports/mirror_dir.c transports/mirror_entry.c transports/mirror_hot.c
+ * transports/mirror_links.c transports/mirror_moves.c transports/mirror_parts.c transports/mirror_rules.c
+ * transports/mirror_send.c transports/mirror_options.c transports/mirror_twoway.c transports/twoway_state.c
+ * transports/temp_name.c transports/listing.c transports/throttle.c transports/limit.c transports/mirror_backup.c
+ * core/backup_dir.c core/bandwidth.c core/schedule.c transports/local_files.c transports/local_dirs.c
+ * transports/local_copy.c transports/local_list.c transports/local_xattrs.c core/archive.c core/twoway.c core/look.c
+ * core/buf.c core/err.c core/loop.c core/clock.c core/log.c core/utf8.c core/path.c core/filter.c core/filter_args.c
+ * core/batch.c core/fsutil.c core/keep.c core/frame.c transports/receiver_owners.c core/owners.c core/privileges.c
  * core/owner_map.c core/credential.c */
 /* ROUNDS: 200 */
 /* LIBS: -lz -lzstd -lssl -lcrypto -lrsync -lsqlite3 */
@@ -27,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/clock.h"
@@ -34,12 +36,15 @@
 #include "transports/receiver_session.h"
 
 #define ROUNDS_MAX 400
+#define LARGE_BYTES (160 * 1024)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct peer {
 	struct loop *loop;
 	int fd;
+	struct receiver_session *session;
+	bool greeted; /* and to be welcomed, once it is known who it is */
 	bool over;
 };
 
@@ -53,8 +58,16 @@ static void no_log(void *ctx, enum log_category cat, const char *text, size_t le
 
 static void on_greeted(void *ctx, const struct host_tree *whose)
 {
-	(void)ctx;
 	(void)whose;
+	((struct peer *)ctx)->greeted = true;
+}
+
+/* Some names have other numbers here, some are not known, some can't be looked up. */
+static void on_look_up(void *ctx, const struct owner_question *q, struct owner_answer *a)
+{
+	(void)ctx;
+	a->result = (enum owner_result)(OWNER_FOUND + (unsigned char)q->name[0] % 3);
+	a->id = (unsigned char)q->name[1];
 }
 
 static void on_ended(void *ctx)
@@ -72,11 +85,23 @@ static void die(const char *what)
 	abort();
 }
 
+/* What was written just now is always looked into. */
+static const struct timespec long_ago[2] = { { .tv_sec = 1000000000 }, { .tv_sec = 1000000000 } };
+
 static void put(int dir, const char *name, const char *text)
 {
 	int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
-	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text))
+	if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text) || futimens(fd, long_ago) < 0)
+		die(name);
+	(void)close(fd);
+}
+
+static void lengthen(int dir, const char *name, off_t size)
+{
+	int fd = openat(dir, name, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || ftruncate(fd, size) < 0 || futimens(fd, long_ago) < 0)
 		die(name);
 	(void)close(fd);
 }
@@ -139,6 +164,9 @@ static int prepare(void)
 		die("d");
 	put(m, "f", "old content");
 	put(m, "d/g", "more of it");
+	/* Enough for a difference to be made. */
+	put(m, "large", "begins so");
+	lengthen(m, "large", LARGE_BYTES);
 	return m;
 }
 
@@ -177,6 +205,9 @@ static void run(struct peer *p)
 
 		if (loop_once(p->loop, 0, &err) < 0)
 			abort();
+		if (p->greeted && !p->over)
+			receiver_session_welcome(p->session);
+		p->greeted = false;
 		got = recv(p->fd, drain, sizeof(drain), MSG_DONTWAIT);
 		quiet = got > 0 ? 0 : quiet + 1;
 	}
@@ -203,13 +234,13 @@ static void greet(struct peer *p, const uint8_t *choice)
 	unsigned char flags[8] = { choice[0], choice[1], choice[2] };
 	struct tcp_hello h = { .version_min = 1,
 			       .version_max = 1,
-			       .features = choice[3],
+			       .features = choice[3] | (choice[2] >> 6) * TCP_FEATURE_RENAMES, /* and the next bit */
 			       .software = { "fuzz", 4 },
 			       .module = { "web", 3 },
 			       .sync = { "s", 1 } };
 	struct buf options, out;
 
-	flags[2] &= 0x3f; /* bit 22, a run that writes nothing, would find nothing */
+	flags[2] &= 0x3f; /* bit 22, a run that writes nothing, would find nothing; the two stand for features */
 	buf_init(&options, 1024);
 	buf_init(&out, 4096);
 	buf_add_byte(&options, 1);
@@ -248,7 +279,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 					.timeout_ns = 60 * NS_PER_S };
 	struct peer p = { 0 };
 	struct receiver_session_setup setup = {
-		.opt = &opt, .from = "fuzz", .greeted = on_greeted, .ended = on_ended, .ctx = &p
+		.opt = &opt, .from = "fuzz", .greeted = on_greeted, .look_up = on_look_up, .ended = on_ended, .ctx = &p
 	};
 	struct receiver_session *s;
 	struct err err = ERR_INIT;
@@ -268,6 +299,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	s = receiver_session_new(&setup, &err);
 	if (s == NULL)
 		die("session");
+	p.session = s;
 	play(&p, data, size);
 	(void)shutdown(p.fd, SHUT_WR);
 	run(&p);

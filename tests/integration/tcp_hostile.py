@@ -681,6 +681,66 @@ def finer_hashes(source, fake):
     os.unlink(source + "/large")
 
 
+def parts_of_finer_hashes(source, fake):
+    """With that feature smaller blocks are asked of a part only, and of a larger one each time; what is equal behind it is told by the
+    large ones again."""
+    size, run, block = 12 << 20, 262144, 16384
+    content = os.urandom(size)
+    with open(source + "/large", "wb") as f:
+        f.write(content)
+    changed = (3 * run + 5, 20 * run + 7 * block, size - 1)
+    old = bytearray(content)
+    for at in changed:
+        old[at] ^= 1
+    hashes = lambda piece, first, end: b"".join(struct.pack("<Q", tcp.block_hash(bytes(old[at * piece:(at + 1) * piece])))
+                                                for at in range(first, min(end, -(-size // piece))))
+    for answer in ("right", "too many", "an end too early"):
+        c = fake.accept(credit=32 << 20, features=1 | tcp.FEATURE_FINER | tcp.FEATURE_PARTS)
+        _, _, r = tcp.ask(c, tcp.OPEN, 1, "large", struct.pack("<Q", size) + tcp.state(FILE, size))
+        file = r.take("I")
+        r.state()
+        r.take("BI")
+        c.frame(tcp.HASHES, struct.pack("<IQ", file, 0) + hashes(run, 0, size // run))
+        c.frame(tcp.READ, struct.pack("<IQQ", file, 0, size))
+        at, sent, asked, copies = 0, [], [], 0
+        while True:
+            kind, r = c.next()
+            if kind == tcp.FINER:
+                _, its, first, n = r.take("IIQQ")
+                if its != block:
+                    raise Failure("blocks of %d" % its)
+                asked.append((first, n))
+                if answer == "too many":
+                    c.frame(tcp.HASHES, struct.pack("<IQ", file, first) + hashes(block, first, first + n + 1))
+                    ends(c, "more hashes than were asked for")
+                    break
+                if answer == "right":
+                    c.frame(tcp.HASHES, struct.pack("<IQ", file, first) + hashes(block, first, first + n))
+                c.frame(tcp.HASHES, struct.pack("<IQ", file, min(first + n, size // block) if answer == "right" else first))
+            elif kind == tcp.COPY:
+                _, offset, n, there = r.take("IQQQ")
+                if (offset, there) != (at, at):
+                    raise Failure("COPY of %d at %d behind %d" % (there, offset, at))
+                at += n
+                copies += 1
+            elif kind == tcp.DATA:
+                if r.take("IQ") != (file, at):
+                    raise Failure("DATA that is not behind %d" % at)
+                sent.append((at, len(r.data) - r.at))
+                at += len(r.data) - r.at
+            else:
+                break
+        if answer == "too many":
+            continue
+        if kind != tcp.END or at != size:
+            raise Failure("frame %d behind %d bytes" % (kind, at))
+        if answer == "right" and (sent != [(x // block * block, block) for x in changed] or copies > 10 or
+                                  asked != [(3 * 16, 8 * 16), (20 * 16, 16 * 16), (47 * 16, 32 * 16)]):
+            raise Failure("sent %s, asked %s, %d COPYs" % (sent, asked, copies))
+        c.close()
+    os.unlink(source + "/large")
+
+
 def hostile_receiver(place):
     """What a receiver asks of a sender beyond its source, or of what the sender's rules exclude, does not exist."""
     source = place + "/source"
@@ -748,6 +808,7 @@ def hostile_receiver(place):
             ends(fake.accept(**how), "WELCOME %s" % how)
         lying_signatures(source, fake)
         finer_hashes(source, fake)
+        parts_of_finer_hashes(source, fake)
         # many listings asked for and never read: the sender's memory does not grow with them
         for i in range(3000):
             with open(source + "/dir/%s%d" % ("n" * 200, i), "w"):

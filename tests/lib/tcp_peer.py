@@ -12,14 +12,14 @@ import zlib
 
 MAGIC = 0x31636e7973616e66
 (PING, HELLO, WELCOME, REFUSE, BYE) = range(1, 6)
-(WORK, RENAME, ITEM, KEEP) = range(16, 20)
+(WORK, RENAME, ITEM, KEEP, NAME) = range(16, 21)
 (ACK, FOUND, PROGRESS, DONE, NOTE, MOVED, CONFLICT) = range(32, 39)
 (LOOK, LIST, READLINK, XATTRS, DIGEST, OPEN, RESTAT, READ, CLOSE, CREDIT, HASHES, SIGNATURE, AGREED, UNLESS) = range(48, 62)
 (ANSWER, LISTING, OPENED, DATA, HOLE, COPY, END, SIGN, FINER, SAME) = range(64, 74)
 APPLY, RECONCILE = 1, 2
 ABSENT, DIR, FILE, SYMLINK, OTHER = range(1, 6)
 OK, GONE = 0, 2
-ZSTD, FEATURE_FINER = 16, 32
+ZSTD, FEATURE_FINER, FEATURE_PARTS = 16, 32, 512
 LINKS, TIMES, PERMS, OWNER, GROUP, DEVICES, SPECIALS, HARD_LINKS = (1 << n for n in (0, 1, 2, 3, 4, 5, 6, 9))
 FLAGS = LINKS | TIMES | PERMS | SPECIALS | HARD_LINKS | 1 << 16
 FORMAT = {DIR: stat.S_IFDIR, FILE: stat.S_IFREG, SYMLINK: stat.S_IFLNK, OTHER: stat.S_IFIFO}
@@ -98,13 +98,13 @@ def error(code=0, text="", number=0):
     return struct.pack("<B", code) + (struct.pack("<I", number) + counted(text) if code else b"")
 
 
-def state(kind, size=0, mtime=10 ** 9, mode=0o644, links=None, uid=0, gid=0):
-    """links: (count, device, inode) of what has several names."""
+def state(kind, size=0, mtime=10 ** 9, mode=0o644, links=None, uid=0, gid=0, ctime=None):
+    """links: (count, device, inode) of what has several names. ctime: as mtime in seconds."""
     if kind == ABSENT:
         return b"\1"
-    fields = 2 if links else 0
+    fields = (1 if ctime else 0) | (2 if links else 0)
     return (struct.pack("<BBIIIQqI", kind, fields, FORMAT[kind] | mode, uid, gid, size, mtime, 0)
-            + (struct.pack("<IQQ", *links) if links else b""))
+            + (struct.pack("<qI", ctime, 0) if ctime else b"") + (struct.pack("<IQQ", *links) if links else b""))
 
 
 def listing_digest(fields, entries):

@@ -1,4 +1,5 @@
-/* LINK: transports/tcp_frames.c core/owner_map.c core/buf.c core/err.c core/path.c core/twoway.c */
+/* LINK: transports/tcp_frames.c transports/tcp_frames_read.c core/owner_map.c core/buf.c core/err.c core/path.c
+ * core/twoway.c */
 /* The codec of the tcp transport: each frame comes back as it went, and no other bytes are taken for one. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -405,6 +406,46 @@ static void content(void **state)
 	assert_false(read_end(out.data, out.len));
 }
 
+static bool read_finer(const char *p, size_t len)
+{
+	struct tcp_finer f;
+
+	return tcp_get_finer(p, len, true, &f);
+}
+
+static bool read_finer_of_all(const char *p, size_t len)
+{
+	struct tcp_finer f;
+
+	return tcp_get_finer(p, len, false, &f);
+}
+
+static void finer_hashes(void **state)
+{
+	struct tcp_finer f = { .file = 3, .block = TCP_BLOCK_MIN, .first = 5, .n = 7 }, got;
+
+	(void)state;
+	tcp_put_finer(&out, &f, true);
+	assert_true(tcp_get_finer(out.data, out.len, true, &got));
+	assert_true(got.file == 3 && got.block == TCP_BLOCK_MIN && got.first == 5 && got.n == 7);
+	mangle(read_finer);
+	tcp_put_finer(&out, &f, false);
+	assert_true(tcp_get_finer(out.data, out.len, false, &got));
+	assert_true(got.file == 3 && got.first == 5 && got.n == UINT64_MAX);
+	mangle(read_finer_of_all);
+	for (int i = 0; i < 3; i++) {
+		const struct tcp_finer bad[] = {
+			{ .block = 1, .n = 1 },
+			{ .block = TCP_BLOCK_MIN }, /* none */
+			{ .block = TCP_BLOCK_MIN, .first = (uint64_t)INT64_MAX / TCP_BLOCK_MIN + 1, .n = 1 },
+		};
+
+		tcp_put_finer(&out, &bad[i], true);
+		assert_false(read_finer(out.data, out.len));
+		buf_clear(&out);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -418,6 +459,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(opening, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(listings_that_may_be_the_same, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(content, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(finer_hashes, set_up, tear_down),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

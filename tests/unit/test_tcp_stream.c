@@ -29,6 +29,7 @@ struct end {
 	struct err why;
 	size_t frames;
 	uint8_t zstd_from; /* with a frame of this type zstd begins */
+	uint8_t hold_at;   /* a frame of this type takes longer */
 };
 
 static struct loop *loop;
@@ -52,6 +53,8 @@ static bool on_frame(void *ctx, uint8_t type, const char *payload, size_t len, s
 	buf_add(&e->got, payload, len);
 	if (type == e->zstd_from)
 		assert_true(tcp_stream_use_zstd(e->s, ZSTREAM_WINDOW_LOG));
+	if (type == e->hold_at)
+		tcp_stream_hold(e->s);
 	return type != 99;
 }
 
@@ -222,6 +225,65 @@ static void to_zstd(void **state)
 	assert_true(tcp_stream_bytes_out(a.s) < 20000);
 	close_end(&a);
 	close_end(&b);
+}
+
+/* While one end is busy with a frame nothing more is handed out, from what was read already or not; its own frames
+ * leave, and nothing spins. */
+static void held(void **state)
+{
+	struct tls_context *server, *client;
+	struct err err = ERR_INIT;
+	char body[50000];
+	struct end a, b;
+	int fds[2];
+
+	(void)state;
+	make_key(&server_key, "web", 1);
+	for (int tls = 0; tls < 2; tls++) {
+		server = tls ? tls_server_new(&(struct tls_config){ .find_key = find }, &err) : NULL;
+		client = tls ? tls_client_new(&(struct tls_config){ .key = &server_key }, &err) : NULL;
+		connect_two(fds);
+		open_end(&a, fds[0], client, -1);
+		open_end(&b, fds[1], server, -1);
+		until(&a.ready);
+		until(&b.ready);
+		memset(body, 'x', sizeof(body));
+		b.hold_at = 8;
+		assert_true(tcp_stream_send(a.s, 7, "one", 3, ZSTREAM_PACK));
+		assert_true(tcp_stream_send(a.s, 8, "two", 3, ZSTREAM_PACK));
+		for (int i = 0; i < 8; i++)
+			assert_true(tcp_stream_send(a.s, 9, body, sizeof(body), ZSTREAM_STORE));
+		tcp_stream_kick(a.s);
+		until_frames(&b, 2);
+		for (int i = 0; i < 20; i++)
+			assert_true(loop_once(loop, 5, &err) >= 0);
+		assert_int_equal(b.frames, 2);
+		assert_true(tcp_stream_send(b.s, 6, "alive", 5, ZSTREAM_PACK));
+		tcp_stream_kick(b.s);
+		until_frames(&a, 1);
+		tcp_stream_go_on(b.s);
+		until_frames(&b, 10);
+		assert_int_equal(b.got.len, 8 + 8 * (1 + sizeof(body)));
+		/* What has been read does not grow with each time. */
+		for (int i = 0; i < 30; i++)
+			assert_true(tcp_stream_send(a.s, 8, body, sizeof(body), ZSTREAM_STORE));
+		tcp_stream_kick(a.s);
+		for (size_t i = 1; i <= 30; i++) {
+			until_frames(&b, 10 + i);
+			tcp_stream_go_on(b.s);
+		}
+		/* Whoever is lost meanwhile is seen to be. */
+		assert_true(tcp_stream_send(a.s, 8, "more", 4, ZSTREAM_PACK));
+		tcp_stream_kick(a.s);
+		until_frames(&b, 41);
+		close_end(&a);
+		assert_true(tcp_stream_send(b.s, 6, body, sizeof(body), ZSTREAM_STORE));
+		tcp_stream_kick(b.s);
+		until(&b.ended);
+		close_end(&b);
+		tls_context_free(client);
+		tls_context_free(server);
+	}
 }
 
 /* Whoever flushes at each chance must not keep the loop awake. */
@@ -421,9 +483,9 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(sleeps),    cmocka_unit_test(plain),	cmocka_unit_test(with_key),
-		cmocka_unit_test(wrong_key), cmocka_unit_test(silence), cmocka_unit_test(broken_rules),
-		cmocka_unit_test(key_files), cmocka_unit_test(to_zstd),
+		cmocka_unit_test(sleeps),	cmocka_unit_test(held),	     cmocka_unit_test(plain),
+		cmocka_unit_test(with_key),	cmocka_unit_test(wrong_key), cmocka_unit_test(silence),
+		cmocka_unit_test(broken_rules), cmocka_unit_test(key_files), cmocka_unit_test(to_zstd),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -141,6 +141,14 @@ const char *buf_str(struct buf *b)
 	return b->data;
 }
 
+char *buf_take_str(struct buf *b)
+{
+	char *text = b->failed ? NULL : strdup(buf_str(b));
+
+	buf_done(b);
+	return text;
+}
+
 void reader_init(struct reader *r, const void *data, size_t len)
 {
 	static const unsigned char none[1];

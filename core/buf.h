@@ -42,6 +42,9 @@ void buf_consume(struct buf *b, size_t n);
 /* The content as a C string (a NUL is kept behind it); "" when empty or failed to allocate. Borrowed. */
 const char *buf_str(struct buf *b);
 
+/* The content as a string of the caller's own, and the buffer is done. NULL: an append had failed, or no memory. */
+char *buf_take_str(struct buf *b);
+
 /* A reader over borrowed bytes: every get checks the length; after one failure all fail. */
 struct reader {
 	const unsigned char *p;

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
-#include "transports/rsync_run.h"
+#include "core/pipes.h"
 
 #define WATCH_NS (2 * NS_PER_S)
 /* Processes that are looked at for signs of life. */
@@ -115,7 +115,7 @@ static void on_in(void *ctx, int fd, unsigned events)
 		uint64_t left = p->feed.size - p->feed_at;
 		ssize_t got =
 			pread(p->feed.fd, data, left < sizeof(data) ? (size_t)left : sizeof(data), (off_t)p->feed_at);
-		ssize_t n = got <= 0 ? -1 : write_quietly(fd, data, (size_t)got);
+		ssize_t n = got <= 0 ? -1 : pipe_write(fd, data, (size_t)got);
 
 		if (got > 0 && n < 0 && errno == EINTR)
 			continue;
@@ -134,25 +134,9 @@ static void on_in(void *ctx, int fd, unsigned events)
 	p->ev.alive(p->ev.ctx);
 }
 
-/* false: end of file. At most one buffer a call while it runs. */
-static bool read_some(int fd, struct exec_lines *l, bool all)
+static void feed(void *ctx, const char *data, size_t len)
 {
-	char data[16384];
-
-	do {
-		ssize_t n = read(fd, data, sizeof(data));
-
-		if (n == 0)
-			return false;
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return errno == EAGAIN;
-		exec_lines_feed(l, data, (size_t)n);
-		if (n < (ssize_t)sizeof(data))
-			all = false;
-	} while (all);
-	return true;
+	exec_lines_feed(ctx, data, len);
 }
 
 static void on_out(void *ctx, int fd, unsigned events)
@@ -160,7 +144,7 @@ static void on_out(void *ctx, int fd, unsigned events)
 	struct exec_program *p = ctx;
 
 	(void)events;
-	if (!read_some(fd, &p->out_lines, false)) {
+	if (!pipe_read(fd, false, feed, &p->out_lines)) {
 		loop_fd_remove(p->out);
 		p->out = NULL;
 	}
@@ -171,7 +155,7 @@ static void on_err(void *ctx, int fd, unsigned events)
 	struct exec_program *p = ctx;
 
 	(void)events;
-	if (!read_some(fd, &p->err_lines, false)) {
+	if (!pipe_read(fd, false, feed, &p->err_lines)) {
 		loop_fd_remove(p->err);
 		p->err = NULL;
 	}
@@ -198,10 +182,10 @@ static void on_child(void *ctx, pid_t pid, int status)
 
 	(void)pid;
 	if (p->err != NULL)
-		(void)read_some(p->proc.err, &p->err_lines, true);
+		(void)pipe_read(p->proc.err, true, feed, &p->err_lines);
 	exec_lines_end(&p->err_lines);
 	if (p->out != NULL)
-		(void)read_some(p->proc.out, &p->out_lines, true);
+		(void)pipe_read(p->proc.out, true, feed, &p->out_lines);
 	exec_lines_end(&p->out_lines);
 	release(p);
 	p->ev.ended(p->ev.ctx, status);

@@ -15,6 +15,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/pipes.h"
 #include "core/proc.h"
 #include "transports/rsync_run.h"
 #include "transports/ssh_words.h"
@@ -248,7 +249,7 @@ static void on_in(void *ctx, int fd, unsigned events)
 		return;
 	}
 	while (r->queue.len > 0) {
-		ssize_t n = write_quietly(fd, r->queue.data, r->queue.len < 65536 ? r->queue.len : 65536);
+		ssize_t n = pipe_write(fd, r->queue.data, r->queue.len < 65536 ? r->queue.len : 65536);
 
 		if (n < 0 && errno == EINTR)
 			continue;

@@ -438,14 +438,6 @@ bool rsync_quote_word(struct buf *out, const char *word)
 	return buf_add_byte(out, '\'');
 }
 
-static char *text_of(struct buf *b)
-{
-	char *text = b->failed ? NULL : strdup(buf_str(b));
-
-	buf_done(b);
-	return text;
-}
-
 char *rsync_args_rsh(const struct arglist *words)
 {
 	struct buf text;
@@ -456,7 +448,7 @@ char *rsync_args_rsh(const struct arglist *words)
 			(void)buf_add_byte(&text, ' ');
 		(void)rsync_quote_word(&text, words->v[i]);
 	}
-	return text_of(&text);
+	return buf_take_str(&text);
 }
 
 char *rsync_args_path(const struct sync_options *opt)
@@ -469,5 +461,5 @@ char *rsync_args_path(const struct sync_options *opt)
 	for (size_t i = 0; i < opt->ssh.remote_prefix.n; i++)
 		(void)buf_printf(&text, "%s ", opt->ssh.remote_prefix.v[i]);
 	(void)buf_add_str(&text, "rsync");
-	return text_of(&text);
+	return buf_take_str(&text);
 }

@@ -6,30 +6,9 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-ssize_t write_quietly(int fd, const void *data, size_t len)
-{
-	const struct timespec now = { 0, 0 };
-	sigset_t pipe_only, old, pending;
-	bool was_pending;
-	ssize_t n;
-	int code;
-
-	(void)sigemptyset(&pipe_only);
-	(void)sigaddset(&pipe_only, SIGPIPE);
-	(void)sigpending(&pending);
-	was_pending = sigismember(&pending, SIGPIPE) == 1;
-	(void)sigprocmask(SIG_BLOCK, &pipe_only, &old);
-	n = write(fd, data, len);
-	code = errno;
-	if (n < 0 && code == EPIPE && !was_pending)
-		(void)sigtimedwait(&pipe_only, NULL, &now);
-	(void)sigprocmask(SIG_SETMASK, &old, NULL);
-	errno = code;
-	return n;
-}
+#include "core/pipes.h"
 
 void rsync_run_init(struct rsync_run *r, struct loop *loop, void (*event)(void *ctx, const struct rsync_event *ev),
 		    void (*ended)(void *ctx, int status), void *ctx)
@@ -57,7 +36,7 @@ static void on_in(void *ctx, int fd, unsigned events)
 
 	(void)events;
 	while (r->sent < r->list.len) {
-		ssize_t n = write_quietly(fd, r->list.data + r->sent, r->list.len - r->sent);
+		ssize_t n = pipe_write(fd, r->list.data + r->sent, r->list.len - r->sent);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -70,23 +49,9 @@ static void on_in(void *ctx, int fd, unsigned events)
 	close_in(r);
 }
 
-/* false: end of file. At most one buffer a call while it runs, so that a chatty child starves nobody. */
-static bool read_some(int fd, struct rsync_output *o, bool all)
+static void feed(void *ctx, const char *data, size_t len)
 {
-	char data[16384];
-
-	do {
-		ssize_t n = read(fd, data, sizeof(data));
-
-		if (n == 0)
-			return false;
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return errno == EAGAIN;
-		rsync_output_feed(o, data, (size_t)n);
-	} while (all);
-	return true;
+	rsync_output_feed(ctx, data, len);
 }
 
 static void on_out(void *ctx, int fd, unsigned events)
@@ -94,7 +59,7 @@ static void on_out(void *ctx, int fd, unsigned events)
 	struct rsync_run *r = ctx;
 
 	(void)events;
-	if (!read_some(fd, &r->parse_out, false)) {
+	if (!pipe_read(fd, false, feed, &r->parse_out)) {
 		loop_fd_remove(r->out);
 		r->out = NULL;
 	}
@@ -105,7 +70,7 @@ static void on_err(void *ctx, int fd, unsigned events)
 	struct rsync_run *r = ctx;
 
 	(void)events;
-	if (!read_some(fd, &r->parse_err, false)) {
+	if (!pipe_read(fd, false, feed, &r->parse_err)) {
 		loop_fd_remove(r->err);
 		r->err = NULL;
 	}
@@ -138,9 +103,9 @@ static void on_child(void *ctx, pid_t pid, int status)
 
 	(void)pid;
 	if (r->err != NULL)
-		(void)read_some(r->proc.err, &r->parse_err, true);
+		(void)pipe_read(r->proc.err, true, feed, &r->parse_err);
 	if (r->out != NULL)
-		(void)read_some(r->proc.out, &r->parse_out, true);
+		(void)pipe_read(r->proc.out, true, feed, &r->parse_out);
 	rsync_output_end(&r->parse_out);
 	rsync_output_end(&r->parse_err);
 	release(r);

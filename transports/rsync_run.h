@@ -41,7 +41,4 @@ void rsync_run_end(struct rsync_run *r);
 /* Kill what runs (the whole process group), no callback. */
 void rsync_run_stop(struct rsync_run *r);
 
-/* write(2) that a closed pipe answers with EPIPE and nothing else. */
-ssize_t write_quietly(int fd, const void *data, size_t len);
-
 #endif

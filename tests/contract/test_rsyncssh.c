@@ -1,5 +1,5 @@
 /* LINK: transports/rsyncssh.c transports/rsyncssh_exam.c transports/rsync_exam.c core/exam.c core/credential.c
- * transports/ssh_target.c transports/remote_shell.c transports/ssh_words.c transports/rsync_session.c
+ * transports/ssh_target.c transports/remote_shell.c core/pipes.c transports/ssh_words.c transports/rsync_session.c
  * transports/rsync_judge.c transports/rsync_run.c transports/rsync_alive.c transports/rsync_list.c
  * transports/rsync_output.c transports/rsync_names.c transports/rsync_exit.c transports/rsync_args.c core/buf.c
  * core/err.c core/loop.c core/clock.c core/proc.c core/log.c core/utf8.c core/path.c core/filter.c core/filter_args.c

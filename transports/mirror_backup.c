@@ -162,7 +162,9 @@ static bool make_dest(struct backup_task *t)
 	}
 	if (t->version > 0 && name > NAME_KEPT)
 		name = NAME_KEPT;
-	t->top_len = (size_t)snprintf(t->dest, need, "%s%s", b->dir, t->beside ? b->stamp : "");
+	/* Beside it, but within the root of all backups, which alone is left out of the sync. */
+	t->top_len = (size_t)snprintf(t->dest, need, "%s%s%s", b->dir,
+				      t->beside && b->dir[b->root_len] == '\0' ? "/" : "", t->beside ? b->stamp : "");
 	n = snprintf(t->dest + t->top_len, need - t->top_len, "/%.*s", (int)(base + name), t->path);
 	t->dest_len = t->top_len + (size_t)n;
 	if (t->version > 0)

@@ -586,7 +586,7 @@ static bool put_away(const struct rsync_session *s, struct rsync_job *job, struc
 	const char *text = s->env->opt->backup_dir;
 	int64_t now = clock_real_ns();
 
-	if (text == NULL || job->backup_dir != NULL)
+	if (text == NULL || session_each_decided(s)) /* that is for who decides */
 		return true;
 	if (backup_dir_at(kept->dir, text, now, err) < 0)
 		return false;

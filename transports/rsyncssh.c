@@ -91,25 +91,11 @@ static int check_prefix(const struct strlist *prefix, struct err *err)
 	return 0;
 }
 
-/* The buffer's text as a string of its own; releases the buffer. NULL: out of memory. */
-static char *taken(struct buf *b)
-{
-	char *text = b->failed ? NULL : strdup(buf_str(b));
-
-	buf_done(b);
-	return text;
-}
-
 static int validate(struct sync_options *opt, struct err *err)
 {
 	if (opt->rsync.password_file != NULL)
 		return err_set(err, ERR_CONFIG,
 			       "rsync.password_file is for an rsync daemon: log in with a key (ssh.identityFile)");
-	if (opt->bidirectional && opt->backup_dir != NULL)
-		return err_set(
-			err, ERR_CONFIG,
-			"backupDir: not with bidirectional by rsyncssh; conflictCopies keeps the losers of conflicts, "
-			"and sftp, tcp and direct can do both");
 	if (check_prefix(&opt->ssh.remote_prefix, err) < 0 || twoway_validate(opt, err) < 0)
 		return -1;
 	return ssh_target_validate(opt, err);
@@ -162,7 +148,7 @@ static char *make_dest(const struct sync_options *opt, bool whole)
 	(void)ssh_target_add_dir(&text, opt->targetdir);
 	if (whole)
 		(void)buf_add_byte(&text, '/');
-	return taken(&text);
+	return buf_take_str(&text);
 }
 
 /* ---- the endpoint ---- */

@@ -96,12 +96,17 @@ static bool needs_act(struct twoway *t, const struct remote_entry *x)
 	return !expected(t, x) || (is_loser(t, x) && t->env->opt->conflict_copies);
 }
 
+static enum phase_id when_decided(const struct twoway *t)
+{
+	return t->env->opt->backup_dir != NULL ? PHASE_STORE : PHASE_CLEAN;
+}
+
 enum phase_id backs_over(struct twoway *t)
 {
 	for (size_t i = 0; i < t->backs.n; i++)
 		if (needs_act(t, t->backs.list[i]))
 			return is_old(t) ? PHASE_OLD_LOOK : PHASE_BACKS_LOOK;
-	return PHASE_CLEAN;
+	return when_decided(t);
 }
 
 /* ---- what stands there now ---- */
@@ -266,6 +271,47 @@ void backs_act_answer(struct twoway *t, size_t n, int status, const char *said, 
 }
 
 enum phase_id backs_act_over(struct twoway *t)
+{
+	return when_decided(t);
+}
+
+/* ---- what stays replaced goes to the backups ---- */
+
+void store_enter(struct twoway *t)
+{
+	backs_act_enter(t);
+}
+
+bool store_issue(struct twoway *t)
+{
+	struct buf command;
+
+	while (t->back_calls != NULL && t->back < t->backs.n) {
+		const struct remote_entry *x = t->backs.list[t->back++];
+
+		if (x->len <= cut(t) || x->state.look == LOOK_DIR)
+			continue;
+		t->back_calls[t->asked] = (struct back_call){ .entry = x };
+		twoway_command_begin(t, &command);
+		(void)remote_command(&command, "fs_store", x->path + cut(t), x->len - cut(t), x->head);
+		return twoway_call(t, &command);
+	}
+	return false;
+}
+
+/* What was put back, or is the copy of a conflict's loser, is gone from there. */
+void store_answer(struct twoway *t, size_t n, int status, const char *said, size_t len, const struct buf *data)
+{
+	(void)data;
+	if (status == REMOTE_DONE || status == REMOTE_GONE)
+		return;
+	log_error("%.1000s: what was replaced at the target is kept in %s until it can be put away: %.*s",
+		  t->back_calls[n].entry->path + cut(t), t->own, (int)(len < 300 ? len : 300), said);
+	t->restore_failed = true;
+	t->swept = false; /* the next work begins with it */
+}
+
+enum phase_id store_over(struct twoway *t)
 {
 	(void)t;
 	return PHASE_CLEAN;

@@ -334,7 +334,7 @@ bool act_issue(struct twoway *t)
 
 	if (c == NULL)
 		return false;
-	buf_init(&command, TWOWAY_COMMAND_MAX);
+	twoway_command_begin(t, &command);
 	if (t->act++ >= t->deletes.n) {
 		s = c->ask_ns / NS_PER_S - (c->ask_ns % NS_PER_S < 0 ? 1 : 0);
 		ns = c->ask_ns - s * NS_PER_S;

@@ -15,10 +15,11 @@
  * Nothing is changed that does not have the head that it was looked at with. A file is deleted by moving it away first
  * and looking at what was caught, so that nothing can slip in between; what is caught wrongly goes back, but never over
  * what has come meanwhile. All that is put away lies below the private directory $fs_own, under the path that it had:
- * what a killed run leaves there is found by the next.
+ * what a killed run leaves there is found by the next. With backupDir ($fs_kept, relative to $fs_dir) it goes on from
+ * there when it is known what becomes of it: $fs_stamp tells apart what had one name.
  */
 const char remote_twoway_prelude[] =
-	"fs_nl='\n'\n"
+	"fs_nl='\n'; fs_kept=\n"
 	"fs_gnu() {\n"
 	"	{ fs_err=$( (cd \"$fs_dir\" && find \"$@\" -printf \"$fs_fmt\\\\0%p\\\\0%l\\\\0\") 2>&1 >&3); } 3>&1\n"
 	"	printf '!\\0%s\\0' \"$fs_err\"\n"
@@ -113,12 +114,65 @@ const char remote_twoway_prelude[] =
 	"	if [ -e \"$2\" ] || [ -L \"$2\" ]; then return 9; fi\n"
 	"	return 5\n"
 	"}\n"
+	/* A directory of a backup is like the one that it stands for, so that nobody reads there what he could not
+	   read. */
+	"fs_model() {\n"
+	"	[ -d \"$2\" ] && ! [ -L \"$2\" ] || return 0\n"
+	"	if [ $fs_how = fine ]; then fs_m=$(find \"$2\" -maxdepth 0 -printf '%m %U:%G')\n"
+	"	else fs_m=$(stat -c '%a %u:%g' -- \"$2\"); fi\n"
+	"	chown -- \"${fs_m#* }\" \"$1\" 2>/dev/null; chmod -- \"${fs_m%% *}\" \"$1\" && chmod -- u+rwx \"$1\"\n"
+	"}\n"
+	"fs_shelf_at() {\n"
+	"	fs_parents \"$1/$2\" || return\n"
+	"	[ -d \"$fs_dir/$1\" ] || mkdir -p -- \"$fs_dir/$1\" || return\n"
+	"	fs_rest=$2; fs_up=\n"
+	"	while :; do\n"
+	"		case $fs_rest in */*) ;; *) return 0 ;; esac\n"
+	"		fs_up=$fs_up/${fs_rest%%/*}; fs_rest=${fs_rest#*/}\n"
+	"		[ -d \"$fs_dir/$1$fs_up\" ] && continue\n"
+	"		(umask 077; mkdir -- \"$fs_dir/$1$fs_up\") || return\n"
+	"		fs_model \"$fs_dir/$1$fs_up\" \"$fs_dir$fs_up\"\n"
+	"	done\n"
+	"}\n"
+	/* The directory that $1 goes to, $fs_top of it the backup's: another one where a file is in the way. */
+	"fs_shelf() {\n"
+	"	fs_top=$fs_kept\n"
+	"	fs_err=$(fs_shelf_at \"$fs_top\" \"$1\" 2>&1) && return\n"
+	"	case $fs_kept in */*) fs_top=$fs_kept$fs_stamp ;; *) fs_top=$fs_kept/$fs_stamp ;; esac\n"
+	"	fs_shelf_at \"$fs_top\" \"$1\" >/dev/null 2>&1 && return\n"
+	"	printf '%s\\n' \"no directory for it in $fs_kept (backupDir): $fs_err\"; return 1\n"
+	"}\n"
+	/* From where it was put away for the time being to the backup, unless it is what stands there still. */
+	"fs_store() {\n"
+	"	fs_from=$fs_dir/$fs_own/b/$1\n"
+	"	[ -e \"$fs_from\" ] || [ -L \"$fs_from\" ] || return 4\n"
+	"	if [ \"$(fs_head \"$1\")\" = \"$2\" ]; then rm -f -- \"$fs_from\"; return; fi\n"
+	"	fs_shelf \"$1\" || return\n"
+	"	case $1 in */*) fs_at=$fs_dir/$fs_top/${1%/*} ;; *) fs_at=$fs_dir/$fs_top ;; esac\n"
+	"	chmod u+rwx -- \"${fs_from%/*}\" 2>/dev/null\n"
+	"	fs_name=${1##*/}; fs_place \"$fs_from\" \"$fs_at/$fs_name\" && return\n"
+	"	if [ ${#fs_name} -gt 219 ]; then fs_name=$(printf '%.219s.' \"$fs_name\"); fs_name=${fs_name%.}; fi\n"
+	"	fs_name=$fs_name$fs_stamp; fs_n=1\n"
+	"	while [ $fs_n -le 100 ]; do\n"
+	"		fs_place \"$fs_from\" \"$fs_at/$fs_name\"; fs_did=$?\n"
+	"		[ $fs_did = 9 ] || break\n"
+	"		fs_n=$((fs_n + 1)); fs_name=${fs_name%\"$fs_stamp\"*}$fs_stamp.$fs_n\n"
+	"	done\n"
+	"	[ $fs_did = 0 ] || printf '%s\\n' \"it can't be put away in $fs_top (backupDir)\"\n"
+	"	return $fs_did\n"
+	"}\n"
 	"fs_delete() {\n"
 	"	fs_is \"$1\" \"$2\" || return\n"
+	"	[ -z \"$fs_kept\" ] || fs_shelf \"$1\" || return 5\n"
 	"	fs_aside \"$1\" && mv -f $fs_t -- \"$fs_dir/$1\" \"$fs_dir/$fs_own/b/$1\" || return 5\n"
-	"	if [ \"$(fs_head \"$fs_own/b/$1\")\" = \"$2\" ]; then rm -f -- \"$fs_dir/$fs_own/b/$1\"; return; fi\n"
+	"	fs_did=8\n"
+	"	if [ \"$(fs_head \"$fs_own/b/$1\")\" = \"$2\" ]; then\n"
+	"		if [ -z \"$fs_kept\" ]; then rm -f -- \"$fs_dir/$fs_own/b/$1\"; return; fi\n"
+	"		fs_store \"$1\" \"$2\" && return\n"
+	"		fs_did=5\n"
+	"	fi\n"
 	"	fs_place \"$fs_dir/$fs_own/b/$1\" \"$fs_dir/$1\"\n"
-	"	return 8\n"
+	"	return $fs_did\n"
 	"}\n"
 	"fs_rmdir() {\n"
 	"	fs_parents \"$1\" >/dev/null || return 8\n"
@@ -170,6 +224,7 @@ const char remote_twoway_prelude[] =
 	"		if [ -e \"$fs_new\" ] || [ -L \"$fs_new\" ]; then return 9; fi\n"
 	"		return 0\n"
 	"	fi\n"
+	"	[ -z \"$fs_kept\" ] || fs_shelf \"$1\" || return 5\n"
 	"	fs_aside \"$1\" || return 5\n"
 	"	fs_is \"$1\" \"$2\" || return\n"
 	"	ln -- \"$fs_dir/$1\" \"$fs_dir/$fs_own/b/$1\" 2>/dev/null ||\n"
@@ -177,7 +232,19 @@ const char remote_twoway_prelude[] =
 	"	mv -f $fs_t -- \"$fs_new\" \"$fs_dir/$1\"\n"
 	"}\n"
 	"fs_keep() { fs_parents \"$2\" >/dev/null || return 8; fs_place \"$fs_dir/$fs_own/b/$1\" \"$fs_dir/$2\"; }\n"
-	"fs_begin() { fs_private && mkdir -p -- \"$fs_dir/$fs_own/t\" \"$fs_dir/$fs_own/s\"; }\n"
+	/* Before rsync begins: what it replaces has somewhere to go. Nothing is made, since nothing may be replaced. */
+	"fs_able() {\n"
+	"	fs_at=$fs_dir/$fs_kept\n"
+	"	until [ \"$fs_at\" = \"$fs_dir\" ] || [ -e \"$fs_at\" ] || [ -L \"$fs_at\" ]; do fs_at=${fs_at%/*}; "
+	"done\n"
+	"	[ \"$fs_at\" = \"$fs_dir\" ] && return\n"
+	"	[ -d \"$fs_at\" ] && ! [ -L \"$fs_at\" ] && [ -w \"$fs_at\" ] && return\n"
+	"	printf '%s\\n' \"$fs_at is no directory that can be written to (backupDir)\"; return 1\n"
+	"}\n"
+	"fs_begin() {\n"
+	"	[ -z \"$fs_kept\" ] || fs_able || return\n"
+	"	fs_private && mkdir -p -- \"$fs_dir/$fs_own/t\" \"$fs_dir/$fs_own/s\"\n"
+	"}\n"
 	"fs_backs() { if [ -d \"$fs_dir/$fs_own/b\" ]; then fs_find tree \"./$fs_own/b\"; else printf '!\\0\\0'; fi; "
 	"}\n"
 	/* rsync gives copies of the directories above what it sends the permissions of theirs. */
@@ -206,6 +273,13 @@ bool remote_command(struct buf *out, const char *verb, const char *path, size_t 
 		(void)remote_quote(out, word, strlen(word));
 	}
 	return !out->failed;
+}
+
+bool remote_kept(struct buf *out, const char *dir, const char *stamp)
+{
+	(void)buf_add_str(out, "fs_kept=");
+	(void)remote_quote(out, dir, strlen(dir));
+	return buf_printf(out, "; fs_stamp='%s'; ", stamp);
 }
 
 bool remote_setup(struct buf *out, const char *own, bool numeric)

@@ -65,6 +65,9 @@ enum remote_status {
 	REMOTE_OTHER = 8,  /* it is another one than was looked at */
 	REMOTE_FILLED = 9, /* a directory that is not empty; a name that is taken */
 };
+/* Before the first change of a work with backupDir: where to, relative to the target, and what tells one name's apart.
+ */
+bool remote_kept(struct buf *out, const char *dir, const char *stamp);
 /* A command of a name and its arguments; NULL ends them. `path` first, then plain words. */
 bool remote_command(struct buf *out, const char *verb, const char *path, size_t len, const char *word);
 

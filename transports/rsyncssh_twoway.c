@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/backup_dir.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/path.h"
@@ -140,6 +141,24 @@ void twoway_conflict(struct twoway *t, const char *path, size_t len, const struc
 		 twoway_words(here, a), twoway_words(there, b), end);
 }
 
+void twoway_command_begin(struct twoway *t, struct buf *command)
+{
+	const char *text = t->env->opt->backup_dir;
+	char dir[BACKUP_DIR_MAX], stamp[BACKUP_STAMP_MAX];
+	int64_t now = clock_real_ns();
+	struct err err = ERR_INIT;
+
+	buf_init(command, TWOWAY_COMMAND_MAX);
+	if (text == NULL || t->kept_told)
+		return;
+	if (backup_dir_at(dir, text, now, &err) < 0) {
+		twoway_down(t, &err); /* nothing is called any more */
+		return;
+	}
+	backup_dir_stamp(stamp, now);
+	t->kept_told = remote_kept(command, dir, stamp);
+}
+
 bool twoway_call(struct twoway *t, struct buf *command)
 {
 	bool ok = !t->broken && !command->failed && t->link.call(t->link.ctx, command->data, command->len);
@@ -160,7 +179,7 @@ static bool call_word(struct twoway *t, const char *word)
 {
 	struct buf command;
 
-	buf_init(&command, TWOWAY_COMMAND_MAX);
+	twoway_command_begin(t, &command);
 	(void)buf_add_str(&command, word);
 	return twoway_call(t, &command);
 }
@@ -334,7 +353,7 @@ static enum phase_id send_over(struct twoway *t)
 	if (t->asked > 0)
 		return start_lane(t);
 	if (t->deletes.n > 0) /* their way leads through the private directory */
-		return PHASE_CLEAN;
+		return t->env->opt->backup_dir != NULL ? PHASE_BACKS : PHASE_CLEAN;
 	finish(t);
 	return PHASE_NONE;
 }
@@ -495,7 +514,8 @@ static enum phase_id clean_over(struct twoway *t)
 	struct err err = ERR_INIT;
 
 	if (t->restore_failed) {
-		err_set(&err, ERR_IO, "what was replaced at the target could not be put back: see %s there", t->own);
+		err_set(&err, ERR_IO,
+			"what was replaced at the target could not be put back, or put away: see %s there", t->own);
 		twoway_down(t, &err);
 		return PHASE_NONE;
 	}
@@ -531,6 +551,7 @@ static const struct phase twoway_phases[PHASES] = {
 	[PHASE_BACKS] = { NULL, backs_issue, backs_answer, backs_over },
 	[PHASE_BACKS_LOOK] = { backs_look_enter, backs_look_issue, backs_look_answer, backs_look_over },
 	[PHASE_BACKS_ACT] = { backs_act_enter, backs_act_issue, backs_act_answer, backs_act_over },
+	[PHASE_STORE] = { store_enter, store_issue, store_answer, store_over },
 	[PHASE_CLEAN] = { NULL, backs_clean_issue, any_answer, clean_over },
 };
 
@@ -594,7 +615,7 @@ void twoway_begin(struct twoway *t, const struct transport_work *work, bool reco
 {
 	t->work = work;
 	t->reconcile = reconcile;
-	t->broken = t->over = t->restore_failed = false;
+	t->broken = t->over = t->restore_failed = t->kept_told = false;
 	t->listed = t->yields = 0;
 	t->trouble[0] = '\0';
 	looker_init(&t->looker, t->env->source_fd);

@@ -95,6 +95,7 @@ enum phase_id {
 	PHASE_BACKS,
 	PHASE_BACKS_LOOK,
 	PHASE_BACKS_ACT,
+	PHASE_STORE, /* with backupDir */
 	PHASE_CLEAN,
 	PHASES
 };
@@ -157,7 +158,8 @@ struct twoway {
 	struct remote_entries backs, present;
 	size_t back;
 	struct back_call *back_calls; /* one a call that was sent, in that order */
-	bool restore_failed;
+	bool restore_failed;	      /* or storing it */
+	bool kept_told;		      /* the shell knows this work's backupDir */
 };
 
 /* ---- rsyncssh_twoway.c ---- */
@@ -166,6 +168,9 @@ void twoway_down(struct twoway *t, const struct err *why);
 void twoway_settle(struct twoway *t, size_t item, enum verdict v, const struct err *why);
 /* The verdict of a change: of its item, or as a path that was found. DONE of the latter is not told. */
 void twoway_verdict(struct twoway *t, struct change *c, enum verdict v, const struct err *why);
+/* The beginning of a command that replaces or removes something, or prepares that: with backupDir, should the shell not
+ * know it yet. */
+void twoway_command_begin(struct twoway *t, struct buf *command);
 /* Releases the command. */
 bool twoway_call(struct twoway *t, struct buf *command);
 void twoway_no_memory(struct twoway *t);
@@ -251,5 +256,9 @@ void backs_act_enter(struct twoway *t);
 bool backs_act_issue(struct twoway *t);
 void backs_act_answer(struct twoway *t, size_t n, int status, const char *said, size_t len, const struct buf *data);
 enum phase_id backs_act_over(struct twoway *t);
+void store_enter(struct twoway *t);
+bool store_issue(struct twoway *t);
+void store_answer(struct twoway *t, size_t n, int status, const char *said, size_t len, const struct buf *data);
+enum phase_id store_over(struct twoway *t);
 
 #endif

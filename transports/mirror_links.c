@@ -90,11 +90,12 @@ static enum fileops_result out_of_the_way(struct entry *e)
 	return e->again(e);
 }
 
-/* Where inodes are not known it may be another name of the same file by now: that is no content to be put away. */
+/* Where inodes are not known it may be another name of the same file by now: that is no content to be put away. Where
+ * they are, such a name has not come here (first_looked). */
 static bool looks_the_same(const struct entry *e)
 {
-	return e->dst_there && S_ISREG(e->dst.st_mode) && e->dst.st_size == e->src.st_size &&
-	       mirror_same_time(&e->m->rules, &e->src, &e->dst);
+	return (e->m->rules.caps & FILEOPS_INODES) == 0 && e->dst_there && S_ISREG(e->dst.st_mode) &&
+	       e->dst.st_size == e->src.st_size && mirror_same_time(&e->m->rules, &e->src, &e->dst);
 }
 
 static enum fileops_result link_made(struct entry *e)

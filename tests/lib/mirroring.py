@@ -1011,6 +1011,24 @@ def moved_over_another_is_put_away(make):
     expect(b"the old one" in kept(w).get("b", []), "%s" % kept(w))
 
 
+def what_becomes_a_link_is_put_away(make):
+    """Though size and time are equal: it is another file, and its content may be another."""
+    w = backup_world(make, "hard_links = true;")
+    if w.transport not in ("direct", "tcp"):
+        raise NotApplicable("where it is known which names are one file")
+    w.put("a", "this", mtime=10 ** 18)
+    w.put("b", "that", mtime=10 ** 18)
+    w.sync()
+    os.unlink(w.at("b"))
+    os.link(w.at("a"), w.at("b"))
+    w.sync()
+    w.equal("linked", (b".old",))
+    expect(os.lstat(w.there("a")).st_ino == os.lstat(w.there("b")).st_ino, "one file")
+    expect(kept(w) == {"b": [b"that"]}, "put away: %s" % kept(w))
+    w.compare_again()
+    expect(kept(w) == {"b": [b"that"]}, "once: %s" % kept(w))
+
+
 def without_a_backup_nothing_is_replaced(make):
     w = backup_world(make)
     w.put("f", "first")
@@ -1064,7 +1082,7 @@ RULES = [all_kinds_of_entries, devices_for_root, any_bytes_in_names, names_of_fu
          rewritten_in_place, changes_while_it_is_read, moved_directory, file_where_a_directory_is_due, removed_tree_is_one_deletion,
          nothing_left_of_a_killed_run, failures_are_named_and_tried_again,
          replaced_and_deleted_is_put_away, versions_are_kept_apart, backups_are_left_alone, types_that_change_are_put_away,
-         readers_see_whole_files_with_backups, moved_over_another_is_put_away, without_a_backup_nothing_is_replaced, limits_hold_with_backups]
+         readers_see_whole_files_with_backups, moved_over_another_is_put_away, what_becomes_a_link_is_put_away, without_a_backup_nothing_is_replaced, limits_hold_with_backups]
 
 
 def run_rules(transport):

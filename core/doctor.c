@@ -26,7 +26,7 @@
 #define AT_ONCE 6u
 #define EACH_NS (30 * NS_PER_S)
 
-enum what { WHAT_HOST = 0, WHAT_SOURCE, WHAT_WATCHER, WHAT_TARGET, WHAT_RECEIVER };
+enum what { WHAT_HOST = 0, WHAT_SOURCE, WHAT_WATCHER, WHAT_TARGET, WHAT_HOOKS, WHAT_RECEIVER };
 
 struct examination {
 	enum what what;
@@ -185,9 +185,36 @@ static void examine_target(const struct doctor *d, size_t sync, struct exam *x)
 	}
 }
 
+static bool has_hooks(const struct sync_options *s)
+{
+	return s->pre_batch.n + s->on_batch.n + s->on_error.n + s->on_reconnect.n + s->on_change.n > 0;
+}
+
+static void examine_hooks(const struct sync_options *s, struct exam *x)
+{
+	const struct {
+		const char *key;
+		const struct strlist *command;
+	} hooks[] = { { "preBatch", &s->pre_batch },
+		      { "onBatch", &s->on_batch },
+		      { "onError", &s->on_error },
+		      { "onReconnect", &s->on_reconnect },
+		      { "onChange", &s->on_change } };
+
+	for (size_t i = 0; i < sizeof(hooks) / sizeof(hooks[0]); i++) {
+		if (hooks[i].command->n == 0)
+			continue;
+		exam_begin(x, "hook");
+		exam_program(x, hooks[i].key, hooks[i].command->v[0], s->hook_user);
+	}
+}
+
 static void examine(const struct doctor *d, const struct examination *e, struct exam *x)
 {
 	switch (e->what) {
+	case WHAT_HOOKS:
+		examine_hooks(&d->c->syncs[e->sync], x);
+		break;
 	case WHAT_HOST:
 		doctor_host(d->c, x);
 		break;
@@ -397,7 +424,7 @@ static int plan(struct doctor *d, struct err *err)
 	const struct strlist *only = d->o->only;
 	bool all = only == NULL || only->n == 0;
 
-	d->v = calloc(3 * d->c->n_syncs + 2, sizeof(*d->v));
+	d->v = calloc(4 * d->c->n_syncs + 2, sizeof(*d->v));
 	if (d->v == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory");
 	if (all)
@@ -408,6 +435,8 @@ static int plan(struct doctor *d, struct err *err)
 		add(d, WHAT_SOURCE, i);
 		add(d, WHAT_WATCHER, i);
 		add(d, WHAT_TARGET, i);
+		if (has_hooks(&d->c->syncs[i]))
+			add(d, WHAT_HOOKS, i);
 	}
 	if (all && d->c->receiver != NULL && d->o->examine_receiver != NULL)
 		add(d, WHAT_RECEIVER, 0);

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -283,6 +284,23 @@ void exam_space(struct exam *x, const char *path, uint64_t bytes, uint64_t bytes
 		exam_ok(x, "%s: %llu MiB and %llu inodes are free", path, mib, (unsigned long long)inodes);
 	else
 		exam_ok(x, "%s: %llu MiB are free", path, mib);
+}
+
+void exam_clock(struct exam *x, bool both_ways, int64_t before_ns, int64_t theirs_ns, int64_t unit_ns, int64_t after_ns)
+{
+	static const char remedy[] = "run an NTP client on both hosts";
+	int64_t off_ns = theirs_ns + unit_ns < before_ns ? before_ns - theirs_ns - unit_ns
+			 : theirs_ns > after_ns		 ? theirs_ns - after_ns
+							 : 0;
+	int64_t off = off_ns / NS_PER_S, allowed = both_ways ? 1 : 60;
+
+	exam_begin(x, "clock");
+	if (off <= allowed)
+		exam_ok(x, "within %" PRId64 " s of this one", off + 1);
+	else if (both_ways)
+		exam_fail(x, remedy, "%" PRId64 " s off this one: with bidirectional the newer edit wins", off);
+	else
+		exam_warn(x, remedy, "%" PRId64 " s off this one", off);
 }
 
 /* ---- a walk ---- */

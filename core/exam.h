@@ -28,6 +28,12 @@ struct exam {
 	char check[EXAM_CHECK_MAX];
 };
 
+/* What an examination wants to know of a target's host. */
+struct host_state {
+	int64_t clock_ns;			     /* CLOCK_REALTIME there */
+	uint64_t bytes, bytes_of, inodes, inodes_of; /* free for the receiver, and in all; 0 of 0: unknown */
+};
+
 /* A short lower-case word or two; it stands before each finding until the next one is begun. */
 void exam_begin(struct exam *x, const char *check);
 void exam_ok(struct exam *x, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -70,6 +76,14 @@ void exam_secret(struct exam *x, const char *key, const char *path);
 /* Free space and inodes, as a check of its own. */
 void exam_space(struct exam *x, const char *path, uint64_t bytes, uint64_t bytes_of, uint64_t inodes,
 		uint64_t inodes_of);
+
+/* Whether the program of `key` is there, may be executed by `user` (NULL: by who this is) and be changed by nobody
+ * else. Within the check that was begun. */
+void exam_program(struct exam *x, const char *key, const char *name, const char *user);
+/* How far another host's clock is off, as a check of its own: it told `theirs`, in units of `unit_ns`, somewhere
+ * between two looks at ours. Both ways the newer edit wins, so that there it matters. */
+void exam_clock(struct exam *x, bool both_ways, int64_t before_ns, int64_t theirs_ns, int64_t unit_ns,
+		int64_t after_ns);
 
 /* A walk that ends when its time is over. */
 struct exam_walk {

@@ -107,6 +107,8 @@ struct transport_env {
 	void (*found)(void *ctx, const char *path, size_t len, enum verdict v, const struct err *why);
 	/* What the target is, if its host says so. May be NULL. */
 	void (*peer)(void *ctx, const struct host_tree *t);
+	/* What that host says of itself. May be NULL: then it is not asked. A host that can't tell says nothing. */
+	void (*host)(void *ctx, const struct host_state *s);
 	/* The work is over. */
 	void (*finished)(void *ctx);
 	/* The target can't be reached, or the session is broken: everything unsettled goes back to pending. */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -491,6 +492,19 @@ struct loop *local_tree_loop(const struct local_tree *t)
 int local_tree_root(const struct local_tree *t, struct stat *st)
 {
 	return fstat(t->dirs.root_fd, st);
+}
+
+void local_tree_state(const struct local_tree *t, struct host_state *out)
+{
+	struct statvfs v;
+
+	*out = (struct host_state){ .clock_ns = clock_real_ns() };
+	if (fstatvfs(t->dirs.root_fd, &v) != 0)
+		return;
+	out->bytes = (uint64_t)v.f_bavail * v.f_frsize;
+	out->bytes_of = (uint64_t)v.f_blocks * v.f_frsize;
+	out->inodes = v.f_favail;
+	out->inodes_of = v.f_files;
 }
 
 /* A file in the root that tells by its name, if it has one, whose it is. -1: what cannot be written to is found out

@@ -9,6 +9,7 @@
 #define FANSYNCD_TRANSPORTS_LOCAL_FILES_H
 
 #include "core/err.h"
+#include "core/exam.h"
 #include "core/loop.h"
 #include "transports/fileops.h"
 
@@ -23,6 +24,8 @@ void local_tree_free(struct local_tree *t);
 struct loop *local_tree_loop(const struct local_tree *t);
 /* fstat of its root. */
 int local_tree_root(const struct local_tree *t, struct stat *st);
+/* The clock, and what room its file system has. */
+void local_tree_state(const struct local_tree *t, struct host_state *out);
 /* What local_fileops can do there: caps and tick, the latter found out by trying on a file in the root (in a source
  * `writable` is false, and the tick 1). */
 struct fileops_end local_tree_end(struct local_tree *t, bool writable);

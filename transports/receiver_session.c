@@ -726,6 +726,8 @@ void receiver_session_welcome(struct receiver_session *s)
 		w->dev = root.st_dev;
 		w->ino = root.st_ino;
 	}
+	if ((w->features & TCP_FEATURE_STATE) != 0)
+		local_tree_state(s->tree, &w->state);
 	w->software = (struct tcp_bytes){ "fansyncd " FANSYNCD_VERSION, strlen("fansyncd " FANSYNCD_VERSION) };
 	w->credit = CREDIT;
 	w->max_changes = CHANGES_MAX;
@@ -759,9 +761,10 @@ static bool on_hello(struct receiver_session *s, const char *payload, size_t len
 		return true;
 	}
 	s->welcome.version = h.version_max < TCP_VERSION_MAX ? h.version_max : TCP_VERSION_MAX;
-	s->welcome.features = h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY |
-					    TCP_FEATURE_MOVED | TCP_FEATURE_ZSTD | TCP_FEATURE_FINER |
-					    TCP_FEATURE_SAME | TCP_FEATURE_RENAMES | TCP_FEATURE_PARTS);
+	s->welcome.features =
+		h.features &
+		(TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY | TCP_FEATURE_MOVED | TCP_FEATURE_ZSTD |
+		 TCP_FEATURE_FINER | TCP_FEATURE_SAME | TCP_FEATURE_RENAMES | TCP_FEATURE_PARTS | TCP_FEATURE_STATE);
 	if (s->names)
 		s->welcome.features |= TCP_FEATURE_NAMES;
 	memcpy(from.host, h.host_id, sizeof(from.host));

@@ -30,14 +30,6 @@ struct visit {
 	bool logged_in;
 };
 
-static char *taken(struct buf *b)
-{
-	char *text = b->failed ? NULL : strdup(buf_str(b));
-
-	buf_done(b);
-	return text;
-}
-
 /* ---- command lines ---- */
 
 /* A connection of its own, which asks nobody. */
@@ -64,7 +56,7 @@ static char *dir_of(const struct sync_options *opt)
 
 	buf_init(&text, 2 * PATH_BYTES_MAX);
 	(void)ssh_target_add_dir(&text, opt->targetdir);
-	return taken(&text);
+	return buf_take_str(&text);
 }
 
 static char *dest_of(const struct sync_options *opt)
@@ -76,7 +68,7 @@ static char *dest_of(const struct sync_options *opt)
 	(void)buf_add_byte(&text, ':');
 	(void)ssh_target_add_dir(&text, opt->targetdir);
 	(void)buf_add_byte(&text, '/');
-	return taken(&text);
+	return buf_take_str(&text);
 }
 
 /* Lines that begin with "fs ". It looks, and changes nothing. */
@@ -104,7 +96,7 @@ static char *script_of(const struct visit *v)
 	(void)buf_add_str(&s, "echo \"fs version $(/bin/sh -c ");
 	(void)remote_quote(&s, v->rsync_path, strlen(v->rsync_path));
 	(void)buf_add_str(&s, "' --version' 2>&1 | head -n 1)\"\n");
-	return taken(&s);
+	return buf_take_str(&s);
 }
 
 /* ---- what ssh says ---- */
@@ -215,23 +207,6 @@ static void tell_dir(struct visit *v, const char *word)
 			  host, dir);
 }
 
-/* Both ways the newer edit wins. */
-static void tell_clock(struct visit *v, int64_t theirs)
-{
-	int64_t before = v->before_ns / NS_PER_S, after = v->after_ns / NS_PER_S + 1;
-	int64_t off = theirs < before ? before - theirs : theirs > after ? theirs - after : 0;
-	const int64_t allowed = v->opt->bidirectional ? 1 : 60;
-
-	exam_begin(v->x, "clock");
-	if (off <= allowed)
-		exam_ok(v->x, "within %" PRId64 " s of this one", off + 1);
-	else if (v->opt->bidirectional)
-		exam_fail(v->x, "run an NTP client on both hosts",
-			  "%" PRId64 " s off this one: with bidirectional the newer edit wins", off);
-	else
-		exam_warn(v->x, "run an NTP client on both hosts", "%" PRId64 " s off this one", off);
-}
-
 static void tell_version(struct visit *v, const char *text)
 {
 	unsigned version = rsync_exam_version(text);
@@ -255,7 +230,8 @@ static void take_fact(struct visit *v, const char *line)
 	if (strncmp(line, "fs dir ", 7) == 0)
 		tell_dir(v, line + 7);
 	else if (strncmp(line, "fs date ", 8) == 0)
-		tell_clock(v, strtoll(line + 8, NULL, 10));
+		exam_clock(v->x, v->opt->bidirectional, v->before_ns, strtoll(line + 8, NULL, 10) * NS_PER_S, NS_PER_S,
+			   v->after_ns);
 	else if (sscanf(line, "fs space %llu %llu", &left, &of) == 2)
 		exam_space(v->x, v->opt->target, left * 1024, of * 1024, 0, 0);
 	else if (sscanf(line, "fs inodes %llu %llu", &left, &of) == 2 && of > 0 && left < of / 20)

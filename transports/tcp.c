@@ -464,6 +464,8 @@ static void tell_peer(const struct tcp_target *t, const struct tcp_welcome *w)
 
 	memcpy(peer.host, w->host_id, sizeof(peer.host));
 	tcp_stream_peer(t->stream, peer.address);
+	if (t->env->host != NULL && (w->features & TCP_FEATURE_STATE) != 0)
+		t->env->host(t->env->ctx, &w->state);
 	if (t->env->peer != NULL)
 		t->env->peer(t->env->ctx, &peer);
 }
@@ -681,18 +683,19 @@ static void on_ready(void *ctx, const char *peer)
 {
 	struct tcp_target *t = ctx;
 	const struct sync_options *opt = t->env->opt;
-	struct tcp_hello h = { .version_min = TCP_VERSION_MIN,
-			       .version_max = TCP_VERSION_MAX,
-			       .features =
-				       (opt->tcp.delta == DELTA_NEVER ? 0
-								      : TCP_FEATURE_DELTA | TCP_FEATURE_MOVED |
-										TCP_FEATURE_FINER | TCP_FEATURE_PARTS) |
-				       TCP_FEATURE_RESUME | TCP_FEATURE_ZSTD | TCP_FEATURE_SAME |
-				       (t->twoway == NULL ? 0 : TCP_FEATURE_TWOWAY | TCP_FEATURE_RENAMES) |
-				       (tells_names(t) ? TCP_FEATURE_NAMES : 0),
-			       .software = { "fansyncd " FANSYNCD_VERSION, strlen("fansyncd " FANSYNCD_VERSION) },
-			       .module = { opt->tcp.module, strlen(opt->tcp.module) },
-			       .sync = { opt->name, strlen(opt->name) } };
+	struct tcp_hello h = {
+		.version_min = TCP_VERSION_MIN,
+		.version_max = TCP_VERSION_MAX,
+		.features = (opt->tcp.delta == DELTA_NEVER
+				     ? 0
+				     : TCP_FEATURE_DELTA | TCP_FEATURE_MOVED | TCP_FEATURE_FINER | TCP_FEATURE_PARTS) |
+			    TCP_FEATURE_RESUME | TCP_FEATURE_ZSTD | TCP_FEATURE_SAME |
+			    (t->twoway == NULL ? 0 : TCP_FEATURE_TWOWAY | TCP_FEATURE_RENAMES) |
+			    (tells_names(t) ? TCP_FEATURE_NAMES : 0) | (t->env->host == NULL ? 0 : TCP_FEATURE_STATE),
+		.software = { "fansyncd " FANSYNCD_VERSION, strlen("fansyncd " FANSYNCD_VERSION) },
+		.module = { opt->tcp.module, strlen(opt->tcp.module) },
+		.sync = { opt->name, strlen(opt->name) }
+	};
 	struct buf options;
 	struct stat root;
 

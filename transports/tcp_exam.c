@@ -17,12 +17,24 @@ struct visit {
 	struct exam *x;
 	struct loop *loop;
 	bool over;
+	bool told; /* the receiver's state */
+	int64_t before_ns, after_ns;
+	struct host_state state;
 };
 
 static void finish(struct visit *v)
 {
 	v->over = true;
 	loop_stop(v->loop, 0);
+}
+
+static void on_host(void *ctx, const struct host_state *s)
+{
+	struct visit *v = ctx;
+
+	v->told = true;
+	v->state = *s;
+	v->after_ns = clock_real_ns();
 }
 
 static void on_peer(void *ctx, const struct host_tree *t)
@@ -118,12 +130,16 @@ static void visit(struct visit *v, int source_fd)
 					   .settle_rename = settle,
 					   .found = found,
 					   .peer = on_peer,
+					   .host = on_host,
 					   .finished = finished,
 					   .down = on_down,
 					   .progress = progress };
 	struct err err = ERR_INIT;
 	struct loop_timer *timer = loop_timer_add(v->loop, on_late, v, &err);
-	void *session = timer == NULL ? NULL : transport_tcp.open(&env, &err);
+	void *session;
+
+	v->before_ns = clock_real_ns();
+	session = timer == NULL ? NULL : transport_tcp.open(&env, &err);
 
 	if (session == NULL || transport_tcp.apply(session, &nothing, &err) < 0) {
 		exam_fail(v->x, advice_for(&err), "%s", err.text);
@@ -165,6 +181,11 @@ void tcp_examine(const struct sync_options *opt, struct exam *x)
 		visit(&v, fd);
 	loop_free(v.loop);
 	(void)close(fd);
-	exam_begin(x, "clock");
-	exam_skip(x, "the protocol does not tell it");
+	if (v.told) {
+		exam_clock(x, opt->bidirectional, v.before_ns, v.state.clock_ns, 0, v.after_ns);
+		exam_space(x, opt->target, v.state.bytes, v.state.bytes_of, v.state.inodes, v.state.inodes_of);
+	} else {
+		exam_begin(x, "clock");
+		exam_skip(x, "the receiver does not tell it");
+	}
 }

@@ -17,6 +17,7 @@
 #include "core/buf.h"
 #include "core/entry.h"
 #include "core/err.h"
+#include "core/exam.h"
 #include "core/keep.h"
 #include "core/owner_map.h"
 #include "core/twoway.h"
@@ -96,7 +97,8 @@ enum tcp_feature {
 	TCP_FEATURE_SAME = 1u << 6,
 	TCP_FEATURE_NAMES = 1u << 7,
 	TCP_FEATURE_RENAMES = 1u << 8, /* both ways: they are carried, and told by MOVED */
-	TCP_FEATURE_PARTS = 1u << 9    /* FINER says how many, and may be asked again */
+	TCP_FEATURE_PARTS = 1u << 9,   /* FINER says how many, and may be asked again */
+	TCP_FEATURE_STATE = 1u << 10   /* WELCOME tells the receiver's clock, and what space there is */
 };
 
 /* A byte string inside a payload. */
@@ -120,7 +122,8 @@ struct tcp_welcome {
 	uint32_t caps;
 	uint64_t credit;
 	uint32_t max_changes;
-	uint64_t dev, ino; /* of the module's directory */
+	uint64_t dev, ino;	 /* of the module's directory */
+	struct host_state state; /* with that feature */
 };
 
 enum tcp_kind { TCP_APPLY = 1, TCP_RECONCILE };

@@ -213,6 +213,13 @@ bool tcp_get_welcome(const char *p, size_t len, struct tcp_welcome *out)
 	out->max_changes = reader_u32(&r);
 	out->dev = reader_u64(&r);
 	out->ino = reader_u64(&r);
+	if ((out->features & TCP_FEATURE_STATE) != 0) {
+		out->state.clock_ns = (int64_t)reader_u64(&r);
+		out->state.bytes = reader_u64(&r);
+		out->state.bytes_of = reader_u64(&r);
+		out->state.inodes = reader_u64(&r);
+		out->state.inodes_of = reader_u64(&r);
+	}
 	return finished(&r) && out->max_changes > 0;
 }
 

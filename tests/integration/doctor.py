@@ -65,11 +65,19 @@ def filled(place, *names):
     return made
 
 
+def nameless(place):
+    """Whether there are files without a name there: a receiver tries, for each session, what times its file system keeps."""
+    try:
+        os.close(os.open(place, os.O_TMPFILE | os.O_RDWR))
+    except OSError:
+        return False
+    return True
+
+
 def snapshot(*places):
-    """But for the times of the directories themselves: a receiver tries, for each session, what its file system can do."""
     found = [tree(p) if os.path.isdir(p) else None for p in places]
-    for entries in found:
-        if entries:
+    for place, entries in zip(places, found):
+        if entries and not nameless(place):
             del entries[b""]["mtime"]
     return found
 
@@ -92,6 +100,7 @@ def all_is_well(place):
         d.expect("ok", "ssh", "ssh login", sshd.key).expect("ok", "ssh", "rsync there", "goes well").expect("ok", "ssh", "clock", "within")
         d.expect("ok", "ssh", "target", "can be written").expect("ok", "ssh", "space", "free").expect("ok", "ssh", "rsync version", "3.")
         d.expect("ok", "nas", "sftp server", "one step").expect("ok", "nas", "space", "inodes").expect("ok", "dr", "receiver", "this key")
+        d.expect("ok", "nas", "clock", "within").expect("ok", "dr", "clock", "within").expect("ok", "dr", "space", "inodes")
         d = Doctor(place, syncs, argv=("--only", "nas")).expect_well()
         expect({f["subject"] for f in d.findings} == {"nas"}, "--only was ignored: %s" % d.findings)
         done = run(BINARY, "--doctor", "--only", "no-such", d.path, check=False)
@@ -209,6 +218,24 @@ def programs(place):
         ("fine", place + "/fine"), ("open", place + "/open"), ("path", "sh"), ("none", place + "/missing"))))
     d.expect("ok", "fine", "program", "can be executed").expect("fail", "open", "program", "0777", "chmod go-w").expect("ok", "path", "program", "/sh can")
     d.expect("fail", "none", "program", "No such file")
+    expect(not os.path.exists(place + "/ran"), "it was run")
+
+
+def hooks(place):
+    """Those of hooks, by whom they would be run; they are not run."""
+    a, = filled(place, "a")
+    os.chmod(place, 0o755)
+    for name, mode in (("good", 0o755), ("plain", 0o644), ("open", 0o777), ("mine", 0o700)):
+        put(place + "/" + name, "#!/bin/sh\ntouch %s/ran\n" % place)
+        os.chmod(place + "/" + name, mode)
+    sections = {"h": 'preBatch = [ "%s/good", "x" ]; onBatch = [ "%s/open" ]; onChange = [ "sh", "-c", "true" ];' % (place, place)}
+    if os.geteuid() == 0:
+        sections["n"] = 'hookUser = "nobody"; onBatch = [ "%s/mine" ]; onError = [ "/bin/true" ];' % place
+    d = Doctor(place, ", ".join(sync(n, "direct", a, 'target = "%s/t%s"; %s' % (place, n, text)) for n, text in sections.items()))
+    d.expect("ok", "h", "hook", "preBatch: %s/good can be executed" % place).expect("ok", "h", "hook", "onChange")
+    d.expect("fail", "h", "hook", "onBatch: %s/open has mode 0777" % place, "chmod go-w")
+    if "n" in sections:
+        d.expect("fail", "n", "hook", "onBatch: %s/mine can't be executed by nobody" % place).expect("ok", "n", "hook", "onError: /bin/true can be executed by nobody")
     expect(not os.path.exists(place + "/ran"), "it was run")
 
 
@@ -416,5 +443,5 @@ def what_hangs(place):
     expect(done.returncode != 0, "it left something running: %r" % done.stdout)
 
 
-main([all_is_well, logins, at_the_other_host, rsync_daemons, programs, senders, receivers, credentials, a_running_daemon, sources, another_directory, unreadable, inotify_limit, local_targets,
+main([all_is_well, logins, at_the_other_host, rsync_daemons, programs, hooks, senders, receivers, credentials, a_running_daemon, sources, another_directory, unreadable, inotify_limit, local_targets,
       the_daemons_own, rings, what_hangs])

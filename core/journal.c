@@ -54,6 +54,7 @@ static bool send_file(int fd, struct msghdr *m, const struct buf *entry)
 	int file = memfd_create("fansyncd-journal", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	struct cmsghdr *c;
 	bool ok;
+	int code;
 
 	if (file < 0)
 		return false;
@@ -69,31 +70,38 @@ static bool send_file(int fd, struct msghdr *m, const struct buf *entry)
 	c->cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(c), &file, sizeof(int));
 	ok = ok && sendmsg(fd, m, MSG_NOSIGNAL) >= 0;
+	code = errno;
 	m->msg_control = NULL;
 	m->msg_controllen = 0;
 	(void)close(file);
+	errno = code;
 	return ok;
 }
 
-bool journal_send(int fd, const char *path, const struct journal_field *fields, size_t n)
+enum journal_answer journal_send(int fd, const char *path, const struct journal_field *fields, size_t n)
 {
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
 	struct buf entry;
 	struct iovec iov;
 	struct msghdr m = { .msg_name = &to, .msg_namelen = sizeof(to), .msg_iov = &iov, .msg_iovlen = 1 };
-	bool ok;
+	enum journal_answer answer = JOURNAL_ABSENT;
 
 	if (strlen(path) >= sizeof(to.sun_path))
-		return false;
+		return JOURNAL_ABSENT;
 	memcpy(to.sun_path, path, strlen(path) + 1);
 	buf_init(&entry, ENTRY_MAX);
 	for (size_t i = 0; i < n; i++)
 		if (fields[i].value != NULL)
 			put_field(&entry, &fields[i]);
 	iov = (struct iovec){ entry.data, entry.len };
-	ok = !entry.failed && entry.len > 0;
-	if (ok && sendmsg(fd, &m, MSG_NOSIGNAL) < 0)
-		ok = (errno == EMSGSIZE || errno == ENOBUFS) && send_file(fd, &m, &entry);
+	if (!entry.failed && entry.len > 0) {
+		errno = 0;
+		if (sendmsg(fd, &m, MSG_NOSIGNAL) >= 0 ||
+		    ((errno == EMSGSIZE || errno == ENOBUFS) && send_file(fd, &m, &entry)))
+			answer = JOURNAL_TAKEN;
+		else if (errno == EAGAIN)
+			answer = JOURNAL_BUSY;
+	}
 	buf_done(&entry);
-	return ok;
+	return answer;
 }

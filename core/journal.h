@@ -21,7 +21,13 @@ struct journal_field {
 bool journal_is_stream(int fd, const char *journal_stream);
 /* A socket to send from; -1 and errno. */
 int journal_open(void);
-/* Send one entry to the socket at `path`. Does not block. false: it was not taken. */
-bool journal_send(int fd, const char *path, const struct journal_field *fields, size_t n);
+enum journal_answer {
+	JOURNAL_ABSENT = 0, /* nobody is there, or it can't be sent */
+	JOURNAL_TAKEN,
+	JOURNAL_BUSY, /* the journal does not read just now */
+};
+
+/* Send one entry to the socket at `path`. Does not block. */
+enum journal_answer journal_send(int fd, const char *path, const struct journal_field *fields, size_t n);
 
 #endif

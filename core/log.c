@@ -98,6 +98,11 @@ uint64_t log_lost(void)
 	return state.lost;
 }
 
+void log_count_lost(void)
+{
+	state.lost++;
+}
+
 static enum log_category category_of_word(const char *word)
 {
 	/* lsyncd's names for what has another name here. */

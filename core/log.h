@@ -96,6 +96,8 @@ uint32_t log_mask(void);
 void log_set_mask(uint32_t mask);
 /* Lines that could not be written since the start. */
 uint64_t log_lost(void);
+/* One more, which log_settings.entry took and could not keep. */
+void log_count_lost(void);
 
 void log_msg(enum log_category cat, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 #define log_error(...) log_msg(LOG_CAT_ERROR, __VA_ARGS__)

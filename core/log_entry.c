@@ -1,5 +1,6 @@
 #include "core/log_entry.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <syslog.h>
@@ -10,15 +11,15 @@
 #include "core/json.h"
 
 #define LINE_MAX_BYTES (1024u * 1024)
+#define PATIENCE_MS 20u
 
 static struct journal_field field(const char *name, const char *value)
 {
 	return (struct journal_field){ name, value, value == NULL ? 0 : strlen(value) };
 }
 
-bool log_entry_to_journal(void *ctx, const struct log_entry *e)
+static enum journal_answer send_entry(const struct log_journal *j, const struct log_entry *e)
 {
-	const struct log_journal *j = ctx;
 	char level[16], facility[16];
 
 	(void)snprintf(level, sizeof(level), "%d", e->priority);
@@ -37,6 +38,50 @@ bool log_entry_to_journal(void *ctx, const struct log_entry *e)
 
 		return journal_send(j->fd, j->path, fields, sizeof(fields) / sizeof(fields[0]));
 	}
+}
+
+/* In a burst its queue is full for a moment. */
+static enum journal_answer send_patiently(struct log_journal *j, const struct log_entry *e)
+{
+	enum journal_answer answer = send_entry(j, e);
+
+	for (unsigned i = 0; i < PATIENCE_MS && answer == JOURNAL_BUSY && !j->stuck; i++) {
+		(void)poll(NULL, 0, 1);
+		answer = send_entry(j, e);
+	}
+	j->stuck = answer == JOURNAL_BUSY;
+	return answer;
+}
+
+/* false: not even that was taken. */
+static bool tell_lost(struct log_journal *j, const struct log_entry *e)
+{
+	char text[128];
+	struct log_entry lost = {
+		.cat = LOG_CAT_WARN, .priority = LOG_WARNING, .facility = e->facility, .ident = e->ident
+	};
+
+	lost.len = (size_t)snprintf(text, sizeof(text), "%llu lines before this one are lost: the journal did not read",
+				    (unsigned long long)j->lost);
+	lost.text = text;
+	if (send_patiently(j, &lost) == JOURNAL_BUSY)
+		return false;
+	j->lost = 0;
+	return true;
+}
+
+bool log_entry_to_journal(void *ctx, const struct log_entry *e)
+{
+	struct log_journal *j = ctx;
+	enum journal_answer answer = JOURNAL_BUSY;
+
+	if (j->lost == 0 || tell_lost(j, e))
+		answer = send_patiently(j, e);
+	if (answer == JOURNAL_BUSY) {
+		j->lost++;
+		log_count_lost();
+	}
+	return answer != JOURNAL_ABSENT;
 }
 
 char *log_entry_json(const struct log_entry *e, size_t *len)

@@ -49,7 +49,7 @@ static void open_journal(struct journal *j)
 	(void)snprintf(a.sun_path, sizeof(a.sun_path), "%s", j->path);
 	j->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(j->fd, (struct sockaddr *)&a, sizeof(a)), 0);
-	j->to = (struct log_journal){ journal_open(), j->path };
+	j->to = (struct log_journal){ .fd = journal_open(), .path = j->path };
 	assert_true(j->to.fd >= 0);
 }
 
@@ -147,14 +147,50 @@ static void large(void **state)
 	memset(value, 'x', sizeof(value));
 	open_journal(&j);
 	assert_int_equal(setsockopt(j.to.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
-	assert_true(journal_send(j.to.fd, j.path, f, 2));
+	assert_int_equal(journal_send(j.to.fd, j.path, f, 2), JOURNAL_TAKEN);
 	len = take(&j, entry, sizeof(entry));
 	assert_int_equal(len, sizeof(value) + 9);
 	HOLDS("MESSAGE=xxxx");
 	/* Nobody is there. */
 	close_journal(&j);
-	assert_false(journal_send(j.to.fd, j.path, f, 2));
-	assert_false(journal_send(j.to.fd, "/nowhere/socket", f, 1));
+	assert_int_equal(journal_send(j.to.fd, j.path, f, 2), JOURNAL_ABSENT);
+	assert_int_equal(journal_send(j.to.fd, "/nowhere/socket", f, 1), JOURNAL_ABSENT);
+}
+
+/* A journal that does not read holds nobody up; what it misses is told when it reads again. */
+static void stuck(void **state)
+{
+	static char entry[512 * 1024];
+	struct journal j;
+	struct log_settings s = {
+		.to_stdout = true, .entry = log_entry_to_journal, .facility = LOG_DAEMON, .ident = "me"
+	};
+	unsigned lost = 0;
+	char want[128];
+	size_t len;
+
+	(void)state;
+	open_journal(&j);
+	s.entry_ctx = &j.to;
+	assert_int_equal(log_open(&s, NULL), 0);
+	for (unsigned i = 0; i < 100000 && j.to.lost == 0; i++)
+		log_normal("line %u", i);
+	assert_true(j.to.stuck);
+	for (unsigned i = 0; i < 1000; i++)
+		log_normal("more %u", i);
+	lost = (unsigned)j.to.lost;
+	assert_true(lost >= 1000);
+	while (recv(j.fd, entry, sizeof(entry), MSG_DONTWAIT) > 0)
+		;
+	log_normal("again");
+	assert_int_equal(j.to.lost, 0);
+	len = take(&j, entry, sizeof(entry));
+	(void)snprintf(want, sizeof(want), "MESSAGE=%u lines before this one are lost", lost);
+	assert_true(holds(entry, len, want, strlen(want)));
+	len = take(&j, entry, sizeof(entry));
+	HOLDS("MESSAGE=again\n");
+	log_close();
+	close_journal(&j);
 }
 
 static void stream(void **state)
@@ -257,8 +293,8 @@ static void repetitions(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(entries), cmocka_unit_test(large),	  cmocka_unit_test(stream),
-		cmocka_unit_test(json),	   cmocka_unit_test(repetitions),
+		cmocka_unit_test(entries), cmocka_unit_test(large), cmocka_unit_test(stuck),
+		cmocka_unit_test(stream),  cmocka_unit_test(json),  cmocka_unit_test(repetitions),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

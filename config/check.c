@@ -473,32 +473,77 @@ static bool means_something(const char *key)
 	return false;
 }
 
-/* A dump names all keys: those at their defaults say nothing. */
-static void check_program(struct config_run *run, const struct sync_options *s, struct config_draft *d)
+/* The first or next key of that section that says something: a dump names all keys, and those at their defaults don't.
+ */
+static const struct config_key *next_given(const struct sync_options *s, const struct sync_options *usual,
+					   struct config_draft *d, enum config_section section, size_t *at)
 {
-	struct sync_options *usual;
-	struct err err = ERR_INIT;
 	size_t n;
 	const struct config_key *table = config_table(&n);
 
-	if ((d->transport->caps & TRANSPORT_PROGRAM) == 0)
-		return;
-	usual = calloc(1, sizeof(*usual));
-	if (usual == NULL || config_set_defaults(SECTION_RSYNC, usual, &err) != 0)
-		config_out_of_memory(run);
-	for (size_t i = 0; i < n && usual != NULL; i++) {
-		const struct config_key *k = &table[i];
+	while (*at < n) {
+		const struct config_key *k = &table[(*at)++];
 
-		if (k->section != SECTION_RSYNC || (k->flags & KEY_FILTER) != 0 || means_something(k->name) ||
-		    !config_draft_given(d, k->name, SECTION_RSYNC) || config_key_equal(k, s, usual))
+		if (k->section == section && config_draft_given(d, k->name, section) && !config_key_equal(k, s, usual))
+			return k;
+	}
+	return NULL;
+}
+
+static void check_program(struct config_run *run, const struct sync_options *s, const struct sync_options *usual,
+			  struct config_draft *d)
+{
+	const struct config_key *k;
+	size_t at = 0;
+
+	while ((k = next_given(s, usual, d, SECTION_RSYNC, &at)) != NULL) {
+		if ((k->flags & KEY_FILTER) != 0 || means_something(k->name))
 			continue;
 		d->broken = true;
 		config_error(run, config_draft_place(d, k->name, SECTION_RSYNC),
 			     "%s: means nothing to transport \"%s\": its program is not told; leave it out", k->name,
 			     s->transport);
 	}
-	if (usual != NULL)
+}
+
+static void check_ssh(struct config_run *run, const struct sync_options *s, const struct sync_options *usual,
+		      struct config_draft *d)
+{
+	bool program = (d->transport->caps & TRANSPORT_PROGRAM) != 0;
+	const struct config_key *k;
+	size_t at = 0;
+
+	while ((k = next_given(s, usual, d, SECTION_SSH, &at)) != NULL) {
+		d->broken = d->broken || program;
+		if (program)
+			config_error(run, config_draft_place(d, k->name, SECTION_SSH),
+				     "ssh.%s: means nothing to transport \"%s\": its program is not told; leave it out",
+				     k->name, s->transport);
+		else
+			config_warn(run, config_draft_place(d, k->name, SECTION_SSH),
+				    "ssh.%s: transport \"%s\" uses no ssh: without effect", k->name, s->transport);
+	}
+}
+
+/* Groups of keys that the transport does not know. Those with a host and a directory there log in by ssh. */
+static void check_groups(struct config_run *run, const struct sync_options *s, struct config_draft *d)
+{
+	struct sync_options *usual = calloc(1, sizeof(*usual));
+	struct err err = ERR_INIT;
+
+	if (usual == NULL || config_set_defaults(SECTION_RSYNC, usual, &err) != 0 ||
+	    config_set_defaults(SECTION_SSH, usual, &err) != 0) {
+		config_out_of_memory(run);
+	} else {
+		if ((d->transport->caps & TRANSPORT_PROGRAM) != 0)
+			check_program(run, s, usual, d);
+		if ((d->transport->caps & TRANSPORT_HOST) == 0)
+			check_ssh(run, s, usual, d);
+	}
+	if (usual != NULL) {
 		config_free_keys(SECTION_RSYNC, usual);
+		config_free_keys(SECTION_SSH, usual);
+	}
 	free(usual);
 }
 
@@ -537,7 +582,7 @@ void config_finish_sync(struct config_run *run, size_t i)
 		return;
 	}
 	check_host(run, s, d);
-	check_program(run, s, d);
+	check_groups(run, s, d);
 	d->local = (d->transport->caps & TRANSPORT_LOCAL_TARGET) != 0 && s->target != NULL && local_target(s->target);
 	if (d->local && make_absolute(run, d, "target", &s->target) != 0)
 		return;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "core/clock.h"
 #include "core/path.h"
@@ -325,6 +326,7 @@ static int start_program(struct exec *s, struct err *err)
 	if (env == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory for the environment of %s", exec_program_name(s));
 	s->last_words[0] = '\0';
+	s->star = EXEC_WORD_NONE;
 	rc = exec_program_start(&s->program, &spec, err);
 	free(env);
 	if (rc < 0)
@@ -391,12 +393,35 @@ static void divide(struct exec *s)
 	}
 }
 
+/* Its input is a file, whose offset is the program's as well. One that opens it anew leaves that at 0. */
+static bool read_a_part(const struct exec *s)
+{
+	off_t at = lseek(s->spool.fd, 0, SEEK_CUR);
+
+	return at > 0 && (uint64_t)at < s->spool.size;
+}
+
+/* What it said of all, if it has ended well; that it failed it can say whatever becomes of it. */
+static enum exec_word with_star(const struct exec *s, enum exec_word word, struct err *why)
+{
+	bool good = s->star == EXEC_DONE || s->star == EXEC_GONE;
+
+	if (s->star == EXEC_WORD_NONE || word == EXEC_DOWN || (good && word != EXEC_DONE))
+		return word;
+	*why = s->star_why;
+	if (!good || !read_a_part(s))
+		return s->star;
+	err_set(why, ERR_PROTOCOL, "%s answered for all, and had not read all of it", exec_program_name(s));
+	return EXEC_RETRY;
+}
+
 static void judge(struct exec *s, int status)
 {
 	enum exec_word word = WIFEXITED(status) ? exec_exit_word(s->opt, WEXITSTATUS(status)) : EXEC_RETRY;
 	struct err why = ERR_INIT;
 
 	end_words(s, status, &why);
+	word = with_star(s, word, &why);
 	if (word == EXEC_DOWN) {
 		why.class = ERR_NETWORK;
 		exec_down(s, &why);

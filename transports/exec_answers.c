@@ -115,11 +115,12 @@ static void take_answer(struct exec *s, const struct exec_answer *a)
 			exec_listing_deleted(s, a->id);
 		return;
 	case EXEC_ANSWER_ALL:
-		if (s->end_id != 0 && ends_early(s))
+		s->star = a->word;
+		s->star_why = why;
+		if (s->end_id == 0 || ends_early(s))
 			return;
 		exec_settle_rest(s, a->word, &why);
-		if (s->end_id != 0)
-			exec_run_over(s);
+		exec_run_over(s);
 		return;
 	case EXEC_ANSWER_ONE:
 		answer_one(s, a, &why);

@@ -108,8 +108,13 @@ int exec_validate(struct sync_options *opt, struct err *err)
 	if (o->command.n > COMMAND_MAX)
 		return err_set(err, ERR_CONFIG, "exec.command: more than %u words", COMMAND_MAX);
 	if (opt->backup_dir != NULL || opt->bandwidth.n > 0)
-		return err_set(err, ERR_CONFIG, "%s: the program carries the changes, that is for it to do",
-			       opt->backup_dir != NULL ? "backupDir" : "bandwidth");
+		return err_set(
+			err, ERR_CONFIG,
+			opt->backup_dir != NULL
+				? "backupDir: the program carries the changes: what it replaces or deletes is "
+				  "for it to put away, where it is told nothing of this; leave it out"
+				: "bandwidth: the program carries the changes: the rate is for it to limit; leave "
+				  "it out");
 	if (check_lists(o, err) < 0)
 		return -1;
 	if (o->format == EXEC_PATHS && (o->persistent || o->answers == EXEC_LINES || o->moves))

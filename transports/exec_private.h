@@ -49,8 +49,10 @@ struct exec {
 	struct exec_range *todo; /* runs to come, the next one last */
 	size_t n_todo, cap_todo;
 	struct exec_range run;
-	uint64_t end_id; /* of a run's END record; 0: it has none */
-	uint64_t end_at; /* where in the spool that begins */
+	uint64_t end_id;     /* of a run's END record; 0: it has none */
+	uint64_t end_at;     /* where in the spool that begins */
+	enum exec_word star; /* what one that does not stay said of all: it counts when it has ended */
+	struct err star_why;
 
 	size_t dir; /* of a reconcile: which item it is at */
 	struct exec_walk *walk;

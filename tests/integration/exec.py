@@ -3,6 +3,7 @@
 becomes of a batch when it hangs, dies or talks nonsense."""
 import json
 import os
+import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -286,6 +287,30 @@ def answers_to_what_it_has_not_read(place):
         w.daemon.stop()
 
 
+def answers_for_all_count_at_the_end(place):
+    """Of a program that does not stay: "* done" and then a failure, or a part of the input read, is no success."""
+    for n, (program, why) in enumerate((("echo '* done'; exec 1>&-; exit 3", "exit 3"), ("echo '* done'; kill -9 $$", "signal 9"),
+                                        ("head -c 10 >/dev/null; echo '* done'", "had not read all"))):
+        here = "%s/%d" % (place, n)
+        os.makedirs(here)
+        script = here + "/early"
+        with open(script, "w") as f:
+            f.write("#!/bin/sh\n%s\n" % program)
+        os.chmod(script, 0o755)
+        w = Place(here, keys='answers = "lines";', start=False)
+        w.daemon.write_config("sync = ( %s );\n" % section("x", w.source, w.target, [script], 'answers = "lines";'))
+        for name in "abc":
+            w.put(name)
+        w.daemon.start(wait=False)
+        await_fact(lambda: why in str(w.sync()), 60, "told: " + why)
+        s = w.sync()
+        expect(s["pending"] + s["in_flight"] > 0 and not s["first_reconcile_done"], "nothing is taken for done: %s" % s)
+        w.write()
+        os.kill(w.daemon.process.pid, signal.SIGHUP)
+        await_fact(lambda: sorted(os.listdir(w.target)) == ["a", "b", "c"], 60, "carried by one that works")
+        w.daemon.stop()
+
+
 def other_account(place):
     if os.geteuid() != 0:
         return
@@ -393,6 +418,8 @@ def checked(place):
                            ('command = [ "cat" ]; env = { FANSYNCD_SYNC = "y"; };', ["are set by fansyncd"]),
                            ('command = [ "cat" ]; user = "nosuchuser";', ["no account nosuchuser"]),
                            ('command = [ "cat" ]; }; bandwidth = 100; x = {', ["c.conf:2: bandwidth: the program carries"]),
+                           ('command = [ "cat" ]; }; backupDir = ".old"; x = {', ["c.conf:2: backupDir: the program carries"]),
+                           ('command = [ "cat" ]; }; ssh = { port = 2222; }; x = {', ["c.conf:2: ssh.port: means nothing"]),
                            ('command = [ "cat" ]; }; rsync = { acls = true; }; x = {', ["c.conf:2: acls: means nothing"]),
                            ('command = [ "cat" ]; }; rsync = { bwlimit = 5; extra = [ "-z" ]; archive = true; chmod = "u=rw"; }; x = {',
                             ["bwlimit: means nothing", "extra: means nothing", "archive: means nothing", "chmod: means nothing"]),
@@ -414,5 +441,6 @@ def checked(place):
 
 
 main([null_records, json_lines, paths_alone, answers_in_lines, stays, excluded_is_not_told, one_path_fails, rejected, exit_codes,
-      single_answers, dies_in_the_middle, hangs, talks_nonsense, answers_to_what_it_has_not_read, other_account, listing_guards,
+      single_answers, dies_in_the_middle, hangs, talks_nonsense, answers_to_what_it_has_not_read, answers_for_all_count_at_the_end,
+      other_account, listing_guards,
       one_limit_for_all_listings, unreadable, checked])

@@ -91,8 +91,8 @@ static const struct config_key table[] = {
 	SET(TYPE_BOOL, "onepass", onepass, .def = "false", .flags = KEY_CLI | KEY_RESTART,
 	    .help = "reconcile every sync once, then exit"),
 	SET(TYPE_BOOL, "insist", insist, .def = "true", .flags = KEY_CLI,
-	    .help = "a target that can't be reached or a watch limit at start is no reason to exit, as it is not later: go on "
-		    "trying. lsyncd's default, false, exits. Given as true, a missing source is a warning and no error"),
+	    .help = "a target that can't be reached, a veto of preBatch or a watch limit at start is no reason to exit, as it is not "
+		    "later: go on trying. lsyncd's default, false, exits. Given as true, a missing source is a warning and no error"),
 	SET(TYPE_PATH, "statusFile", status_file, .flags = KEY_CLI | KEY_PARENT | KEY_NONEMPTY,
 	    .help = "file that the status is written to, atomically"),
 	SET(TYPE_TIME, "statusInterval", status_interval_ns, .def = "10", .min = 0, .max = CONFIG_TIME_MAX_S, .flags = KEY_CLI,

@@ -240,8 +240,8 @@ static void check_stop(struct daemon *d)
 	loop_stop(d->loop, d->exit_code);
 }
 
-/* lsyncd's rule: without `insist`, a target that can't be reached at the start ends the daemon. What a reload adds is
- * no reason to end the syncs that work. */
+/* lsyncd's rule: without `insist`, a target that can't be reached at the start ends the daemon, and so does a veto.
+ * What a reload adds is no reason to end the syncs that work. */
 static void check_insist(struct daemon *d)
 {
 	if (d->config->settings.insist || d->reloaded || d->stopping || d->options->once)
@@ -250,7 +250,7 @@ static void check_insist(struct daemon *d)
 		struct sync_snapshot s;
 
 		sync_snapshot(d->members[i]->sync, &s);
-		if ((s.state != SYNC_DOWN && s.state != SYNC_STOPPED) || s.first_done)
+		if ((s.state != SYNC_DOWN && s.state != SYNC_STOPPED && s.state != SYNC_VETOED) || s.first_done)
 			continue;
 		log_error("%s: the first comparison failed, and insist is off: stopping", s.opt->name);
 		daemon_stop(d, EXIT_BAD);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/clock.h"
@@ -408,6 +409,7 @@ static int hand_over(struct worker *w, struct transport_work *work, struct err *
 		w->session = w->transport->open(&w->env, err);
 	if (w->session == NULL)
 		return -1;
+	tzset(); /* the day, for backupDir and in the log, is that of the zone that the host is in now */
 	if (w->step == PLAN_APPLY || w->step == PLAN_TIMES)
 		return w->transport->apply(w->session, work, err);
 	link_search_hold(&w->search, true);

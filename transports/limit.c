@@ -1,5 +1,7 @@
 #include "transports/limit.h"
 
+#include <time.h>
+
 #include "core/clock.h"
 
 int limit_init(struct limit *l, const struct sync_options *opt, struct err *err)
@@ -15,6 +17,8 @@ bool limit_exists(const struct limit *l)
 
 int64_t limit_now(const struct limit *l)
 {
+	if (l->table.n > 0)
+		tzset(); /* the host may be in another zone by now */
 	return bandwidth_with(&l->table, clock_real_ns() / NS_PER_S, l->fixed);
 }
 

@@ -1,4 +1,4 @@
-/* LINK: core/bandwidth.c core/schedule.c core/err.c transports/throttle.c */
+/* LINK: core/bandwidth.c core/schedule.c core/err.c core/clock.c transports/throttle.c transports/limit.c */
 /* NEW SEED */
 /* Which rate holds at which time: rules, days that end after midnight, the order, against a look at every minute; and
  * what a throttle makes of another rate. */
@@ -14,7 +14,7 @@
 
 #include "core/bandwidth.h"
 #include "core/clock.h"
-#include "transports/throttle.h"
+#include "transports/limit.h"
 
 static void zone(const char *tz)
 {
@@ -239,11 +239,33 @@ static void another_rate(void **state)
 	assert_int_equal(throttle_wait_ns(&t, 6 * NS_PER_S), 0);
 }
 
+/* A host that is moved to another zone, as a laptop is: no process has to be started anew. */
+static void another_zone(void **state)
+{
+	struct limit l = { .table = TABLE("from=00:00 to=24:00 limit=1K") };
+	time_t now = (time_t)(clock_real_ns() / NS_PER_S);
+	char rule[64];
+	struct tm tm;
+
+	(void)state;
+	zone("AAA0");
+	assert_non_null(localtime_r(&now, &tm));
+	/* An hour around now in this zone, far from any midnight's confusion in the other. */
+	(void)snprintf(rule, sizeof(rule), "from=%02d:00 to=%02d:00 limit=1K", (tm.tm_hour + 23) % 24,
+		       (tm.tm_hour + 2) % 24);
+	l.table = TABLE(rule);
+	assert_int_equal(limit_now(&l), 1024);
+	assert_int_equal(setenv("TZ", "BBB-12", 1), 0);
+	assert_int_equal(limit_now(&l), 0);
+	assert_int_equal(setenv("TZ", "AAA0", 1), 0);
+	assert_int_equal(limit_now(&l), 1024);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rates),       cmocka_unit_test(wrong),	       cmocka_unit_test(the_first_that_fits),
-		cmocka_unit_test(each_minute), cmocka_unit_test(another_rate),
+		cmocka_unit_test(each_minute), cmocka_unit_test(another_rate), cmocka_unit_test(another_zone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -92,7 +92,7 @@ static void report_json(struct barrier *b, const struct awaited *a, const struct
 	json_put_u64(out, "bytes", now->bytes - a->before.bytes);
 	json_put_u64(out, "deletions", now->deletions - a->before.deletions);
 	json_put_string(out, "error", why);
-	status_json_failures(out, snap == NULL ? NULL : snap->failures);
+	status_json_failures(out, snap == NULL ? NULL : snap->failures, SIZE_MAX);
 	json_close(out, '}');
 }
 

@@ -238,8 +238,10 @@ void requests_handle(void *ctx, struct control_conn *conn, size_t argc, const ch
 /* ---- daemon_status.c ---- */
 bool status_text(struct daemon *d, struct buf *out);
 bool status_json(struct daemon *d, struct buf *out);
-/* The members "failures" and "failures_unnamed" of an object; NULL: none. */
-void status_json_failures(struct buf *out, const struct failures *f);
+/* The members "failures", at most so many, and "failures_unnamed" of an object; NULL: none. */
+void status_json_failures(struct buf *out, const struct failures *f, size_t most);
+/* The member "kept": below which mount points nothing is deleted. */
+void status_json_kept(struct buf *out, const struct guard_state *g);
 void status_sample_rates(struct daemon *d);
 /* One line for the service manager. */
 void status_line(struct daemon *d, char *out, size_t size);

@@ -256,11 +256,11 @@ bool status_text(struct daemon *d, struct buf *out)
 
 /* ---- JSON ---- */
 
-void status_json_failures(struct buf *out, const struct failures *f)
+void status_json_failures(struct buf *out, const struct failures *f, size_t most)
 {
 	json_key(out, "failures");
 	json_open(out, '[');
-	for (size_t i = 0; f != NULL && i < f->n; i++) {
+	for (size_t i = 0; f != NULL && i < f->n && i < most; i++) {
 		json_open(out, '{');
 		json_put_bytes(out, "path", f->v[i].path, f->v[i].len);
 		json_put_string(out, "reason", f->v[i].why);
@@ -337,7 +337,7 @@ static void json_pending(void *ctx, const char *path, size_t len, unsigned flags
 	json_close(out, '}');
 }
 
-static void json_kept(struct buf *out, const struct guard_state *g)
+void status_json_kept(struct buf *out, const struct guard_state *g)
 {
 	json_key(out, "kept");
 	json_open(out, '[');
@@ -407,8 +407,8 @@ static void json_member(struct buf *out, const struct member *m)
 	json_open(out, '[');
 	sync_list_pending(m->sync, PENDING_SHOWN, json_pending, out);
 	json_close(out, ']');
-	status_json_failures(out, s.failures);
-	json_kept(out, &m->guard);
+	status_json_failures(out, s.failures, SIZE_MAX);
+	status_json_kept(out, &m->guard);
 	json_counters(out, &s, info.events);
 	json_close(out, '}');
 }

@@ -74,40 +74,6 @@ static void put_progress(struct buf *out, const struct sync_snapshot *s)
 	json_close(out, '}');
 }
 
-static void put_failures(struct buf *out, const struct failures *f)
-{
-	json_put_u64(out, "failed", f->n + f->unnamed);
-	json_key(out, "failures");
-	json_open(out, '[');
-	for (size_t i = 0; i < f->n && i < FAILURES_SHOWN; i++) {
-		json_open(out, '{');
-		json_put_bytes(out, "path", f->v[i].path, f->v[i].len);
-		json_put_string(out, "why", f->v[i].why);
-		json_put_u64(out, "tries", f->v[i].tries);
-		json_put_bool(out, "given_up", f->v[i].given_up);
-		json_put_u64(out, "since", (uint64_t)(f->v[i].since_ns / NS_PER_S));
-		json_close(out, '}');
-	}
-	json_close(out, ']');
-}
-
-static void put_kept(struct buf *out, const struct guard_state *g)
-{
-	json_key(out, "kept");
-	json_open(out, '[');
-	for (size_t i = 0; i < g->n_mounts; i++) {
-		const char *why = guard_mount_why(&g->mounts[i]);
-
-		if (why == NULL)
-			continue;
-		json_open(out, '{');
-		json_put_bytes(out, "path", g->mounts[i].path, g->mounts[i].len);
-		json_put_string(out, "why", why);
-		json_close(out, '}');
-	}
-	json_close(out, ']');
-}
-
 static void put_counters(struct buf *out, const struct sync_counters *c)
 {
 	json_key(out, "counters");
@@ -160,8 +126,9 @@ static void put_member(struct buf *out, const struct member *m)
 	json_key(out, "rate");
 	buf_printf(out, "%.0f", rate(&m->trend));
 	put_progress(out, &s);
-	put_failures(out, s.failures);
-	put_kept(out, &m->guard);
+	json_put_u64(out, "failed", s.failures->n + s.failures->unnamed);
+	status_json_failures(out, s.failures, FAILURES_SHOWN);
+	status_json_kept(out, &m->guard);
 	put_counters(out, s.counters);
 	put_trend(out, &m->trend);
 	buf_add_str(out, "}\n");

@@ -178,9 +178,9 @@
     Object.keys(d.counters).forEach((k) => pair(right, k[0].toUpperCase() + k.slice(1), k === "bytes" ? bytes(d.counters[k]) : count(d.counters[k])));
     more.append(left, right);
     if (progress) more.append(progress);
-    if (d.failures.length) more.append(listOf("Failures", d.failures.map((f) => ({ path: f.path, why: f.why, note: " (" + count(f.tries) +
+    if (d.failures.length) more.append(listOf("Failures", d.failures.map((f) => ({ path: f.path, why: f.reason, note: " (" + count(f.tries) +
       (f.tries === 1 ? " try" : " tries") + (f.given_up ? ", given up" : "") + ", since " + when(f.since) + ")" })), d.failed));
-    if (d.kept.length) more.append(listOf("Nothing is deleted at", d.kept, d.kept.length));
+    if (d.kept.length) more.append(listOf("Nothing is deleted at", d.kept.map((k) => ({ path: k.path, why: k.reason })), d.kept.length));
     /* Whoever selects text in it is not disturbed. */
     const selection = document.getSelection();
     if (s.parts.more && !selection.isCollapsed && s.parts.more.contains(selection.anchorNode)) return;

@@ -121,6 +121,25 @@ def watches_and_mirrors(_):
     expect("sync" in m.show("fansyncd", "StatusText"), "STATUS: %r" % m.show("fansyncd", "StatusText"))
 
 
+def a_group_reads_the_metrics(_):
+    """The socket is in the service's own directory, which that group must be able to enter; and it alone can connect."""
+    m = MACHINE
+    socket = "/run/fansyncd/metrics.sock"
+    config(m, "/etc/fansyncd.conf", sync("web"), sync("web", "/mnt/other").replace('name = "web"', 'name = "two"'),
+           more='metrics = { listen = "%s"; group = "www-data"; };\n' % socket)
+    m.inside("systemctl", "reload", "fansyncd")
+    connect = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.sendall(b'GET /metrics HTTP/1.0\\r\\n\\r\\n'); " \
+              "print(s.recv(64))"
+
+    def ask(gid):
+        return m.inside("setpriv", "--reuid=65534", "--regid=" + gid, "--clear-groups", "python3", "-c", connect, socket, check=False)
+    gid = m.text("sh", "-c", "getent group www-data | cut -d: -f3").strip()
+    await_fact(lambda: m.inside("test", "-S", socket, check=False).returncode == 0, 20, "the socket\n" + m.journal("fansyncd"))
+    done = ask(gid)
+    expect(b"200 OK" in done.stdout, "the group can't read it: %r %s" % (done, m.text("ls", "-la", "/run/fansyncd")))
+    expect(b"Permission denied" in ask("65534").stderr, "others can")
+
+
 def sandboxed(_):
     """What the unit says is in force, also for the workers."""
     m = MACHINE
@@ -365,7 +384,7 @@ if __name__ == "__main__":
     try:
         MACHINE.start()
         install(MACHINE)
-        main([watches_and_mirrors, sandboxed, programs_do_not_regain, reload, watchdog, read_only, nothing_configured, receiver_by_socket,
+        main([watches_and_mirrors, a_group_reads_the_metrics, sandboxed, programs_do_not_regain, reload, watchdog, read_only, nothing_configured, receiver_by_socket,
               credentials, made_inaccessible, sync_now, of_a_user])
     finally:
         MACHINE.stop()

@@ -102,7 +102,7 @@ def right(place):
         expect(value(v, "fansyncd_sync_pending_paths", ODD_LABEL) >= 1, "pending")
         expect(value(v, "fansyncd_sync_lag_seconds", ODD_LABEL) > 0, "lag")
         # What can't be reached, and why.
-        expect(value(v, "fansyncd_sync_state", "gone", state="down") == 1, "down")
+        await_fact(lambda: value(numbers(where), "fansyncd_sync_state", "gone", state="down") == 1, 20, "down, but while it is tried")
         expect(value(v, "fansyncd_sync_errors_total", "gone", **{"class": "network"}) >= 1,
                "its errors: %s" % {k: n for k, n in v["fansyncd_sync_errors_total"].items() if n})
         expect(value(v, "fansyncd_sync_last_error_timestamp_seconds", "gone") > 0, "its last error")

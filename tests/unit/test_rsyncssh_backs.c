@@ -7,6 +7,7 @@
 /* What was replaced at the target, and which answer of the shell is about which of it. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +52,12 @@ void twoway_down(struct twoway *t, const struct err *why)
 void twoway_no_memory(struct twoway *t)
 {
 	twoway_down(t, NULL);
+}
+
+void twoway_command_begin(struct twoway *t, struct buf *command)
+{
+	(void)t;
+	buf_init(command, TWOWAY_COMMAND_MAX);
 }
 
 bool twoway_call(struct twoway *t, struct buf *command)
@@ -278,6 +285,28 @@ static void what_a_killed_run_left_is_put_back_where_nothing_is(void **state)
 	assert_string_equal(seen.again[1], "b");
 }
 
+static void what_stays_replaced_goes_to_the_backups(void **state)
+{
+	struct fixture *f = *state;
+
+	(void)sent(f, "a", SENT);
+	(void)sent(f, "b", SENT);
+	assert_int_equal(backs_over(&f->t), PHASE_CLEAN);
+	f->opt.backup_dir = (char *)(uintptr_t) ".old";
+	assert_int_equal(backs_over(&f->t), PHASE_STORE);
+	store_enter(&f->t);
+	while (store_issue(&f->t))
+		;
+	assert_int_equal(seen.n, 2);
+	assert_string_equal(seen.said[0], "fs_store 'a' '" SENT "'");
+	store_answer(&f->t, 0, REMOTE_DONE, "", 0, NULL);
+	store_answer(&f->t, 1, REMOTE_GONE, "", 0, NULL);
+	assert_false(f->t.restore_failed);
+	store_answer(&f->t, 1, 5, "no space", 8, NULL);
+	assert_true(f->t.restore_failed && !f->t.swept);
+	assert_int_equal(store_over(&f->t), PHASE_CLEAN);
+}
+
 static void the_archive_is_asked_a_few_times_an_entry(void **state)
 {
 	struct fixture *f = *state;
@@ -302,6 +331,7 @@ int main(void)
 		TEST(an_answer_behind_a_failed_one_is_still_about_its_own),
 		TEST(after_a_failed_one_nothing_more_is_put_back_than_before),
 		TEST(what_a_killed_run_left_is_put_back_where_nothing_is),
+		TEST(what_stays_replaced_goes_to_the_backups),
 		TEST(the_archive_is_asked_a_few_times_an_entry),
 	};
 

@@ -138,6 +138,9 @@ def a_group_reads_the_metrics(_):
     done = ask(gid)
     expect(b"200 OK" in done.stdout, "the group can't read it: %r %s" % (done, m.text("ls", "-la", "/run/fansyncd")))
     expect(b"Permission denied" in ask("65534").stderr, "others can")
+    config(m, "/etc/fansyncd.conf", sync("web"), sync("web", "/mnt/other").replace('name = "web"', 'name = "two"'))
+    m.inside("systemctl", "reload", "fansyncd")
+    await_fact(lambda: m.inside("test", "-S", socket, check=False).returncode != 0, 20, "the socket is gone")
 
 
 def sandboxed(_):

@@ -107,7 +107,7 @@ OBJ := $(SRC:%.c=$(BUILD)/obj/%.o)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all run test check bench soak fuzz fuzzers install uninstall deb deps clean format objects tests FORCE
+.PHONY: all run test check bench soak fuzz fuzz-keep fuzz-cover fuzzers install uninstall deb deps clean format objects tests FORCE
 .PHONY: check-format check-layers check-globals check-banned check-cppcheck check-tidy check-shell check-headers check-man
 
 all: $(BUILD)/fansyncd
@@ -184,11 +184,25 @@ bench: all
 	@FANSYNCD=$(abspath $(BUILD))/fansyncd tests/bench/mirrors.py $(BENCH)
 	@tests/bench/changeset.sh
 
-# Coverage-guided fuzzing; `make test` only replays the corpora and mutates them a little.
+# Coverage-guided fuzzing (docs/FUZZING.md), FUZZ_SECONDS of CPU time each; `make test` only replays the corpora and
+# mutates them a little. FUZZ='wire frame': only those. fuzz-keep makes what was found the corpora of the tests;
+# fuzz-cover says what these reach.
+FUZZ ?=
+FUZZ_ONLY = $(if $(FUZZ),$(FUZZ:%=$(1)/tests/fuzz/fuzz_%),fuzzers)
+MAKE_FUZZ = @$(MAKE) CC=clang BUILD=build/fuzz SANITIZE= CFLAGS='-O1 -g -fno-omit-frame-pointer' \
+	FUZZING='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all' $(call FUZZ_ONLY,build/fuzz)
 fuzz:
-	@$(MAKE) CC=clang BUILD=build/fuzz SANITIZE= CFLAGS='-O1 -g -fno-omit-frame-pointer' \
-		FUZZING='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all' fuzzers
-	@FUZZ_SECONDS='$(FUZZ_SECONDS)' scripts/fuzz.sh build/fuzz $(FUZZ_SRC)
+	$(MAKE_FUZZ)
+	@FUZZ_SECONDS='$(FUZZ_SECONDS)' scripts/fuzz.py run build/fuzz $(FUZZ)
+
+fuzz-keep:
+	$(MAKE_FUZZ)
+	@scripts/fuzz.py keep build/fuzz $(FUZZ)
+
+fuzz-cover:
+	@$(MAKE) CC=clang BUILD=build/fuzz-cover SANITIZE= CFLAGS='-O1 -g -fprofile-instr-generate -fcoverage-mapping' \
+		$(call FUZZ_ONLY,build/fuzz-cover)
+	@scripts/fuzz.py cover build/fuzz-cover $(FUZZ)
 
 fuzzers: $(FUZZ_BIN)
 

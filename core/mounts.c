@@ -88,7 +88,7 @@ static int parse_line(const char *p, const char *end, struct mount *m)
 	*m = (struct mount){ 0 };
 	if (!word(&p, end, &w, &len) || !number(w, len, &id) || !word(&p, end, &w, &len) || !number(w, len, &parent) ||
 	    !word(&p, end, &w, &len) || !device(w, len, m) || !word(&p, end, &root, &root_len) ||
-	    !word(&p, end, &point, &point_len) || !word(&p, end, &w, &len))
+	    !word(&p, end, &point, &point_len) || *point != '/' || !word(&p, end, &w, &len))
 		return 0;
 	do {
 		if (!word(&p, end, &w, &len))

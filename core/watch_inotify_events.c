@@ -424,6 +424,8 @@ static bool event_at(const struct ino *b, size_t at, struct event *e)
 	if (b->in.len - at < sizeof(raw))
 		return false;
 	memcpy(&raw, b->in.data + at, sizeof(raw));
+	if (raw.len > b->in.len - at - sizeof(raw))
+		return false;
 	e->wd = raw.wd;
 	e->mask = raw.mask;
 	e->cookie = raw.cookie;
@@ -491,6 +493,10 @@ bool ino_process(struct ino *b)
 			b->hold_over = b->hold_over && (e.mask & IN_MOVED_FROM) == 0;
 			handle(b, &e);
 		}
+	}
+	if (b->at < b->in.len) { /* the kernel gives whole events: this is none, and what follows can't be told apart */
+		b->at = b->in.len;
+		ino_doubt_all(b, "an event that makes no sense");
 	}
 	return true;
 }

@@ -110,7 +110,7 @@ static void on_frame(struct web *w, uint8_t type, const char *payload, size_t le
 		on_config(w, payload, len);
 	} else if (type == WIRE_LOG_MASK && wire_get_u32(payload, len, &number)) {
 		log_set_mask(number);
-	} else if (type == WIRE_VIEW && wire_get_view(payload, len, &number, &text, &n)) {
+	} else if (type == WIRE_VIEW && w->ready && wire_get_view(payload, len, &number, &text, &n)) {
 		w->asked[number] = false;
 		web_http_shown(w, (enum wire_view)number, text, n);
 	} else {

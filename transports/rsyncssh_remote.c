@@ -511,6 +511,6 @@ int remote_entries_read(struct remote_entries *e, const struct twoway_what *w, c
 	}
 	if (rc == -1)
 		return err_set(err, ERR_NOMEM, "out of memory for a look at the target");
-	return err_set(err, ERR_PROTOCOL, "a look at the target gave what is no list of files: %.200s",
-		       len == 0 ? "nothing" : data);
+	return err_set(err, ERR_PROTOCOL, "a look at the target gave what is no list of files: %.*s",
+		       len == 0 || len > 200 ? 200 : (int)len, len == 0 ? "nothing" : data);
 }

@@ -2,6 +2,9 @@
  * config/reader.c config/rules.c config/metrics.c config/receiver.c core/owner_map.c config/run.c config/source.c
  * config/suggest.c config/table.c config/targets.c config/tunnel.c core/tunnel_port.c config/value.c core/filter.c
  * core/filter_args.c core/backup_dir.c core/bandwidth.c core/schedule.c core/buf.c core/err.c core/path.c */
+/* MODULE: config/check.c config/reader.c config/value.c config/table.c config/list.c config/rules.c config/source.c
+ * config/targets.c config/tunnel.c config/receiver.c config/metrics.c config/dump.c core/owner_map.c core/schedule.c
+ * core/bandwidth.c core/backup_dir.c */
 /* LIBS: -lconfig */
 /* A configuration of any bytes: refused with a reason, or read, and then its dump says the same. */
 #include <stddef.h>

@@ -1,4 +1,5 @@
 /* LINK: core/control.c core/unix_listen.c core/frame.c core/buf.c core/loop.c core/clock.c core/err.c */
+/* MODULE: core/control.c core/frame.c */
 /* A request as any local process may send it: what is accepted keeps the rules, and is all of the payload. */
 #include <stdint.h>
 #include <stdlib.h>

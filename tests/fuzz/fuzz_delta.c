@@ -1,4 +1,5 @@
 /* LINK: transports/delta.c core/buf.c */
+/* MODULE: transports/delta.c */
 /* LIBS: -lrsync */
 /* ROUNDS: 4000 */
 /* A signature as a peer sends it, then a new file: whatever the signature says, the pieces make up that file's length

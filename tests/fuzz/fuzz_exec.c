@@ -1,4 +1,5 @@
 /* LINK: transports/exec_lines.c transports/exec_options.c core/buf.c core/err.c */
+/* MODULE: transports/exec_lines.c */
 /* What an exec program writes: the first byte says how long the pieces are. However it is cut the same lines come out,
  * and an answer is inside of its line. */
 #include <stdint.h>

@@ -1,4 +1,5 @@
 /* LINK: core/filter.c core/filter_args.c core/err.c */
+/* MODULE: core/filter.c core/filter_args.c */
 /*
  * The filter on whatever rules and paths: the first byte chooses the reader, then come rules up to a NUL, then paths
  * that end in a NUL each. What must hold of every list is checked, not only that nothing crashes.

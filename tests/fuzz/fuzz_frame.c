@@ -1,4 +1,5 @@
 /* LINK: core/frame.c core/buf.c */
+/* MODULE: core/frame.c */
 /* Frames on a stream that comes in pieces: the first bytes say how long the pieces are and what may be a frame. However
  * it is cut, the same frames come out. */
 #include <stdint.h>

@@ -1,4 +1,5 @@
 /* LINK: transports/rsync_output.c transports/rsync_names.c core/buf.c core/path.c */
+/* MODULE: transports/rsync_output.c transports/rsync_names.c */
 /* rsync's output, which a remote rsync writes parts of: the first byte says how long the pieces are. However it is cut,
  * the same events come out, and what they name is inside of the line, or a path. */
 #include <stdint.h>

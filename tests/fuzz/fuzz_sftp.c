@@ -1,4 +1,5 @@
 /* LINK: transports/sftp_codec.c core/buf.c */
+/* MODULE: transports/sftp_codec.c */
 /* A server's stream: packets cut out of it, each read by every function that reads one. What is decoded lies within the
  * packet, and what we would send back of it is a whole packet again. */
 #include <stdint.h>

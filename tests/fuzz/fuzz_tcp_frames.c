@@ -1,4 +1,5 @@
 /* LINK: transports/tcp_frames.c transports/tcp_frames_read.c core/owner_map.c core/buf.c core/err.c core/path.c */
+/* MODULE: transports/tcp_frames.c transports/tcp_frames_read.c */
 /* Payloads of the tcp transport's frames: the first byte says which. Whatever is read must lie inside the payload; what
  * was read, written again, is read alike. */
 #include <stdint.h>

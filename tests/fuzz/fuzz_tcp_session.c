@@ -12,6 +12,8 @@
  * core/buf.c core/err.c core/loop.c core/clock.c core/log.c core/utf8.c core/path.c core/filter.c core/filter_args.c
  * core/batch.c core/fsutil.c core/keep.c core/frame.c transports/receiver_owners.c core/owners.c core/privileges.c
  * core/owner_map.c core/credential.c */
+/* MODULE: transports/receiver_session.c transports/receiver_source.c transports/receiver_store.c
+ * transports/receiver_old.c transports/receiver_asks.c transports/tcp_stream.c */
 /* ROUNDS: 200 */
 /* LIBS: -lz -lzstd -lssl -lcrypto -lrsync -lsqlite3 */
 /*

@@ -1,5 +1,6 @@
 /* LINK: core/guard.c core/keep.c core/identity.c core/wire.c core/owner_map.c core/buf.c core/batch.c core/path.c
  * core/err.c */
+/* MODULE: core/wire.c core/guard.c */
 /* Every reader of the worker's protocol, on whatever bytes: the first byte chooses the message. */
 #include <stddef.h>
 #include <stdint.h>

@@ -1,4 +1,5 @@
 /* LINK: transports/zstream.c transports/zstream_zstd.c core/buf.c core/err.c */
+/* MODULE: transports/zstream.c transports/zstream_zstd.c */
 /* ROUNDS: 500 */
 /* LIBS: -lz -lzstd */
 /* Records. The first byte chooses what the rest is: what a peer sends as it is, read at once and in pieces; bodies,

@@ -31,9 +31,13 @@ static char *copy_list(struct reader *r)
 {
 	uint32_t n = reader_be32(r);
 	const char *p = reader_bytes(r, n);
-	char *list = p == NULL ? NULL : strndup(p, n);
+	char *list = p == NULL ? NULL : malloc((size_t)n + 1);
 
-	for (char *c = list; c != NULL && *c != '\0'; c++)
+	if (list == NULL)
+		return NULL;
+	memcpy(list, p, n);
+	list[n] = '\0';
+	for (char *c = list; *c != '\0'; c++)
 		if (!isgraph((unsigned char)*c))
 			*c = '?';
 	return list;

@@ -40,13 +40,15 @@ static void mounts(const char *p, size_t n)
 /* The lines as rules; then the numbers and names of the last line are looked for. */
 static void owners(const char *p, size_t n)
 {
-	char *text = strndup(p, n), *at = text, *lines[RULES_MAX], *save = NULL;
+	char *text = malloc(n + 1), *at = text, *lines[RULES_MAX], *save = NULL;
 	struct strlist list = { .v = lines };
 	struct err err = ERR_INIT;
 	struct owner_map m = { 0 };
 	uint32_t to;
 
 	require(text != NULL);
+	memcpy(text, p, n);
+	text[n] = '\0';
 	for (char *one; list.n < RULES_MAX && (one = strtok_r(at, "\n", &save)) != NULL; at = NULL)
 		lines[list.n++] = one;
 	if (owner_map_parse(&list, &m, &err) < 0)

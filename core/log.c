@@ -38,7 +38,8 @@ struct repeat {
 static struct {
 	bool opened;
 	bool to_syslog, to_stdout;
-	int fd; /* of the file; meaningful only with `file` */
+	int fd;	   /* of the file; meaningful only with `file` */
+	bool torn; /* a full disk took only a part of the last line */
 	int facility;
 	char *file, *ident;
 	time_t looked; /* when the file's name was last compared with fd */
@@ -287,6 +288,7 @@ int log_reopen(struct err *err)
 		return -1;
 	(void)close(state.fd);
 	state.fd = fd;
+	state.torn = false;
 	return 0;
 }
 
@@ -300,6 +302,7 @@ void log_close(void)
 	free(state.ident);
 	state.file = state.ident = NULL;
 	state.fd = -1;
+	state.torn = false;
 	state.opened = state.to_syslog = state.to_stdout = false;
 	state.entry = NULL;
 	state.format = NULL;
@@ -311,15 +314,20 @@ void log_set_sink(void (*sink)(void *ctx, enum log_category cat, const char *tex
 	state.sink_ctx = ctx;
 }
 
-/* Whole or not at all as far as we can tell: what a full disk took half of is lost. */
-static bool write_line(int fd, const char *line, size_t len)
+static ssize_t write_some(int fd, const char *line, size_t len)
 {
 	ssize_t n;
 
 	do
 		n = write(fd, line, len);
 	while (n < 0 && errno == EINTR);
-	return n == (ssize_t)len;
+	return n;
+}
+
+/* Whole or not at all as far as we can tell: what a full disk took half of is lost. */
+static bool write_line(int fd, const char *line, size_t len)
+{
+	return write_some(fd, line, len) == (ssize_t)len;
 }
 
 /* A log file that was renamed or removed under us is found by its name again, signal or not, as with lsyncd (which
@@ -383,8 +391,16 @@ static struct log_entry entry_of(enum log_category cat, const char *text, size_t
 
 static void write_to_file(const char *line, size_t len, time_t now, bool *lost)
 {
+	ssize_t n = -1;
+
 	follow_name(now);
-	*lost = !write_line(state.fd, line, len);
+	if (state.torn && write_line(state.fd, "\n", 1)) /* what comes next stands in a line of its own */
+		state.torn = false;
+	if (!state.torn)
+		n = write_some(state.fd, line, len);
+	if (n > 0 && (size_t)n < len)
+		state.torn = true;
+	*lost = n != (ssize_t)len;
 	state.lost += *lost ? 1 : 0;
 }
 

@@ -2,9 +2,11 @@
 /* The log: categories, escaping, the file and its reopening, the sink, the limiter. */
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <syslog.h>
 
 #include <cmocka.h>
@@ -466,6 +468,31 @@ static void limiter(void **state)
 	assert_int_equal(left, 1);
 }
 
+/* Of one line there is room for half, as on a full disk; the next one stands by itself all the same. */
+static void test_torn_line(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t lost = log_lost();
+	struct rlimit old, tight;
+
+	open_file(f);
+	log_normal("the first");
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	assert_true(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+	tight = (struct rlimit){ strlen(content(f)) + DATE + 12, old.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &tight), 0);
+	log_normal("there is no room for all of this");
+	log_normal("nor for any of this");
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	log_normal("room again");
+	log_normal("and more");
+	assert_string_equal(line(f, 0), "Normal: the first");
+	assert_string_equal(line(f, 1), "Normal: ther");
+	assert_string_equal(line(f, 2), "Normal: room again");
+	assert_string_equal(line(f, 3), "Normal: and more");
+	assert_int_equal(log_lost(), lost + 2);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, clean_up)
 
 int main(void)
@@ -479,6 +506,7 @@ int main(void)
 		TEST(streams),		TEST(before_it_is_opened),
 		TEST(a_full_disk),	TEST(to_a_sink),
 		TEST(forwarded),	TEST(limiter),
+		TEST(test_torn_line),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

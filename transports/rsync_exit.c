@@ -1,7 +1,8 @@
 /*
  * rsync_exit.c - the one table of rsync's exit codes.
  *
- * A target that is full, missing or unreachable is down: its paths wait for the backoff, none of them is to blame. An
+ * A target that is missing or unreachable is down: its paths wait for the backoff, none of them is to blame; so it is
+ * with a full one, unless rsync names the file. An
  * rsync that died is nobody's ordinary day: it is told, as everything is but ERR_AGAIN.
  */
 #include "transports/rsync_exit.h"
@@ -19,7 +20,7 @@ static const struct rsync_outcome table[] = {
 	{ 5, RSYNC_DOWN, ERR_AUTH, "the rsync daemon refused us: module name, user or password" },
 	{ 6, RSYNC_DOWN, ERR_IO, "the rsync daemon can't write its log" },
 	{ 10, RSYNC_DOWN, ERR_NETWORK, "the connection to the rsync daemon failed" },
-	{ 11, RSYNC_DOWN, ERR_IO, "rsync failed to read or write a file: is the target full?" },
+	{ RSYNC_EXIT_FILEIO, RSYNC_DOWN, ERR_IO, "rsync failed to read or write a file: is the target full?" },
 	{ 12, RSYNC_DOWN, ERR_NETWORK, "the connection to the target's rsync broke" },
 	{ 13, RSYNC_DOWN, ERR_IO, "rsync could not report its errors" },
 	{ 14, RSYNC_RETRY, ERR_LIMIT, "rsync could not talk to its own processes" },

@@ -28,4 +28,7 @@ const struct rsync_outcome *rsync_outcome(int status);
 /* The same of one that said something: some codes stand for several troubles. */
 const struct rsync_outcome *rsync_outcome_said(int status, const char *said);
 
+/* A file could not be written, of which the messages tell; rsync gives up then. */
+#define RSYNC_EXIT_FILEIO 11
+
 #endif

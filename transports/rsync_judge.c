@@ -16,6 +16,8 @@
 
 /* How often a reconcile is repeated around what could not be read. */
 #define ROUNDS_MAX 3u
+/* Each file that can't be written ends an rsync: so many a batch, then everything waits. */
+#define BROKEN_OFF_MAX 8u
 #define DELETIONS_DEFAULT 1000
 /* More directories than these are compared as one tree. */
 #define PARENTS_MAX 64u
@@ -544,6 +546,48 @@ static bool judge_reconcile(struct rsync_session *s, struct pass *p, const struc
 	return true;
 }
 
+/* ---- a file that can't be written ---- */
+
+/* rsync's receiver gives up on the first one (exit 11), and names it: it alone waits, the rest goes without it. False:
+ * nobody is named, or there are too many. */
+static bool goes_without_it(struct rsync_session *s, const struct pass *p, const struct rsync_outcome *o)
+{
+	if (o->code != RSYNC_EXIT_FILEIO || p->round >= (s->reconcile ? ROUNDS_MAX : BROKEN_OFF_MAX))
+		return false;
+	for (size_t i = 0; i < s->n_notes; i++) {
+		const struct note *note = &s->notes[i];
+
+		if (note->kind == RSYNC_FAILED && note->len > 0 &&
+		    (s->reconcile || rsync_item_for(s->work, note->path, note->len) != SIZE_MAX))
+			return true;
+	}
+	return false;
+}
+
+static bool go_without_it(struct rsync_session *s, const struct pass *p, const struct rsync_outcome *o)
+{
+	if (!s->reconcile)
+		return apply_partial(s, p, o);
+	(void)tell_found(s);
+	return reconcile_around(s, p);
+}
+
+/* What it failed at comes first. */
+static struct err reason_down(struct rsync_session *s, const struct rsync_outcome *o)
+{
+	struct err why = reason(s, o), named = why;
+
+	for (size_t i = 0; i < s->n_notes; i++)
+		if (s->notes[i].err.class == ERR_NOSPACE || !s->no_space) {
+			err_set(&named, why.class, "%s: %s", s->notes[i].err.text, why.text);
+			named.code = why.code;
+			break;
+		}
+	if (s->no_space)
+		named.class = ERR_NOSPACE;
+	return named;
+}
+
 void session_judge(struct rsync_session *s, struct pass *p, int status)
 {
 	const struct rsync_outcome *o = rsync_outcome_said(status, buf_str(&s->said));
@@ -551,15 +595,15 @@ void session_judge(struct rsync_session *s, struct pass *p, int status)
 	bool ok = true;
 
 	s->status = status;
-	why = reason(s, o);
-	if (o->fate == RSYNC_DOWN || o->fate == RSYNC_CONFIG || (o->fate == RSYNC_PARTIAL && s->no_space)) {
-		if (s->no_space)
-			why.class = ERR_NOSPACE;
+	if (goes_without_it(s, p, o)) {
+		ok = go_without_it(s, p, o);
+	} else if (o->fate == RSYNC_DOWN || o->fate == RSYNC_CONFIG) {
+		why = reason_down(s, o);
 		pass_free(p);
 		rsync_session_down(s, &why);
 		return;
-	}
-	if (o->fate == RSYNC_RETRY) {
+	} else if (o->fate == RSYNC_RETRY) {
+		why = reason(s, o);
 		settle_all(s, p, VERDICT_RETRY, &why);
 		if (!s->reconcile)
 			compare_parents(s, p);

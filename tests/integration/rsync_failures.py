@@ -296,17 +296,38 @@ def no_acls_at_the_target(place):
 
 
 def disk_full(place):
-    """The target as a whole waits: no path is to blame."""
+    """What does not fit waits; the rest goes on."""
     def body(p):
         p.put("small")
         p.daemon.start()
-        big = p.put("big", "x" * (9 << 20))
+        big = [p.put("dir/" + name, "x" * (9 << 20)) for name in ODD[:3]]
         p.put("another")
-        done = p.daemon.wait(5, check=False)
+        p.stuck("disk full", ["dir/" + name for name in ODD[:3]], "No space left on device")
+        if not os.path.exists(p.target + "/another"):
+            raise Failure("held up")
+        # A comparison that comes to it goes on without it as well.
+        p.put("dir/later")
+        p.daemon.client("--sync-now", check=False)
+        if not os.path.exists(p.target + "/dir/later") or not p.failures():
+            raise Failure("compared: %s %s" % (p.failures(), os.listdir(p.target + "/dir")))
+        for path in big:
+            os.unlink(path)
+        p.healed("disk full")
+    other_disk(place, "ext2", body)
+
+
+def too_many_for_the_disk(place):
+    """Where nothing fits the target as a whole waits, and it is said at what it failed."""
+    def body(p):
+        p.put("small")
+        p.daemon.start()
+        big = [p.put("big%d" % i, "x" * (9 << 20)) for i in range(12)]
+        await_fact(lambda: p.daemon.sync("s")["state"] == "down", 60, "down")
         s = p.daemon.sync("s")
-        if done.returncode != 2 or s["state"] != "down" or "full" not in s["reason"] + s["last_error"]:
-            raise Failure("%d %s %s %s" % (done.returncode, s["state"], s["reason"], s["failures"]))
-        os.unlink(big)
+        if "No space left on device" not in s["reason"] or "big" not in s["reason"]:
+            raise Failure(s["reason"])
+        for path in big:
+            os.unlink(path)
         p.healed("disk full")
     other_disk(place, "ext2", body)
 
@@ -415,5 +436,5 @@ def a_module(place):
 if os.geteuid() != 0:
     skip("needs root, to be another user")
 main([unreadable_files, unreadable_directory, read_only_directory_at_the_target, undeletable_at_start, too_long_a_path,
-      vanishes_before_it_is_sent, attributes_too_large, no_acls_at_the_target, disk_full, another_account, below_a_link,
+      vanishes_before_it_is_sent, attributes_too_large, no_acls_at_the_target, disk_full, too_many_for_the_disk, another_account, below_a_link,
       another_root, a_module])

@@ -1,0 +1,503 @@
+#!/usr/bin/env python3
+# TIMEOUT: 400
+"""What there is too little of: space, inodes, a quota, at the target, of the state and of the log; a target that is read-only for a
+while; descriptors; processes; watches. It is named, with its path; what can be done is done; nothing is left half done; and when there
+is enough again it goes on by itself."""
+import glob
+import os
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import fansync
+from fansync import (Daemon, Failure, Receiver, Skipped, Sshd, await_fact, children, differences, expect, main, own_file_system, put,
+                     reachable, run, skip, tree, whole_seconds)
+
+TEMP = ".fansyncd~tmp"
+WAIT = float(os.environ.get("WAIT", "120"))
+RETRY = "retryMin = 0.1; retryMax = 0.5;"
+
+
+class Place:
+    """A source, and a target that is a file system of its own, with as little on it as `options` say."""
+
+    def __init__(self, place, transport, options="size=2m", more="", prefix=()):
+        self.place, self.transport = place, transport
+        self.source, self.target = place + "/source", place + "/target"
+        os.makedirs(self.source)
+        os.makedirs(self.target, exist_ok=True)
+        if options:
+            run("mount", "-t", "tmpfs", "-o", options, "none", self.target)
+        self.sshd = self.receiver = None
+        if transport in ("rsyncssh", "sftp"):
+            self.sshd = Sshd(place + "/sshd", config="Subsystem sftp internal-sftp\n").start()
+            where = 'host = "127.0.0.1"; targetdir = "%s"; %s' % (self.target, self.sshd.section())
+        elif transport == "tcp":
+            self.receiver = Receiver(place + "/receiver", self.target, prefix=prefix).start()
+            where = self.receiver.section()
+        else:
+            where = 'target = "%s";' % self.target
+        self.daemon = Daemon(place, "", prefix=prefix if not self.receiver else ())
+        self.daemon.write_config('sync = ( { name = "s"; transport = "%s"; source = "%s"; %s delay = 0.02; watcher = "inotify"; %s '
+                                 'rsync = { archive = true; }; %s } );\n' % (transport, self.source, where, RETRY, more))
+
+    def write(self, name, size, fill=b"x"):
+        path = os.path.join(self.source, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(self.place + "/new", "wb") as f:
+            f.write(fill * size)
+        os.rename(self.place + "/new", path)  # no state of it in between is there to be mirrored
+
+    def has(self, name, size):
+        try:
+            return os.stat(os.path.join(self.target, name)).st_size == size
+        except FileNotFoundError:
+            return False
+
+    def failures(self):
+        return {f["path"]: f["reason"] for f in self.daemon.sync("s")["failures"]}
+
+    def await_fact(self, fact, what):
+        try:
+            return await_fact(fact, WAIT, what)
+        except Failure as e:
+            raise Failure("%s\n%s\n%s" % (e, self.daemon.sync("s"), self.daemon.tail(40)))
+
+    def failing(self, name, word):
+        self.await_fact(lambda: word in self.failures().get(name, ""), "%s fails: %s" % (name, word))
+
+    def left(self):
+        """Temporary files; those of rsync as well."""
+        return [os.path.join(p, n) for p, _, names in os.walk(self.target) for n in names
+                if n.endswith(TEMP) or (self.transport.startswith("rsync") and n.startswith("."))]
+
+    def retried(self, more=2):
+        before = self.daemon.sync("s")["counters"]["retries"]
+        self.await_fact(lambda: self.daemon.sync("s")["counters"]["retries"] >= before + more, "it is tried again")
+
+    def equal(self, what):
+        try:
+            await_fact(lambda: self.daemon.wait(5, check=False).returncode == 0 and not self.differences(), WAIT, what)
+        except Failure as e:
+            raise Failure("%s: %s\n%s" % (e, self.differences(), self.daemon.tail(40)))
+        expect(not self.failures(), "%s: still named: %s" % (what, self.failures()))
+        expect(not self.left(), "%s: left: %s" % (what, self.left()))
+
+    def differences(self):
+        a, b = tree(self.source), tree(self.target)
+        return differences(whole_seconds(a), whole_seconds(b)) if self.transport == "sftp" else differences(a, b)
+
+    def stop(self):
+        self.daemon.stop()
+        for other in (self.receiver, self.sshd):
+            if other:
+                other.stop()
+
+
+# ---- the target's space ----
+
+def full(place, transport, p=None, word="No space left on device", more_space=None):
+    p = p or Place(place, transport)
+    try:
+        for i in range(5):
+            p.write("d/f%d" % i, 5000)
+        p.daemon.start()
+        p.equal("before")
+        p.write("d/large", 5000000)
+        p.failing("d/large", "" if transport == "sftp" else word)
+        word = "space" if transport == "sftp" else word  # its server says "Failure", and is asked for its space
+        p.failing("d/large", word)
+        expect("d/large" in p.daemon.log() and word in p.daemon.log(), "named in the log")
+        p.write("d/small", 6000)
+        p.write("e/other", 7000)
+        os.unlink(p.source + "/d/f0")
+        p.await_fact(lambda: p.has("d/small", 6000) and p.has("e/other", 7000) and not os.path.exists(p.target + "/d/f0"), "what fits")
+        p.retried()
+        # Between two attempts nothing is there that takes the space away.
+        p.await_fact(lambda: not p.left(), "nothing is left of what does not fit: %s" % p.left())
+        expect(not os.path.exists(p.target + "/d/large"), "no part of it under its name: %s\n%s" % (os.listdir(p.target + "/d"), p.daemon.tail(60)))
+        done = p.daemon.wait(30, check=False)
+        expect(done.returncode == 1 and b"d/large" in done.stderr and word.encode() in done.stderr,
+               "--wait: %d %s" % (done.returncode, done.stderr))
+        if more_space:
+            more_space()
+        else:
+            run("mount", "-o", "remount,size=20m", p.target)
+        p.equal("with more space")
+    finally:
+        p.stop()
+
+
+def full_direct(place):
+    full(place, "direct")
+
+
+def full_tcp(place):
+    full(place, "tcp")
+
+
+def full_sftp(place):
+    full(place, "sftp")
+
+
+def full_rsync(place):
+    full(place, "rsync")
+
+
+def full_rsyncssh(place):
+    full(place, "rsyncssh")
+
+
+def replaced_on_a_full_disk(place, transport):
+    """What does not fit any more does not harm what is there."""
+    p = Place(place, transport)
+    try:
+        p.write("f", 900000)
+        p.daemon.start()
+        p.equal("before")
+        p.write("f", 1500000, b"y")
+        p.failing("f", "space")
+        p.retried()
+        with open(p.target + "/f", "rb") as f:
+            expect(f.read() == b"x" * 900000, "the old one is whole")
+        p.write("f", 800000, b"z")  # it fits
+        p.equal("one that fits")
+    finally:
+        p.stop()
+
+
+def replaced_direct(place):
+    replaced_on_a_full_disk(place, "direct")
+
+
+def replaced_sftp(place):
+    replaced_on_a_full_disk(place, "sftp")
+
+
+def replaced_tcp(place):
+    replaced_on_a_full_disk(place, "tcp")
+
+
+def replaced_rsync(place):
+    replaced_on_a_full_disk(place, "rsync")
+
+
+def no_inodes(place, transport):
+    p = Place(place, transport, "size=20m,nr_inodes=30")
+    try:
+        for i in range(3):
+            p.write("d%d/f" % i, 10)
+        p.daemon.start()
+        p.equal("before")
+        for i in range(40):
+            p.write("many/%d" % i, 10)
+        os.symlink("x", p.source + "/link")
+        p.await_fact(lambda: any("No space left on device" in r for r in p.failures().values()), "it is named")
+        p.write("d0/f", 20)
+        os.unlink(p.source + "/d1/f")
+        p.retried()
+        run("mount", "-o", "remount,nr_inodes=200", p.target)
+        p.equal("with more inodes")
+    finally:
+        p.stop()
+
+
+def no_inodes_direct(place):
+    no_inodes(place, "direct")
+
+
+def no_inodes_rsync(place):
+    no_inodes(place, "rsync")
+
+
+def over_quota(place, transport):
+    """btrfs has quotas that hold for root as well."""
+    with open("/proc/filesystems", encoding="ascii") as f:
+        if "btrfs" not in f.read().split():
+            raise Skipped("no btrfs")
+    at = place + "/disk"
+    os.makedirs(at)
+    with open(place + "/image", "wb") as f:
+        f.truncate(256 << 20)
+    run("mkfs.btrfs", "-q", place + "/image")
+    run("mount", "-o", "loop", place + "/image", at)
+    try:
+        run("btrfs", "subvolume", "create", at + "/target")
+        run("btrfs", "quota", "enable", at)
+        run("btrfs", "qgroup", "limit", "3m", at + "/target")
+        os.makedirs(place + "/target")
+        run("mount", "--bind", at + "/target", place + "/target")
+        full(place, transport, Place(place, transport, ""), "quota exceeded",
+             lambda: run("btrfs", "qgroup", "limit", "none", at + "/target"))
+    finally:
+        run("umount", "-l", at)
+
+
+def over_quota_direct(place):
+    over_quota(place, "direct")
+
+
+def over_quota_rsync(place):
+    over_quota(place, "rsync")
+
+
+def read_only(place, transport):
+    p = Place(place, transport, "size=20m")
+    try:
+        p.write("d/f", 10)
+        p.daemon.start()
+        p.equal("before")
+        run("mount", "-o", "remount,ro", p.target)
+        p.write("d/f", 20)
+        p.write("new/f", 10)
+        os.rename(p.source + "/d", p.source + "/moved")
+        p.write("more", 10)
+
+        def said():
+            s = p.daemon.sync("s")
+            return "ead-only file system" in str(s["failures"]) + str(s["reason"])
+        p.await_fact(said, "it is said")
+        run("mount", "-o", "remount,rw", p.target)
+        p.equal("writable again")
+    finally:
+        p.stop()
+
+
+def read_only_direct(place):
+    read_only(place, "direct")
+
+
+def read_only_tcp(place):
+    read_only(place, "tcp")
+
+
+def read_only_sftp(place):
+    read_only(place, "sftp")
+
+
+def read_only_rsync(place):
+    read_only(place, "rsync")
+
+
+def read_only_rsyncssh(place):
+    read_only(place, "rsyncssh")
+
+
+# ---- the space of what the daemon itself writes ----
+
+def small_disk(path, options="size=100k"):
+    os.makedirs(path, exist_ok=True)
+    run("mount", "-t", "tmpfs", "-o", options, "none", path)
+
+
+def fill_up(path):
+    """To the last byte."""
+    with open(path, "wb", buffering=0) as f:
+        for size in (1 << 16, 4096, 1):
+            try:
+                while True:
+                    f.write(b"x" * size)
+            except OSError:
+                pass
+
+
+def full_log(place):
+    """What can't be written to the log goes to standard error; when there is space again lines are whole."""
+    small_disk(place + "/logs")
+    p = Place(place, "direct", "size=20m")
+    p.daemon.log_path = place + "/logs/log"
+    p.daemon.write_config('sync = ( { name = "s"; transport = "direct"; source = "%s"; target = "%s"; delay = 0.02; watcher = "inotify"; } );\n'
+                          % (p.source, p.target))
+    try:
+        p.daemon.start()
+        fill_up(place + "/logs/filler")
+        for i in range(60):  # more than one page holds
+            p.write("f%d" % i, 10)
+            p.daemon.wait(60)
+        os.unlink(place + "/logs/filler")
+        p.write("last", 10)
+        p.equal("with space")
+        with open(place + "/output", errors="replace") as f:
+            expect("batch" in f.read(), "told elsewhere")
+        lines = p.daemon.log().split("\n")
+        odd = [x for x in lines if x and not x[:3] in ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")]
+        expect(not odd, "torn lines: %s" % odd)
+        doubled = [x for x in lines if x.count("Record: ") + x.count("Info: ") > 1]
+        expect(not doubled, "two in one line: %s" % doubled)
+    finally:
+        p.stop()
+
+
+def full_status_file(place):
+    """The old one stays whole, it is said once in a while, and nothing is left; later it is written again."""
+    small_disk(place + "/status")
+    p = Place(place, "direct", "size=20m")
+    p.daemon.write_config('sync = ( { name = "s"; transport = "direct"; source = "%s"; target = "%s"; delay = 0.02; watcher = "inotify"; } );\n'
+                          % (p.source, p.target), 'statusFile = "%s/status/s"; statusInterval = 1;' % place)
+    try:
+        p.daemon.start()
+        await_fact(lambda: os.path.exists(place + "/status/s"), 60, "a status file")
+        fill_up(place + "/status/filler")
+        p.write("f", 10)
+        p.await_fact(lambda: "status file: " in p.daemon.log() and "No space left on device" in p.daemon.log(), "it is said")
+        with open(place + "/status/s") as f:
+            expect("counters" in f.read(), "the old one is whole")
+        expect(sorted(os.listdir(place + "/status")) == ["filler", "s"], "left: %s" % os.listdir(place + "/status"))
+        p.equal("meanwhile")
+        os.unlink(place + "/status/filler")
+        p.write("newest", 10)
+        p.equal("with space")
+        batches = p.daemon.sync("s")["counters"]["batches"]
+        p.await_fact(lambda: "batches %d " % batches in open(place + "/status/s").read(), "a new one")
+    finally:
+        p.stop()
+
+
+def full_state(place, twoway):
+    """stateDir: the guards' record, and the archive of a sync both ways. Nothing is deleted on account of what could not be kept."""
+    small_disk(place + "/state", "size=300k,mode=700")
+    p = Place(place, "direct", "size=20m", more="bidirectional = true;" if twoway else "")
+    if twoway:
+        os.utime(p.target, (1, 1))  # the source's is the newer one
+
+    def same():
+        a, b = names(p.source), names(p.target)
+        return a == b
+    try:
+        for i in range(20):
+            p.write("d/f%d" % i, 100)
+        p.daemon.start()
+        p.await_fact(same, "before")
+        p.daemon.stop()
+        fill_up(place + "/state/filler")
+        for i in range(300):
+            p.write("more/f%d" % i, 10)
+        os.unlink(p.source + "/d/f0")
+        p.daemon.start(wait=False)
+        if twoway:
+            p.await_fact(lambda: "/state/archive" in p.daemon.log(), "it is said, with its path")
+        else:
+            p.await_fact(lambda: p.has("more/f299", 10), "it goes on")
+        p.write("d/f1", 200)
+        p.daemon.wait(3, check=False)
+        lost = [n for n in os.listdir(p.source + "/d") if not os.path.exists(p.target + "/d/" + n)]
+        expect(not lost, "deleted: %s" % lost)
+        os.unlink(place + "/state/filler")
+        p.await_fact(same, "with space")
+        p.daemon.stop()
+        os.unlink(p.source + "/d/f2")
+        p.daemon.start(wait=False)
+        p.await_fact(same, "after a restart")
+    finally:
+        p.stop()
+
+
+def names(root):
+    found = {}
+    for place, dirs, files in os.walk(root):
+        for n in dirs:
+            found[os.path.relpath(os.path.join(place, n), root)] = None
+        for n in files:
+            with open(os.path.join(place, n), "rb") as f:
+                found[os.path.relpath(os.path.join(place, n), root)] = f.read()
+    return found
+
+
+def full_state_one_way(place):
+    full_state(place, False)
+
+
+def full_state_both_ways(place):
+    full_state(place, True)
+
+
+# ---- descriptors and processes ----
+
+def limit(pid, what, soft, uid=0):
+    run("setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "--", "prlimit", "--pid", str(pid), "--%s=%d:" % (what, soft))
+
+
+def many_syncs(place, n, prefix=()):
+    d = Daemon(place, "", prefix=prefix)
+    text = []
+    for i in range(n):
+        for side in ("source", "target"):
+            os.makedirs("%s/%s%d" % (place, side, i))
+        put("%s/source%d/f" % (place, i), "x")
+        text.append('{ name = "s%d"; transport = "direct"; source = "%s/source%d"; target = "%s/target%d"; watcher = "inotify"; %s }'
+                    % (i, place, i, place, i, RETRY))
+    d.write_config("sync = ( %s );\n" % ", ".join(text))
+    return d
+
+
+def arrived(place, n, name="f"):
+    return sum(os.path.exists("%s/target%d/%s" % (place, i, name)) for i in range(n))
+
+
+def limited(fact, d, what):
+    try:
+        await_fact(fact, WAIT, what)
+    except Failure as e:
+        raise Failure("%s\n%s" % (e, d.tail(80)))
+
+
+def few_descriptors(place):
+    """Ten syncs with descriptors for some: the others say why they wait, and go on when they may."""
+    n = 10
+    d = many_syncs(place, n)
+    try:
+        d.start(wait=False)
+        await_fact(lambda: arrived(place, n) == n, 120, "all of them, with what it takes")
+        used = len(os.listdir("/proc/%d/fd" % d.process.pid))
+        d.stop()
+        d.prefix = ["prlimit", "--nofile=%d:%d" % (used - n // 2, used * 2), "--"]
+        for i in range(n):
+            put("%s/source%d/g" % (place, i), "y")
+        d.start(wait=False)
+        d.prefix = []
+        limited(lambda: arrived(place, n, "g") > 0, d, "some are carried")
+        limited(lambda: "Too many open files" in d.log(), d, "it is said")
+        limit(d.process.pid, "nofile", used * 2)
+        await_fact(lambda: arrived(place, n, "g") == n, 120, "all of them: %d\n%s" % (arrived(place, n, "g"), d.tail(200)))
+        d.wait(60)
+    finally:
+        d.stop()
+
+
+def no_processes(place):
+    """An account that may have no more processes: workers wait for their turn."""
+    uid = 64111
+    reachable(place)
+    os.chmod(place, 0o777)
+    # As many as it has: the daemon itself.
+    d = many_syncs(place, 3, ["setpriv", "--reuid", str(uid), "--regid", str(uid), "--clear-groups", "--inh-caps=-all", "--",
+                              "prlimit", "--nproc=1:50", "--"])
+    for path in glob.glob(place + "/*"):
+        os.chown(path, uid, uid)
+    try:
+        d.start(wait=False)
+        await_fact(lambda: all("fork" in (s["reason"] or "") for s in d.status()["syncs"]), 60, "it is said\n" + d.tail())
+        expect(arrived(place, 3) == 0, "nothing is carried")
+        limit(d.process.pid, "nproc", 50, uid)
+        await_fact(lambda: arrived(place, 3) == 3, 60, "all of them\n" + d.tail())
+        limit(d.process.pid, "nproc", 1, uid)
+        for s in d.status()["syncs"]:
+            fansync.kill(s["worker_pid"], 9)
+        put(place + "/source1/g", "y")
+        os.chown(place + "/source1/g", uid, uid)
+        await_fact(lambda: "fork" in (d.sync("s1")["reason"] or ""), 60, "it is said again\n" + d.tail())
+        limit(d.process.pid, "nproc", 50, uid)
+        await_fact(lambda: os.path.exists(place + "/target1/g"), 60, "it goes on\n" + d.tail())
+    finally:
+        d.prefix = []
+        d.stop()
+
+
+SAMPLE = [full_direct, full_rsync, replaced_direct, no_inodes_direct, read_only_direct, full_status_file]
+# With names, or RESOURCES=all, as in tests/soak/resources.sh.
+OTHERS = [full_tcp, full_sftp, full_rsyncssh, replaced_sftp, replaced_tcp, replaced_rsync, no_inodes_rsync, over_quota_direct, over_quota_rsync,
+          read_only_tcp, read_only_sftp, read_only_rsync, read_only_rsyncssh, full_log, full_state_one_way, full_state_both_ways,
+          few_descriptors, no_processes]
+if not own_file_system():
+    skip("it mounts: only root may")
+main(SAMPLE + (OTHERS if sys.argv[1:] or os.environ.get("RESOURCES") == "all" else []))

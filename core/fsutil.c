@@ -11,11 +11,20 @@
 #include <unistd.h>
 
 #include "core/path.h"
+#include "core/safe_open.h"
 
 #define READ_PIECE (64u * 1024)
 
 /* remove_tree recurses once a level: a stranger's deep tree must not exhaust the stack. */
 #define REMOVE_DEPTH_MAX 256
+
+struct file_text {
+	const char *path;
+	const void *data;
+	size_t len;
+	mode_t mode;
+	unsigned flags; /* enum fsutil_flag */
+};
 
 static int write_all(int fd, const char *data, size_t len)
 {
@@ -33,53 +42,64 @@ static int write_all(int fd, const char *data, size_t len)
 }
 
 /* The rename itself has to reach the disk, too. */
-static int sync_parent(const char *path)
+static int sync_dir(int parent)
 {
-	size_t n = path_parent_len(path, strlen(path));
-	char *dir = n == 0 ? strdup(path[0] == '/' ? "/" : ".") : strndup(path, n);
-	int fd = dir == NULL ? -1 : open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = openat(parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int rc = fd < 0 ? -1 : fsync(fd);
 
 	if (fd >= 0)
 		(void)close(fd);
-	free(dir);
 	return rc;
 }
 
-static int fill_temp(const char *temp, const void *data, size_t len, mode_t mode, unsigned flags)
+static int fill_temp(int parent, const char *temp, const struct file_text *t)
 {
 	int fd, saved;
 
-	(void)unlink(temp); /* of a killed predecessor */
-	fd = open(temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	(void)unlinkat(parent, temp, 0); /* of a killed predecessor */
+	fd = openat(parent, temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -1;
-	if (write_all(fd, data, len) < 0 || fchmod(fd, mode) < 0 || ((flags & FSUTIL_SYNC) != 0 && fsync(fd) < 0)) {
+	if (write_all(fd, t->data, t->len) < 0 || fchmod(fd, t->mode) < 0 ||
+	    ((t->flags & FSUTIL_SYNC) != 0 && fsync(fd) < 0)) {
 		saved = errno;
 		(void)close(fd);
-		(void)unlink(temp);
+		(void)unlinkat(parent, temp, 0);
 		errno = saved;
 		return -1;
 	}
 	return close(fd);
 }
 
-int atomic_write(const char *path, const void *data, size_t len, mode_t mode, unsigned flags, struct err *err)
+static int write_in(int parent, const char *name, const struct file_text *t, struct err *err)
 {
 	char *temp;
 	int rc = 0;
 
-	if (asprintf(&temp, "%s" PATH_TEMP_SUFFIX, path) < 0)
+	if (asprintf(&temp, "%s" PATH_TEMP_SUFFIX, name) < 0)
 		return err_set(err, ERR_NOMEM, "out of memory");
-	if (fill_temp(temp, data, len, mode, flags) < 0) {
-		rc = err_errno(err, errno, "cannot write %s", temp);
-	} else if (rename(temp, path) < 0) {
-		rc = err_errno(err, errno, "cannot replace %s", path);
-		(void)unlink(temp);
-	} else if ((flags & FSUTIL_SYNC) != 0 && sync_parent(path) < 0) {
-		rc = err_errno(err, errno, "cannot bring %s to the disk", path);
+	if (fill_temp(parent, temp, t) < 0) {
+		rc = err_errno(err, errno, "cannot write %s" PATH_TEMP_SUFFIX, t->path);
+	} else if (renameat(parent, temp, parent, name) < 0) {
+		rc = err_errno(err, errno, "cannot replace %s", t->path);
+		(void)unlinkat(parent, temp, 0);
+	} else if ((t->flags & FSUTIL_SYNC) != 0 && sync_dir(parent) < 0) {
+		rc = err_errno(err, errno, "cannot bring %s to the disk", t->path);
 	}
 	free(temp);
+	return rc;
+}
+
+int atomic_write(const char *path, const void *data, size_t len, mode_t mode, unsigned flags, struct err *err)
+{
+	const struct file_text text = { path, data, len, mode, flags };
+	const char *name;
+	int parent = safe_open_parent(path, &name, err), rc;
+
+	if (parent < 0)
+		return -1;
+	rc = write_in(parent, name, &text, err);
+	(void)close(parent);
 	return rc;
 }
 
@@ -101,7 +121,7 @@ int mkdir_private(const char *path, struct err *err)
 {
 	char *copy = strdup(path);
 	struct stat st;
-	int rc;
+	int rc, fd;
 
 	if (copy == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory");
@@ -109,10 +129,15 @@ int mkdir_private(const char *path, struct err *err)
 	free(copy);
 	if (rc < 0 || (mkdir(path, 0700) < 0 && errno != EEXIST))
 		return err_errno(err, errno, "cannot make the directory %s", path);
-	if (lstat(path, &st) < 0)
-		return err_errno(err, errno, "cannot look at %s", path);
-	if (!S_ISDIR(st.st_mode))
+	if (lstat(path, &st) == 0 && !S_ISDIR(st.st_mode))
 		return err_set(err, ERR_UNSAFE, "%s is not a directory", path);
+	fd = safe_open(path, O_RDONLY | O_DIRECTORY, 0, err);
+	if (fd < 0)
+		return -1;
+	rc = fstat(fd, &st);
+	(void)close(fd);
+	if (rc < 0)
+		return err_errno(err, errno, "cannot look at %s", path);
 	if (st.st_uid != geteuid() || (st.st_mode & 022) != 0)
 		return err_set(err, ERR_UNSAFE,
 			       "%s belongs to another user, or others may write to it: chown and chmod 700 it", path);

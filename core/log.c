@@ -14,6 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/safe_open.h"
+
 #define MASK_ALL (((1u << LOG_CATEGORIES) - 1) & ~1u)
 #define MASK_DEFAULT ((1u << LOG_CAT_ERROR) | (1u << LOG_CAT_WARN) | (1u << LOG_CAT_NORMAL))
 /* Messages up to this length need no memory; longer ones up to LONG_MAX_BYTES do, and are cut when there is none. */
@@ -231,10 +233,14 @@ void log_escape(char *out, size_t outsize, const char *s, size_t n)
 
 static int open_file(const char *path, struct err *err)
 {
-	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+	struct err why = ERR_INIT;
+	int fd = safe_open(path, O_WRONLY | O_APPEND | O_CREAT, 0640, &why);
 
-	if (fd < 0)
-		return err_errno(err, errno, "can't open the log file %s", path);
+	if (fd < 0) {
+		err_set(err, why.class, "can't open the log file: %s", why.text);
+		if (err != NULL)
+			err->code = why.code;
+	}
 	return fd;
 }
 

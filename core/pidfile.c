@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/safe_open.h"
+
 static int refuse_held(const struct pidfile *p, struct err *err)
 {
 	char text[32] = "";
@@ -47,11 +49,11 @@ static int open_locked(struct pidfile *p, struct err *err)
 {
 	struct stat st;
 
-	p->fd = open(p->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0644);
-	if (p->fd < 0 && errno == ELOOP)
+	if (lstat(p->path, &st) == 0 && S_ISLNK(st.st_mode))
 		return err_set(err, ERR_UNSAFE, "%s is a symlink", p->path);
+	p->fd = safe_open(p->path, O_RDWR | O_CREAT, 0644, err);
 	if (p->fd < 0)
-		return err_errno(err, errno, "cannot open the pid file %s", p->path);
+		return -1;
 	if (fstat(p->fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return err_set(err, ERR_UNSAFE, "%s is not a regular file", p->path);
 	p->dev = st.st_dev;
@@ -93,8 +95,15 @@ int pidfile_write(struct pidfile *p, struct err *err)
 
 void pidfile_remove(struct pidfile *p)
 {
-	if (p->fd >= 0 && has_its_name(p))
-		(void)unlink(p->path);
+	const char *name;
+	int parent = p->fd < 0 ? -1 : safe_open_parent(p->path, &name, NULL);
+	struct stat st;
+
+	if (parent >= 0 && fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == p->dev &&
+	    st.st_ino == p->ino)
+		(void)unlinkat(parent, name, 0);
+	if (parent >= 0)
+		(void)close(parent);
 	pidfile_close(p);
 }
 

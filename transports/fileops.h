@@ -95,6 +95,7 @@ enum fileops_attr {
 struct fileops_attrs {
 	unsigned mask; /* enum fileops_attr */
 	mode_t type;   /* S_IFMT of what it is; mode and, without LINK_ATTRS, all else are skipped for S_IFLNK */
+	bool one_name; /* it is not to have further names (INODES) */
 	uid_t uid;
 	gid_t gid;
 	mode_t mode;
@@ -215,7 +216,8 @@ struct fileops {
 	 * with `source` in its text and is FAILED as well. */
 	enum fileops_result (*store)(void *end, struct fileop *op, struct fileops_file *file,
 				     const struct fileops_store *what);
-	/* Set attributes by name; with the mtime the atime, too, so that the kernel there tells of a change. */
+	/* Set attributes by name; with the mtime the atime, too, so that the kernel there tells of a change. GONE where
+	 * it is seen to be something else than `type` and `one_name` say: all of them go to one file, or none. */
 	enum fileops_result (*attrs)(void *end, struct fileop *op, const char *path, size_t len,
 				     const struct fileops_attrs *attrs);
 	/* Mode 0700. */

@@ -184,8 +184,7 @@ static void do_drop(void *end, struct fileops_file *file)
 
 static int change_owner(const struct local_target *of, uid_t uid, gid_t gid)
 {
-	return of->at == NULL ? fchown(of->fd, uid, gid)
-			      : fchownat(of->at->dir->fd, of->at->name, uid, gid, AT_SYMLINK_NOFOLLOW);
+	return of->bare ? fchownat(of->fd, "", uid, gid, AT_EMPTY_PATH) : fchown(of->fd, uid, gid);
 }
 
 static int set_owner(struct local_tree *t, struct fileop *op, const struct local_target *of,
@@ -205,36 +204,43 @@ static int set_owner(struct local_tree *t, struct fileop *op, const struct local
 	return 0;
 }
 
+/* The file that an O_PATH descriptor is of, where no call takes such a descriptor. */
+static void name_by_fd(char out[64], int fd)
+{
+	(void)snprintf(out, 64, "/proc/self/fd/%d", fd);
+}
+
 static int set_mode(const struct local_target *of, mode_t mode)
 {
-	int dir_fd = of->at == NULL ? -1 : of->at->dir->fd;
+	char proc[64];
 
-	if (of->at == NULL)
+	if (!of->bare)
 		return fchmod(of->fd, mode);
-	if (syscall(SYS_fchmodat2, dir_fd, of->at->name, mode, AT_SYMLINK_NOFOLLOW) == 0)
+	if (syscall(SYS_fchmodat2, of->fd, "", mode, AT_EMPTY_PATH) == 0)
 		return 0;
-	return errno == ENOSYS || errno == EPERM ? fchmodat(dir_fd, of->at->name, mode, AT_SYMLINK_NOFOLLOW) : -1;
+	if (errno != ENOSYS && errno != EPERM && errno != EINVAL)
+		return -1;
+	name_by_fd(proc, of->fd);
+	return chmod(proc, mode);
 }
 
 /* Of a file that stands there the atime is set as well: of an mtime alone the kernel tells as of a write under way, and
  * who watches the target (the other host of a bidirectional sync) would not see it. */
 static int set_times(const struct local_target *of, struct timespec mtime)
 {
-	const struct timespec times[2] = { { .tv_nsec = of->at == NULL ? UTIME_OMIT : UTIME_NOW }, mtime };
+	const struct timespec times[2] = { { .tv_nsec = of->bare ? UTIME_NOW : UTIME_OMIT }, mtime };
 
-	return of->at == NULL ? futimens(of->fd, times)
-			      : utimensat(of->at->dir->fd, of->at->name, times, AT_SYMLINK_NOFOLLOW);
+	return of->bare ? utimensat(of->fd, "", times, AT_EMPTY_PATH) : futimens(of->fd, times);
 }
 
 static int set_xattrs(struct fileop *op, const struct local_target *of, const struct fileops_attrs *a, unsigned kind)
 {
-	char proc[64 + NAME_BYTES_MAX];
-	struct local_inode inode = { .fd = of->fd, .path = proc };
+	char proc[64];
+	const struct local_inode inode = { .fd = of->bare ? -1 : of->fd, .path = proc, .follow = true };
 
 	if ((a->mask & FILEOPS_XATTR) == 0 || (a->xattr_kinds & kind) == 0)
 		return 0;
-	if (of->at != NULL)
-		(void)snprintf(proc, sizeof(proc), "/proc/self/fd/%d/%s", of->at->dir->fd, of->at->name);
+	name_by_fd(proc, of->fd);
 	if (local_xattrs_set(&inode, kind, a->xattrs, a->xattrs_len) == 0)
 		return 0;
 	/* A name that is not for us to set (security.ima), or not on this one: immutable, or no directory any more. */
@@ -273,13 +279,42 @@ enum fileops_result local_set_attrs(struct local_tree *t, struct fileop *op, con
 	return FILEOPS_OK;
 }
 
+/* What they are for, and nothing else: who may write to the directory may have put another file there, which would get
+ * a set-id bit that was meant for a directory, or be another name of a file that is none of ours. */
+static enum fileops_result open_as(struct local_tree *t, struct fileop *op, const char *path, size_t len,
+				   const struct fileops_attrs *a, int *fd)
+{
+	struct local_name at;
+	enum fileops_result r = local_at(t, op, path, len, &at, "attributes");
+	struct stat st;
+
+	if (r != FILEOPS_OK)
+		return r;
+	*fd = openat(at.dir->fd, at.name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	if (*fd < 0)
+		return local_failed(op, errno, "attributes");
+	if (fstat(*fd, &st) < 0) {
+		r = local_failed(op, errno, "attributes");
+	} else if ((st.st_mode & S_IFMT) != a->type || (a->one_name && st.st_nlink > 1)) {
+		(void)err_set(&op->err, ERR_GONE, "attributes: something else has taken its place");
+		r = FILEOPS_GONE;
+	}
+	if (r != FILEOPS_OK)
+		(void)close(*fd);
+	return r;
+}
+
 static enum fileops_result do_attrs(void *end, struct fileop *op, const char *path, size_t len,
 				    const struct fileops_attrs *a)
 {
-	struct local_name at;
-	enum fileops_result r = local_at(end, op, path, len, &at, "attributes");
+	struct local_target of = { .fd = -1, .bare = true };
+	enum fileops_result r = open_as(end, op, path, len, a, &of.fd);
 
-	return r != FILEOPS_OK ? r : local_set_attrs(end, op, &(struct local_target){ .fd = -1, .at = &at }, a);
+	if (r != FILEOPS_OK)
+		return r;
+	r = local_set_attrs(end, op, &of, a);
+	(void)close(of.fd);
+	return r;
 }
 
 /* ---- making, renaming, removing ---- */

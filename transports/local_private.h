@@ -39,21 +39,23 @@ enum fileops_result local_failed(struct fileop *op, int code, const char *what);
 enum fileops_result local_at(struct local_tree *t, struct fileop *op, const char *path, size_t len,
 			     struct local_name *out, const char *what);
 
-/* What attributes are set of: an open file, or (fd -1) a name. `ours`: made by us just now, with our ids. */
+/* What attributes are set of: an open file. `bare`: it is open as O_PATH, which takes other calls. `ours`: made by us
+ * just now, with our ids. Never a name: another file may take it between one attribute and the next. */
 struct local_target {
 	int fd;
-	bool ours;
-	const struct local_name *at;
+	bool bare, ours;
 };
 enum fileops_result local_set_attrs(struct local_tree *t, struct fileop *op, const struct local_target *of,
 				    const struct fileops_attrs *a);
 /* Of a file that create gave: file.impl, when it has our ids without a word. */
 #define LOCAL_OURS ((void *)(uintptr_t)1)
 
-/* local_xattrs.c: an open file, or (fd -1) a path, the last component of which is not followed. */
+/* local_xattrs.c: an open file, or (fd -1) a path, the last component of which is followed only if that is said: a name
+ * below /proc/self/fd, which leads to a file that is open as O_PATH. */
 struct local_inode {
 	int fd;
 	const char *path;
+	bool follow;
 };
 /* 0, or -1 with errno. */
 int local_xattrs_get(const struct local_inode *of, unsigned kinds, char **out, size_t *n);

@@ -25,6 +25,8 @@ static ssize_t read_once(const struct local_inode *of, const char *name, char *b
 {
 	if (of->fd >= 0)
 		return name == NULL ? flistxattr(of->fd, bytes, size) : fgetxattr(of->fd, name, bytes, size);
+	if (of->follow)
+		return name == NULL ? listxattr(of->path, bytes, size) : getxattr(of->path, name, bytes, size);
 	return name == NULL ? llistxattr(of->path, bytes, size) : lgetxattr(of->path, name, bytes, size);
 }
 
@@ -143,7 +145,9 @@ static bool wanted(const char *want, size_t n, const char *name)
 
 static int remove_one(const struct local_inode *of, const char *name)
 {
-	return of->fd >= 0 ? fremovexattr(of->fd, name) : lremovexattr(of->path, name);
+	if (of->fd >= 0)
+		return fremovexattr(of->fd, name);
+	return of->follow ? removexattr(of->path, name) : lremovexattr(of->path, name);
 }
 
 static int remove_others(const struct local_inode *of, unsigned kinds, const char *want, size_t n)
@@ -163,7 +167,9 @@ static int remove_others(const struct local_inode *of, unsigned kinds, const cha
 
 static int set_one(const struct local_inode *of, const char *name, const void *value, size_t n)
 {
-	return of->fd >= 0 ? fsetxattr(of->fd, name, value, n, 0) : lsetxattr(of->path, name, value, n, 0);
+	if (of->fd >= 0)
+		return fsetxattr(of->fd, name, value, n, 0);
+	return of->follow ? setxattr(of->path, name, value, n, 0) : lsetxattr(of->path, name, value, n, 0);
 }
 
 /* What one of them may not be does not keep the others from being set. */

@@ -463,6 +463,23 @@ enum fileops_result entry_set_attrs(struct entry *e)
 	return m->target.ops->attrs(m->target.ctx, &e->op, e->path, e->len, &e->attrs);
 }
 
+static bool has_capabilities(const struct entry *e)
+{
+	static const char name[] = "security.capability";
+
+	return e->xattrs_len > 0 && memmem(e->xattrs, e->xattrs_len, name, sizeof(name) - 1) != NULL;
+}
+
+/* Its content is not believed to be what its size and time say. */
+static enum fileops_result resend(struct entry *e)
+{
+	free(e->xattrs);
+	e->xattrs = NULL;
+	e->xattrs_len = 0;
+	e->no_base = true;
+	return send_file(e);
+}
+
 static enum fileops_result target_xattrs(struct entry *e)
 {
 	bool same;
@@ -473,6 +490,9 @@ static enum fileops_result target_xattrs(struct entry *e)
 	       (e->xattrs_len == 0 || memcmp(e->op.bytes, e->xattrs, e->xattrs_len) == 0);
 	free(e->op.bytes);
 	e->op.bytes = NULL;
+	/* A file's own capabilities are a set-id bit by another name. */
+	if (!same && S_ISREG(e->src.st_mode) && ((e->attrs.one_name && e->dst.st_nlink > 1) || has_capabilities(e)))
+		return resend(e);
 	if (!same) {
 		e->attrs.mask |= FILEOPS_XATTR;
 		e->attrs.xattr_kinds = e->m->rules.xattr_kinds;
@@ -502,6 +522,8 @@ enum fileops_result entry_same(struct entry *e)
 	mirror_want_attrs(&m->rules, &e->src, e->dst_there ? &e->dst : NULL, !e->dst_there, &e->attrs);
 	if (e->force_mtime && m->rules.dir_times)
 		e->attrs.mask |= FILEOPS_MTIME;
+	if (e->dst_there && mirror_unproven(&m->rules, &e->src, &e->dst, &e->attrs))
+		return resend(e);
 	if (m->rules.xattr_kinds == 0 || (m->rules.caps & FILEOPS_XATTRS) == 0 || S_ISLNK(e->src.st_mode) ||
 	    (m->rules.unmet & FILEOPS_XATTR) != 0)
 		return entry_set_attrs(e);

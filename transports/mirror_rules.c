@@ -231,6 +231,23 @@ static bool wants_time(const struct mirror_rules *r, const struct stat *src)
 	return S_ISLNK(src->st_mode) ? r->link_times : r->times;
 }
 
+/* Its copy has one name, of those that this sync has to do with. */
+static bool is_alone(const struct mirror_rules *r, const struct stat *src)
+{
+	return S_ISREG(src->st_mode) && (r->caps & FILEOPS_INODES) != 0 && !(r->hard_links && src->st_nlink > 1);
+}
+
+bool mirror_unproven(const struct mirror_rules *r, const struct stat *src, const struct stat *dst,
+		     const struct fileops_attrs *want)
+{
+	const unsigned power = FILEOPS_OWNER | FILEOPS_GROUP | FILEOPS_MODE;
+
+	if (!S_ISREG(src->st_mode) || want->mask == 0)
+		return false;
+	return (want->one_name && dst->st_nlink > 1) ||
+	       (r->perms && (want->mask & power) != 0 && (want->mode & 06000) != 0);
+}
+
 void mirror_want_attrs(const struct mirror_rules *r, const struct stat *src, const struct stat *dst, bool fresh,
 		       struct fileops_attrs *out)
 {
@@ -247,6 +264,10 @@ void mirror_want_attrs(const struct mirror_rules *r, const struct stat *src, con
 		out->mask |= FILEOPS_OWNER;
 	if (owners && r->group && (r->unmet & FILEOPS_GROUP) == 0 && (have == NULL || have->st_gid != src->st_gid))
 		out->mask |= FILEOPS_GROUP;
+	/* Those of the file that it replaces were given by its owner, who may be another one. */
+	if (!r->perms && !S_ISDIR(src->st_mode) && (fresh || (out->mask & (FILEOPS_OWNER | FILEOPS_GROUP)) != 0))
+		out->mode &= ~(mode_t)06000;
+	out->one_name = is_alone(r, src);
 	/* A change of owner clears set-id bits. */
 	if (!link && (have == NULL || (have->st_mode & 07777) != out->mode ||
 		      ((out->mask & (FILEOPS_OWNER | FILEOPS_GROUP)) != 0 && (out->mode & 06000) != 0)))

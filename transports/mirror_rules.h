@@ -66,5 +66,11 @@ bool mirror_wants_kind(const struct mirror_rules *r, const struct stat *src, con
  * 0700). mask 0: nothing is to be set. `fresh`: it is a new inode although `dst` (which it replaces) is there. */
 void mirror_want_attrs(const struct mirror_rules *r, const struct stat *src, const struct stat *dst, bool fresh,
 		       struct fileops_attrs *out);
+/* Of a regular file with the size and time of the source's, which is to get these attributes: whether it has to be sent
+ * all the same. Who may write to the target makes a file of any size and time: it must not become a set-id program by
+ * ours, and where it is another name of a file elsewhere (a snapshot, or one that is not his) that one is not ours to
+ * change. */
+bool mirror_unproven(const struct mirror_rules *r, const struct stat *src, const struct stat *dst,
+		     const struct fileops_attrs *want);
 
 #endif

@@ -21,6 +21,7 @@
 #include "transports/rsync_session.h"
 #include "transports/rsyncssh_exam.h"
 #include "transports/rsyncssh_remote.h"
+#include "transports/rsyncssh_shell.h"
 #include "transports/rsyncssh_twoway.h"
 #include "transports/ssh_target.h"
 
@@ -185,37 +186,6 @@ static void drop_shell(struct ssh_target *t)
 }
 
 /* ---- renames ---- */
-
-/*
- * What the other end defines once. A rename must not leave the target directory, so no component above either name may
- * be a symbolic link; it must not move *into* a directory that stands at the new name, which is what -T says where mv
- * has it. Names only ever arrive as quoted arguments.
- */
-static const char prelude[] =
-	"LC_ALL=C; export LC_ALL\n"
-	"unset IFS CDPATH\n"
-	"fs_t=; case $(mv --help 2>&1 </dev/null) in *-T*) fs_t=-T ;; esac\n"
-	"fs_parents() {\n"
-	"	fs_rest=$1; fs_up=\n"
-	"	while :; do\n"
-	"		case $fs_rest in */*) ;; *) return 0 ;; esac\n"
-	"		fs_up=$fs_up/${fs_rest%%/*}; fs_rest=${fs_rest#*/}\n"
-	"		if [ -L \"$fs_dir$fs_up\" ]; then printf '%s\\n' \"$fs_dir$fs_up is a symbolic link\"; return "
-	"1; fi\n"
-	"	done\n"
-	"}\n"
-	"fs_rename() {\n"
-	"	fs_parents \"$1\" && fs_parents \"$2\" || return 3\n"
-	"	if ! [ -e \"$fs_dir/$1\" ] && ! [ -L \"$fs_dir/$1\" ]; then printf '%s\\n' \"$fs_dir/$1 is not "
-	"there\"; return 4; fi\n"
-	"	case $2 in */*) [ -d \"$fs_dir/${2%/*}\" ] || mkdir -p -- \"$fs_dir/${2%/*}\" || return 5 ;; esac\n"
-	"	if [ -n \"$fs_keep\" ] && { [ -e \"$fs_dir/$2\" ] || [ -L \"$fs_dir/$2\" ]; }; then\n"
-	"		printf '%s\\n' \"$fs_dir/$2 exists\"; return 7\n"
-	"	fi\n"
-	"	if [ -z \"$fs_t\" ] && [ -d \"$fs_dir/$2\" ]; then printf '%s\\n' \"$fs_dir/$2 is a directory\"; "
-	"return 6; fi\n"
-	"	mv -f $fs_t -- \"$fs_dir/$1\" \"$fs_dir/$2\"\n"
-	"}\n";
 
 static void rename_degrades(struct ssh_target *t, const char *why)
 {
@@ -641,7 +611,7 @@ static int fill_in_two(struct ssh_target *t, struct err *err)
 	};
 	bool both = t->env->archive_path != NULL;
 
-	if (asprintf(&t->shell_text, "%s%s", prelude, both ? remote_twoway_prelude : "") < 0)
+	if (asprintf(&t->shell_text, "%s%s", remote_prelude, both ? remote_twoway_prelude : "") < 0)
 		t->shell_text = NULL;
 	if (t->shell_text == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory for a session");

@@ -9,12 +9,12 @@
 #include <unistd.h>
 
 #include "core/log.h"
+#include "core/safe_open.h"
 #include "transports/sftp_crypto.h"
 #include "transports/sftp_files.h"
 #include "transports/sftp_hosts.h"
 
 #define OWN_FILE "~/.ssh/known_hosts"
-#define SYSTEM_FILE "/etc/ssh/ssh_known_hosts"
 
 static int add_file(struct sftp_hosts *h, const char *path, const char *host, uint16_t port, struct err *err)
 {
@@ -48,7 +48,7 @@ static int load(struct sftp_hosts *h, const struct sync_options *opt, const char
 	if (rc == 0 && own != NULL)
 		rc = add_file(h, own, host, port, err);
 	if (rc == 0 && opt->ssh.known_hosts_file == NULL)
-		rc = add_file(h, SYSTEM_FILE, host, port, err);
+		rc = add_file(h, SFTP_SYSTEM_HOSTS, host, port, err);
 	free(own);
 	if (rc < 0)
 		sftp_hosts_done(h);
@@ -174,11 +174,11 @@ static int refuse_changed(const struct sftp_hosts *h, struct shown *s, struct er
 
 static int append(const char *path, const struct buf *line, struct err *err)
 {
-	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0600);
+	int fd = safe_open(path, O_WRONLY | O_APPEND | O_CREAT, 0600, err);
 	int rc = 0;
 
 	if (fd < 0)
-		return err_errno(err, errno, "%.200s", path);
+		return -1;
 	if (write(fd, line->data, line->len) != (ssize_t)line->len || fsync(fd) < 0)
 		rc = err_errno(err, errno, "%.200s", path);
 	(void)close(fd);

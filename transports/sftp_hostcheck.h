@@ -12,6 +12,9 @@
 #include "core/err.h"
 #include "core/options.h"
 
+/* Where a host keeps those that all its users trust. */
+#define SFTP_SYSTEM_HOSTS "/etc/ssh/ssh_known_hosts"
+
 /* Before the handshake: the types of keys that are known of the host come first, so that the server shows one of them.
  */
 int sftp_hostcheck_prefer(LIBSSH2_SESSION *session, const struct sync_options *opt, const char *host, uint16_t port,

@@ -1,6 +1,6 @@
-/* LINK: transports/mirror.c transports/mirror_apply.c transports/mirror_dir.c transports/mirror_entry.c
- * transports/mirror_hot.c transports/mirror_links.c transports/mirror_moves.c transports/mirror_parts.c
- * transports/mirror_digest.c transports/mirror_alike.c transports/mirror_rules.c
+/* LINK: core/safe_open.c transports/mirror.c transports/mirror_apply.c transports/mirror_dir.c
+ * transports/mirror_entry.c transports/mirror_hot.c transports/mirror_links.c transports/mirror_moves.c
+ * transports/mirror_parts.c transports/mirror_digest.c transports/mirror_alike.c transports/mirror_rules.c
  * transports/mirror_send.c transports/temp_name.c transports/listing.c transports/throttle.c
  * transports/limit.c core/bandwidth.c transports/mirror_backup.c core/backup_dir.c core/schedule.c
  * transports/local_files.c transports/local_dirs.c transports/local_copy.c transports/local_list.c

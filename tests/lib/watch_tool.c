@@ -1,7 +1,7 @@
-/* LINK: core/watcher.c core/watch_count.c core/watch_links.c core/watch_fanotify.c core/watch_fanotify_events.c
- * core/watch_fanotify_mounts.c core/watch_fanotify_resolve.c core/fan_cache.c core/mounts.c core/path.c core/err.c
- * core/buf.c core/loop.c core/look.c core/clock.c core/log.c core/utf8.c core/watch_inotify.c
- * core/watch_inotify_events.c core/watch_inotify_walk.c core/watch_tree.c */
+/* LINK: core/safe_open.c core/watcher.c core/watch_count.c core/watch_links.c core/watch_fanotify.c
+ * core/watch_fanotify_events.c core/watch_fanotify_mounts.c core/watch_fanotify_resolve.c core/fan_cache.c
+ * core/mounts.c core/path.c core/err.c core/buf.c core/loop.c core/look.c core/clock.c core/log.c core/utf8.c
+ * core/watch_inotify.c core/watch_inotify_events.c core/watch_inotify_walk.c core/watch_tree.c */
 /*
  * watch_tool.c - a watcher by hand, for tests: watch_tool auto|fanotify|inotify [-x] [-m] [-r] SOURCE...
  * -x: one file system, -m: MODIFY, -r: without FAN_RENAME

@@ -1,4 +1,5 @@
-/* LINK: core/changeset.c core/changeset_renames.c core/changeset_batches.c core/marks.c core/marks_queue.c */
+/* LINK: core/safe_open.c core/changeset.c core/changeset_renames.c core/changeset_batches.c core/marks.c
+ * core/marks_queue.c */
 /* LINK: core/batch.c core/plan.c core/keep.c core/look.c core/filter.c core/filter_args.c core/fsutil.c core/path.c
  * core/buf.c */
 /* LINK: core/err.c */

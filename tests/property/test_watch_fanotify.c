@@ -1,4 +1,4 @@
-/* LINK: core/watcher.c core/watch_count.c core/watch_fanotify.c core/watch_fanotify_events.c
+/* LINK: core/safe_open.c core/watcher.c core/watch_count.c core/watch_fanotify.c core/watch_fanotify_events.c
  * core/watch_fanotify_mounts.c */
 /* LINK: core/watch_links.c core/look.c */
 /* LINK: core/watch_fanotify_resolve.c core/fan_cache.c core/mounts.c core/path.c core/err.c core/buf.c core/loop.c */

@@ -1,5 +1,5 @@
-/* LINK: core/watcher.c core/watch_count.c core/watch_inotify.c core/watch_inotify_walk.c core/watch_inotify_events.c
- * core/watch_tree.c */
+/* LINK: core/safe_open.c core/watcher.c core/watch_count.c core/watch_inotify.c core/watch_inotify_walk.c
+ * core/watch_inotify_events.c core/watch_tree.c */
 /* LINK: core/watch_links.c core/look.c */
 /* LINK: core/path.c core/err.c core/buf.c core/clock.c core/loop.c core/log.c core/utf8.c */
 /*

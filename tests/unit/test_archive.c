@@ -1,4 +1,4 @@
-/* LINK: core/archive.c core/twoway.c core/path.c core/err.c core/fsutil.c core/buf.c */
+/* LINK: core/archive.c core/twoway.c core/path.c core/err.c core/fsutil.c core/safe_open.c core/buf.c */
 /* LIBS: -lsqlite3 */
 /* What both ends agree on, on disk: notes and their commit, nested paths, other pairs, damage, failures. */
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* LINK: core/control.c core/control_client.c core/frame.c core/buf.c core/loop.c core/clock.c core/err.c core/fsutil.c
-   core/unix_listen.c    core/path.c */
+   core/safe_open.c core/unix_listen.c    core/path.c */
 /* WRAP: clock_mono_ns */
 /* The control socket: the server in this process, clients in forked ones or as bare sockets. */
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* LINK: core/daemonize.c core/err.c core/fsutil.c core/path.c core/buf.c */
+/* LINK: core/daemonize.c core/err.c core/fsutil.c core/safe_open.c core/path.c core/buf.c */
 /* Into the background: what the one who started it gets to know. */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,5 @@
-/* LINK: core/exam.c core/proc.c core/buf.c core/err.c core/path.c core/credential.c core/clock.c core/fsutil.c */
+/* LINK: core/exam.c core/proc.c core/buf.c core/err.c core/path.c core/credential.c core/clock.c core/fsutil.c
+ * core/safe_open.c */
 /* What examinations are made of: findings that travel through a pipe, programs with a time limit, walks that end. */
 #include <errno.h>
 #include <setjmp.h>

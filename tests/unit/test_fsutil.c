@@ -1,4 +1,4 @@
-/* LINK: core/fsutil.c core/path.c core/buf.c core/err.c */
+/* LINK: core/fsutil.c core/safe_open.c core/path.c core/buf.c core/err.c */
 /* WRAP: openat */
 /* Files of our own: written as a whole, locked, removed; who a source's root is. */
 #include <sched.h>

@@ -1,4 +1,4 @@
-/* LINK: core/guard.c core/keep.c core/identity.c core/fsutil.c core/path.c core/buf.c core/err.c */
+/* LINK: core/guard.c core/keep.c core/identity.c core/fsutil.c core/safe_open.c core/path.c core/buf.c core/err.c */
 /* What is remembered of source, target and mount points, and what follows from it. */
 #include <fcntl.h>
 #include <setjmp.h>

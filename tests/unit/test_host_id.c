@@ -1,4 +1,4 @@
-/* LINK: core/host_id.c core/err.c core/fsutil.c core/path.c core/buf.c */
+/* LINK: core/host_id.c core/err.c core/fsutil.c core/safe_open.c core/path.c core/buf.c */
 /* Who this host is: the same at each start. */
 #include <setjmp.h>
 #include <stdarg.h>

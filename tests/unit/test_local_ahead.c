@@ -1,4 +1,5 @@
-/* LINK: transports/local_ahead.c transports/local_list.c transports/listing.c core/look.c core/path.c core/err.c */
+/* LINK: core/safe_open.c transports/local_ahead.c transports/local_list.c transports/listing.c core/look.c core/path.c
+ * core/err.c */
 /* LINK: core/fsutil.c core/buf.c core/clock.c */
 /* WRAP: clock_mono_ns */
 /* Listing ahead: what is taken is what is there, whoever listed it; names left out on the source only; what can't be

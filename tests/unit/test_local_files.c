@@ -1,4 +1,5 @@
-/* LINK: transports/local_files.c transports/local_dirs.c transports/local_copy.c transports/local_list.c */
+/* LINK: core/safe_open.c transports/local_files.c transports/local_dirs.c transports/local_copy.c
+ * transports/local_list.c */
 /* LINK: transports/local_xattrs.c transports/listing.c transports/throttle.c core/loop.c core/look.c core/path.c */
 /* LINK: core/err.c core/fsutil.c core/buf.c core/clock.c core/log.c core/utf8.c */
 /* What the operations on a local tree leave alone: the top directory's time when an end is made, a length that is

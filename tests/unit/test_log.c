@@ -1,4 +1,4 @@
-/* LINK: core/log.c core/err.c core/fsutil.c core/path.c core/buf.c */
+/* LINK: core/log.c core/safe_open.c core/err.c core/fsutil.c core/path.c core/buf.c */
 /* The log: categories, escaping, the file and its reopening, the sink, the limiter. */
 #include <errno.h>
 #include <setjmp.h>

@@ -1,4 +1,5 @@
-/* LINK: core/log.c core/log_entry.c core/journal.c core/json.c core/utf8.c core/buf.c core/clock.c core/err.c */
+/* LINK: core/log.c core/safe_open.c core/log_entry.c core/journal.c core/json.c core/utf8.c core/buf.c core/clock.c
+ * core/err.c */
 /* WRAP: time */
 /* Lines with their fields: as entries of a journal, as JSON; and what comes again and again. */
 #include <fcntl.h>

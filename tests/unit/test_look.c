@@ -1,4 +1,4 @@
-/* LINK: core/look.c core/path.c core/err.c core/fsutil.c core/buf.c */
+/* LINK: core/look.c core/path.c core/err.c core/fsutil.c core/safe_open.c core/buf.c */
 /* WRAP: fstatat syscall */
 /* Looks at a source: never through a symlink, never outside; what cannot be known is not absent. */
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* LINK: core/notify.c core/err.c core/clock.c core/fsutil.c core/path.c core/buf.c */
+/* LINK: core/notify.c core/err.c core/clock.c core/fsutil.c core/safe_open.c core/path.c core/buf.c */
 /* systemd's notification protocol, seen from the manager's end. */
 #include <errno.h>
 #include <setjmp.h>

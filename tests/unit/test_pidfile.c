@@ -1,4 +1,4 @@
-/* LINK: core/pidfile.c core/err.c core/fsutil.c core/path.c core/buf.c */
+/* LINK: core/pidfile.c core/safe_open.c core/err.c core/fsutil.c core/path.c core/buf.c */
 /* WRAP: fcntl */
 /* The pid file as a lock between processes. */
 #include <setjmp.h>

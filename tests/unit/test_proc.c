@@ -1,4 +1,4 @@
-/* LINK: core/proc.c core/err.c core/fsutil.c core/path.c core/buf.c */
+/* LINK: core/proc.c core/err.c core/fsutil.c core/safe_open.c core/path.c core/buf.c */
 /* Child processes from argument arrays. */
 #include <errno.h>
 #include <linux/capability.h>

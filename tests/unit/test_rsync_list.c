@@ -1,4 +1,4 @@
-/* LINK: transports/rsync_list.c core/path.c core/buf.c core/err.c core/fsutil.c */
+/* LINK: transports/rsync_list.c core/path.c core/buf.c core/err.c core/fsutil.c core/safe_open.c */
 /* The names that rsync is given: each by itself, or its directory where all that is in it is to be sent. */
 #include <setjmp.h>
 #include <stdarg.h>

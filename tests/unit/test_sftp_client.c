@@ -1,5 +1,5 @@
 /* LINK: transports/sftp_client.c transports/sftp_codec.c core/buf.c core/err.c core/loop.c core/clock.c core/log.c
- * core/utf8.c */
+ * core/safe_open.c core/utf8.c */
 /* WRAP: clock_mono_ns */
 /* Requests and replies over a stream of the test's own: any order, the window, and what breaks a connection. */
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 /* LINK: transports/tcp_stream.c transports/zstream.c transports/zstream_zstd.c transports/tls.c core/buf.c core/err.c
-   core/frame.c core/loop.c core/clock.c core/path.c core/credential.c core/log.c core/utf8.c */
+   core/frame.c core/loop.c core/clock.c core/path.c core/credential.c core/log.c core/safe_open.c core/utf8.c */
 /* LIBS: -lz -lzstd -lssl -lcrypto */
 /* Two ends of a connection in one loop: frames both ways, TLS with keys, wrong keys, silence, and rules broken. */
 #include <arpa/inet.h>

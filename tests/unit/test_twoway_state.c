@@ -1,5 +1,5 @@
-/* LINK: transports/twoway_state.c core/look.c core/path.c core/err.c core/fsutil.c core/buf.c core/filter.c
- * core/filter_args.c */
+/* LINK: transports/twoway_state.c core/look.c core/path.c core/err.c core/fsutil.c core/safe_open.c core/buf.c
+ * core/filter.c core/filter_args.c */
 /* States made of what a look tells, and the names of losers. */
 #include <setjmp.h>
 #include <stdarg.h>

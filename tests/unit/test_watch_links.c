@@ -1,4 +1,5 @@
-/* LINK: core/watch_links.c core/look.c core/path.c core/err.c core/fsutil.c core/buf.c core/loop.c core/clock.c */
+/* LINK: core/watch_links.c core/look.c core/path.c core/err.c core/fsutil.c core/safe_open.c core/buf.c core/loop.c
+ * core/clock.c */
 /* LINK: core/log.c core/utf8.c */
 /* Files with a name outside: what is done there is told under the names inside, whatever became of those. */
 #include <setjmp.h>

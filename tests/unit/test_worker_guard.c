@@ -1,5 +1,5 @@
-/* LINK: core/worker_guard.c core/guard.c core/keep.c core/identity.c core/mounts.c core/look.c core/filter.c
- * core/fsutil.c core/path.c core/log.c core/clock.c core/buf.c core/err.c */
+/* LINK: core/safe_open.c core/worker_guard.c core/guard.c core/keep.c core/identity.c core/mounts.c core/look.c
+ * core/filter.c core/fsutil.c core/path.c core/log.c core/clock.c core/buf.c core/err.c */
 /* WRAP: mounts_read */
 /* What a worker's guard learns of the mounts below its source, in a mount namespace of the test's own. */
 #include <fcntl.h>

@@ -1,0 +1,278 @@
+#!/usr/bin/env python3
+# TIMEOUT: 200
+"""Local attackers: who owns a source and wants another's file to be sent, who owns a target and wants something outside of it to be
+written, changed or removed. tests/lib/attacker.py swaps directories for symlinks and so on while the daemon, as root, mirrors.
+
+ATTACK_SECONDS: how long each attack lasts (1)."""
+import ctypes
+import os
+import select
+import stat
+import struct
+import subprocess
+import sys
+import threading
+
+TOP = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(TOP, "..", "lib"))
+import attacker
+from fansync import Skipped, differences, entry, expect, main, put, tree, whole_seconds
+from mirroring import World
+
+SECONDS = float(os.environ.get("ATTACK_SECONDS", "1"))
+SECRET = "what nobody may see"
+LIBC = ctypes.CDLL(None, use_errno=True)
+IN_ACCESS, IN_MODIFY, IN_ATTRIB, IN_CLOSE_WRITE, IN_OPEN = 1, 2, 4, 8, 0x20
+IN_MOVED, IN_CREATE, IN_DELETE = 0xc0, 0x100, 0x200
+READ, CHANGED = IN_OPEN | IN_ACCESS, IN_MODIFY | IN_ATTRIB | IN_CLOSE_WRITE | IN_MOVED | IN_CREATE | IN_DELETE
+
+
+class Watch:
+    """Who opens, or changes, anything below a directory: the kernel's word, whatever stands there afterwards."""
+
+    def __init__(self, root, mask):
+        self.fd = LIBC.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.dirs = {}
+        for top in [t for t, _, _ in os.walk(root)]:
+            self.dirs[LIBC.inotify_add_watch(self.fd, os.fsencode(top), mask)] = top
+
+    def seen(self):
+        found = []
+        while select.select([self.fd], [], [], 0)[0]:
+            data = os.read(self.fd, 65536)
+            at = 0
+            while at < len(data):
+                wd, mask, _, n = struct.unpack_from("iIII", data, at)
+                found.append("%#x %s/%s" % (mask, self.dirs.get(wd), data[at + 16:at + 16 + n].rstrip(b"\0").decode()))
+                at += 16 + n
+        return found
+
+    def none(self, what):
+        found = self.seen()
+        expect(not found, "%s: %d times, first %s" % (what, len(found), found[:3]))
+        os.close(self.fd)
+
+
+class Attack:
+    """An attacker at work; `do` goes on with something else meanwhile."""
+
+    def __init__(self, what, world, out):
+        self.spare = world.place + "/spare"
+        os.makedirs(self.spare)
+        self.process = subprocess.Popen(
+            [sys.executable, os.path.join(TOP, "..", "lib", "attacker.py"), what, world.source if what == "source" else world.target,
+             self.spare, out], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        expect(self.process.stdout.readline() == b"at work\n", "the attacker begins")
+
+    def end(self):
+        said, _ = self.process.communicate(timeout=60)
+        expect(self.process.returncode == 0 and int(said) > 100, "the attacker did his best: %r" % said)
+
+
+def root_only():
+    if os.geteuid() != 0:
+        raise Skipped("the daemon has to be able to do what the attacker wants: needs root")
+
+
+def outside(place, text):
+    """What the attacker is after; of the same shape as what is mirrored, so that whatever goes astray hits something."""
+    out = place + "/outside"
+    attacker.tree(out, text)
+    return out
+
+
+def everything(root):
+    """What is below it, symlinks not followed: all that an attack may have changed."""
+    return {p: (f, os.lstat(os.path.join(os.fsencode(root), p)).st_uid, os.lstat(os.path.join(os.fsencode(root), p)).st_ctime_ns)
+            for p, f in tree(root).items()}
+
+
+class Reader(threading.Thread):
+    """Reads all files at the target, all the time: what arrives for a moment has arrived."""
+
+    def __init__(self, target):
+        super().__init__()
+        self.target, self.over, self.found, self.rounds = target, threading.Event(), [], 0
+
+    def look(self):
+        for top, _, files in os.walk(self.target):
+            for name in files:
+                path = os.path.join(top, name)
+                try:
+                    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                except OSError:
+                    continue
+                if stat.S_ISREG(os.fstat(fd).st_mode) and SECRET.encode() in os.read(fd, 4096):
+                    self.found.append(path)
+                os.close(fd)
+        self.rounds += 1
+
+    def run(self):
+        while not self.over.wait(0.01):
+            self.look()
+
+    def end(self):
+        self.over.set()
+        self.join()
+        self.look()
+        expect(not self.found, "the secret arrived: %s" % self.found[:3])
+
+
+def source_owner(place, transport, options=""):
+    root_only()
+    w = World(place, transport, "live", options)
+    try:
+        out = outside(place, SECRET)
+        attacker.tree(w.source, "seen by all")
+        w.synced("before")
+        watch, reader, attack = Watch(out, READ), Reader(w.target), Attack("source", w, out)
+        reader.start()
+        before = w.counters()["events"]
+        select.select([], [], [], SECONDS)
+        attack.end()
+        w.sync()
+        reader.end()
+        watch.none("what lies outside of the source was opened")
+        expect(w.counters()["events"] > before, "the daemon saw it")
+        w.compare_again()
+        a, b = tree(w.source), tree(w.target)
+        found = differences(whole_seconds(a), whole_seconds(b)) if w.lacks("fractions") else differences(a, b)
+        expect(not found, "equal in the end: %s\n%s" % (found, w.daemon.tail(20)))
+    finally:
+        w.done()
+
+
+def target_owner(place, transport, options=""):
+    root_only()
+    w = World(place, transport, "live", options)
+    try:
+        out = outside(place, "stays as it is")
+        attacker.tree(w.source, "of the source")
+        w.synced("before")
+        before, watch, attack = everything(out), Watch(out, CHANGED), Attack("target", w, out)
+        end, n = threading.Event(), 0
+        timer = threading.Timer(SECONDS, end.set)
+        timer.start()
+        while not end.is_set():
+            change(w, n)
+            n += 1
+            if n % 5 == 0:
+                w.sync(check=False)
+        attack.end()
+        w.sync(check=False)
+        watch.none("something outside of the target was changed")
+        found = differences({p: {"all": v} for p, v in before.items()}, {p: {"all": v} for p, v in everything(out).items()})
+        expect(not found, "outside: %s" % found)
+        w.compare_again("--allow-delete")
+        w.equal("in the end")
+    finally:
+        w.done()
+
+
+def change(w, n):
+    """All that a mirror carries, in each of the directories that the attacker exchanges."""
+    for d in attacker.DIRS:
+        path = os.path.join(w.source, d)
+        put(path + "/f%d" % (n % 3), "round %d" % n)
+        os.chmod(path + "/f%d" % ((n + 1) % 3), 0o600 + n % 8)
+        os.chown(path, n % 5, n % 7)
+        os.chmod(path, (0o2755, 0o700)[n % 2])
+        if n % 3 == 0:
+            os.makedirs(path + "/new/er", exist_ok=True)
+            os.symlink("x", path + "/new/er/link%d" % n)
+        if n % 3 == 1:
+            os.rename(path + "/new", path + "/newer%d" % n)
+        if n % 3 == 2:
+            os.rename(path + "/newer%d" % (n - 1), path + "/f9")
+            subprocess.run(["rm", "-rf", path + "/f9", path + "/f2"], check=True)
+            os.mkfifo(path + "/f2")
+            os.unlink(path + "/f2")
+            put(path + "/f2", "back")
+    for name in attacker.FILES:
+        put(os.path.join(w.source, name), "round %d" % n)
+
+
+def source_direct(place):
+    source_owner(place, "direct")
+
+
+def source_sftp(place):
+    source_owner(place, "sftp")
+
+
+def source_tcp(place):
+    source_owner(place, "tcp")
+
+
+def target_direct(place):
+    target_owner(place, "direct")
+
+
+def target_tcp(place):
+    target_owner(place, "tcp")
+
+
+# ---- what needs no haste ----
+
+def twin(source, target, text):
+    """At the target, of the attacker's: of the size and time of the source's, and with another content."""
+    put(target, text)
+    st = os.stat(source)
+    os.chown(target, 4711, 4711)
+    os.utime(target, ns=(st.st_mtime_ns, st.st_mtime_ns))
+    expect(os.stat(target).st_size == st.st_size, "the same size")
+
+
+def planted(place, transport, options=""):
+    """Who owns the target makes files that look as if they had been sent. One that gives no power is believed (`plain`)."""
+    root_only()
+    w = World(place, transport, "once", options + "hard_links = true; xattrs = true;")
+    try:
+        for name, mode in (("setuid", 0o4755), ("setgid", 0o2755), ("caps", 0o755), ("linked", 0o644), ("plain", 0o644)):
+            path = w.put(name, "true", mode, 10 ** 18)
+            twin(path, w.there(name), "evil")
+        caps = struct.pack("<IIIII", 0x02000001, 1 << 7, 0, 0, 0)  # cap_setuid+ep
+        os.setxattr(w.at("caps"), "security.capability", caps)
+        os.utime(w.at("caps"), ns=(10 ** 18, 10 ** 18))
+        # Another name of a file elsewhere, as who may make such a link (fs.protected_hardlinks).
+        elsewhere = place + "/elsewhere"
+        os.rename(w.there("linked"), elsewhere)
+        os.link(elsewhere, w.there("linked"))
+        before = entry(elsewhere), os.stat(elsewhere).st_uid
+        w.sync()
+        for name in ("setuid", "setgid", "caps"):
+            expect(w.read(name) == b"true", "%s: what runs with its rights is the source's" % name)
+        expect(os.getxattr(w.there("caps"), "security.capability") == caps, "capabilities")
+        expect((entry(elsewhere), os.stat(elsewhere).st_uid) == before, "the file elsewhere is as it was: %s" % (before,))
+        w.equal("all of it", skip_names=(b"plain",))
+        expect(all(os.stat(w.there(n)).st_uid == 0 for n in ("setuid", "linked", "plain")), "owners")
+    finally:
+        w.done()
+
+
+def planted_direct(place):
+    planted(place, "direct")
+
+
+def planted_tcp(place):
+    planted(place, "tcp")
+
+
+def set_id_of_another(place):
+    """Without `perms` a file keeps its mode; what its former owner gave away is not for the new one."""
+    root_only()
+    w = World(place, "direct", "once", "perms = false;")
+    try:
+        for name, content in (("changed", "new!"), ("same", "evil")):
+            twin(w.put(name, "true", 0o755, 10 ** 18), w.there(name), "evil")
+            os.chmod(w.there(name), 0o6755)
+        w.put("changed", "new content", 0o755)
+        w.sync()
+        for name in ("changed", "same"):
+            st = os.stat(w.there(name))
+            expect((st.st_uid, st.st_mode & 0o7777) == (0, 0o755), "%s: %d %o" % (name, st.st_uid, st.st_mode))
+    finally:
+        w.done()
+
+
+main([source_direct, source_sftp, source_tcp, target_direct, target_tcp, planted_direct, planted_tcp, set_id_of_another])

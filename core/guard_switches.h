@@ -69,6 +69,11 @@ enum guard_switch {
 #else
 	GUARD_MAX_DELETE = 1,
 #endif
+#ifdef FANSYNCD_NO_GUARD_CONFINE
+	GUARD_CONFINE = 0,
+#else
+	GUARD_CONFINE = 1,
+#endif
 };
 
 #endif

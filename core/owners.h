@@ -36,7 +36,11 @@ struct owner_answer {
 /* Start a child. Returns a descriptor (CLOEXEC, not blocking) at which a struct owner_answer will be read, or its end
  * without one; -1 on failure. The child ends by itself after OWNER_SECONDS. Whoever asked reaps `*pid`. */
 int owner_ask(const struct owner_question *q, pid_t *pid, struct err *err);
-/* Ask, and wait. */
-void owner_look_up(const struct owner_question *q, struct owner_answer *out);
+/* Ask, and wait. `lookups`: who is asked (core/lookups.h); 0: a child of the caller's own. */
+void owner_look_up(int lookups, const struct owner_question *q, struct owner_answer *out);
+
+/* What a process for look-ups answers questions with that begin with this byte (lookups_fn). */
+#define OWNER_KIND 'o'
+void owner_answer(const void *question, size_t len, int out);
 
 #endif

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/lookups.h"
 
 /* What the child writes, in one piece that a pipe takes whole. */
 struct answer {
@@ -33,6 +34,13 @@ struct resolver {
 	bool known; /* it was a literal: told from the loop */
 	size_t got;
 	struct answer answer;
+};
+
+/* What a process for look-ups is asked. */
+struct question {
+	char kind; /* RESOLVE_KIND */
+	uint16_t port;
+	char host[256]; /* no name is longer */
 };
 
 /* ---- looking up ---- */
@@ -76,6 +84,19 @@ static _Noreturn void child(const struct resolver *r, int out, uint16_t port, pi
 	(void)close_range(4, ~0u, 0);
 	look_up(r->host, port, AI_ADDRCONFIG, &answer);
 	_exit(write(3, &answer, sizeof(answer)) == (ssize_t)sizeof(answer) ? 0 : 1);
+}
+
+void resolve_answer(const void *question, size_t len, int out)
+{
+	struct answer answer;
+	struct question q;
+
+	if (len != sizeof(q))
+		return;
+	memcpy(&q, question, sizeof(q));
+	q.host[sizeof(q.host) - 1] = '\0';
+	look_up(q.host, q.port, AI_ADDRCONFIG, &answer);
+	_exit(write(out, &answer, sizeof(answer)) == (ssize_t)sizeof(answer) ? 0 : 1);
 }
 
 /* ---- the end ---- */
@@ -147,6 +168,21 @@ void resolver_free(struct resolver *r)
 
 /* ---- the start ---- */
 
+static int ask(struct resolver *r, int lookups, uint16_t port, struct err *err)
+{
+	struct question q;
+
+	memset(&q, 0, sizeof(q));
+	q.kind = RESOLVE_KIND;
+	q.port = port;
+	(void)snprintf(q.host, sizeof(q.host), "%s", r->host);
+	r->fd = lookups_ask(lookups, &q, sizeof(q), err);
+	if (r->fd < 0)
+		return -1;
+	r->source = loop_fd_add(r->loop, r->fd, LOOP_READ, on_answer, r, err);
+	return r->source == NULL ? -1 : 0;
+}
+
 static int start_child(struct resolver *r, uint16_t port, struct err *err)
 {
 	pid_t parent = getpid();
@@ -165,7 +201,7 @@ static int start_child(struct resolver *r, uint16_t port, struct err *err)
 	return r->pid < 0 ? err_errno(err, errno, "fork") : 0;
 }
 
-struct resolver *resolver_start(struct loop *loop, const char *host, uint16_t port, int64_t timeout_ns,
+struct resolver *resolver_start(struct loop *loop, int lookups, const char *host, uint16_t port, int64_t timeout_ns,
 				resolve_fn *done, void *ctx, struct err *err)
 {
 	struct resolver *r = calloc(1, sizeof(*r));
@@ -188,7 +224,7 @@ struct resolver *resolver_start(struct loop *loop, const char *host, uint16_t po
 	}
 	look_up(host, port, AI_NUMERICHOST, &r->answer);
 	r->known = r->answer.code == 0;
-	if (!r->known && start_child(r, port, err) < 0) {
+	if (!r->known && (lookups > 0 ? ask(r, lookups, port, err) : start_child(r, port, err)) < 0) {
 		resolver_free(r);
 		return NULL;
 	}

@@ -382,8 +382,9 @@ static void on_ended(void *ctx, const char *how)
 	s->peer = (struct host_tree){ 0 };
 	close_counters(s);
 	sync_changed(s);
-	if (s->worker_told)
+	if (s->worker_told && s->batch == NULL)
 		return;
+	s->retry_soon = s->worker_told; /* it was given one more when it had gone already */
 	if (s->worker_killed)
 		(void)snprintf(text, sizeof(text), "no progress for %.0f s (progressTimeout)",
 			       (double)s->opt->progress_timeout_ns / (double)NS_PER_S);

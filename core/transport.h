@@ -96,6 +96,7 @@ struct transport_env {
 	const char *runtime_dir;      /* mode 0700, private to this worker, short; removed by the core at its end */
 	const char *archive_path;     /* where the archive of a bidirectional sync is; NULL: it is not one */
 	const unsigned char *host_id; /* HOST_ID_BYTES, core/host_id.h */
+	int lookups;		      /* who is asked for names (core/lookups.h), or 0 */
 	struct transport_counters *counters; /* the session adds to it */
 	unsigned *memory; /* bits of the transport's own, kept from one session to the next; 0 at first */
 	void *ctx;
@@ -117,6 +118,16 @@ struct transport_env {
 	void (*progress)(void *ctx, const struct transport_progress *p);
 };
 
+/* What a worker still does once it is confined (core/confine.h). */
+struct transport_needs {
+	unsigned may; /* enum confine_may */
+	/* It reaches what lies below a directory, or of a file all in its directory, since another one will take its
+	 * place. `rights`: enum confine_right, and perhaps TRANSPORT_NEEDS_ITSELF. NULL is fine, and what is not there.
+	 */
+	void (*add)(struct transport_needs *needs, const char *path, unsigned rights);
+};
+#define TRANSPORT_NEEDS_ITSELF (1u << 16) /* of a file no more than that */
+
 struct transport {
 	const char *name;
 	unsigned caps;
@@ -133,6 +144,9 @@ struct transport {
 	int (*reconcile)(void *session, const struct transport_work *work, struct err *err);
 	/* End now: kills children, closes descriptors. No callback afterwards. */
 	void (*close)(void *session);
+	/* What a worker needs beside the source, after its first session was opened. false, or NULL: it starts
+	 * programs, and is not confined. */
+	bool (*needs)(const struct sync_options *opt, struct transport_needs *out);
 	/* `--doctor`: whether the target can be reached and used, told in findings. In a process of its own, where it
 	 * may block (core/exam.h). Changes nothing there. A local directory is looked at by the core. May be NULL. */
 	void (*examine)(const struct sync_options *opt, struct exam *x);

@@ -24,6 +24,7 @@
 #include "core/siblings.h"
 #include "core/transport.h"
 #include "core/wire.h"
+#include "core/worker_confine.h"
 #include "core/worker_guard.h"
 
 /* A verdicts frame is closed at this size, so that the daemon hears of a long batch while it runs. */
@@ -54,6 +55,10 @@ struct worker {
 	struct siblings siblings;
 	struct worker_guard guard;
 	struct link_search search;
+
+	struct confinement confinement;
+	bool confined;
+	bool ending; /* when what it has to say is said */
 
 	struct batch *batch; /* NULL: idle */
 	unsigned batch_flags;
@@ -181,6 +186,15 @@ static void tell_guard(struct worker *w)
 	buf_done(&text);
 }
 
+/* What it may reach was fixed when it was confined. A target that was mounted since, or a key in a directory that was
+ * replaced, is for a worker that begins anew. */
+static bool is_shut_out(const struct worker *w, const struct err *why)
+{
+	return w->confinement.files &&
+	       ((w->transport->caps & TRANSPORT_LOCAL_TARGET) != 0 || why->class == ERR_DENIED ||
+		why->class == ERR_GONE || why->class == ERR_CONFIG || why->class == ERR_AUTH);
+}
+
 /* The target, or the source as a whole, can't be worked with: the daemon takes the batch back and sets the backoff. */
 static void go_down(struct worker *w, const struct err *why)
 {
@@ -190,6 +204,7 @@ static void go_down(struct worker *w, const struct err *why)
 	tell_guard(w);
 	tell_counters(w);
 	sent(w, wire_put_down(&w->out, why));
+	w->ending = w->ending || is_shut_out(w, why);
 }
 
 /* What was compared may hold files with names outside of the source. */
@@ -396,6 +411,17 @@ static void limit_deletions(struct worker *w, struct transport_work *work)
 		work->max_delete = work->max_delete > done ? work->max_delete - done : 0;
 }
 
+/* What an open session needs is open by then; its peer is not heard yet. */
+static int confine_once(struct worker *w, struct err *err)
+{
+	if (w->confined)
+		return 0;
+	if (worker_confine(w->transport, w->opt, w->env.source_fd, w->env.archive_path, &w->confinement, err) < 0)
+		return -1;
+	w->confined = true;
+	return 0;
+}
+
 static int hand_over(struct worker *w, struct transport_work *work, struct err *err)
 {
 	limit_deletions(w, work);
@@ -407,7 +433,7 @@ static int hand_over(struct worker *w, struct transport_work *work, struct err *
 		return err_set(err, ERR_NOMEM, "out of memory");
 	if (w->session == NULL)
 		w->session = w->transport->open(&w->env, err);
-	if (w->session == NULL)
+	if (w->session == NULL || confine_once(w, err) < 0)
 		return -1;
 	tzset(); /* the day, for backupDir and in the log, is that of the zone that the host is in now */
 	if (w->step == PLAN_APPLY || w->step == PLAN_TIMES)
@@ -507,7 +533,7 @@ static int take_config(struct worker *w, const char *payload, size_t len, struct
 					 .ctx = w };
 	if (w->siblings.links == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory");
-	if (open_source(w, err) < 0)
+	if (open_source(w, err) < 0 || worker_confine_prepare(w->transport, w->opt, &w->env.lookups, err) < 0)
 		return -1;
 	wguard_init(&w->guard, w->opt, w->transport->caps, w->env.source_fd, w->source_dev, w->source_ino);
 	return link_search_init(&w->search, w->loop, w->opt, &w->siblings, w->source_dev, err);
@@ -540,7 +566,8 @@ static void on_frame(struct worker *w, uint8_t type, const char *payload, size_t
 		w->batch = wire_get_batch(payload, len, &w->batch_flags);
 		if (w->batch == NULL)
 			break;
-		start_batch(w);
+		if (!w->ending) /* else its end says that it was not begun */
+			start_batch(w);
 		return;
 	case WIRE_GUARD:
 		if (w->config == NULL || w->batch != NULL || wguard_take(&w->guard, payload, len, NULL) < 0)
@@ -606,6 +633,8 @@ static void before_wait(void *ctx)
 		advance(w);
 	close_verdicts(w);
 	flush_out(w);
+	if (w->ending && w->out.len == 0)
+		loop_stop(w->loop, 0);
 }
 
 static void on_signal(void *ctx, int signo)

@@ -28,7 +28,7 @@ LIBRARY = {
     "openssl/*": ("transports/sftp_crypto.c", "transports/tcp*.c", "transports/receiver*.c", "transports/tls*.c"),
     "librsync.h": ("transports/delta.c",),
     "sqlite3.h": ("core/archive*.c",),
-    "seccomp.h": ("transports/receiver_confine.c", "core/web_confine.c"),
+    "seccomp.h": ("core/confine.c", "core/web_confine.c"),
     "microhttpd.h": ("core/web*.c", "core/web_private.h"),
     "xxhash.h": ("transports/*.c",),
 }

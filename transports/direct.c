@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/confine.h"
 #include "core/transport.h"
 #include "transports/local_ahead.h"
 #include "transports/local_files.h"
@@ -158,6 +159,15 @@ static int reconcile(void *session, const struct transport_work *work, struct er
 	return start(session, work, true, err);
 }
 
+/* The target's name is looked at before each work: it may be another directory by then. */
+static bool needs(const struct sync_options *opt, struct transport_needs *out)
+{
+	out->may = CONFINE_THREADS | CONFINE_QUICK;
+	out->add(out, opt->target, CONFINE_READ | CONFINE_WRITE);
+	out->add(out, "/", CONFINE_LIST);
+	return true;
+}
+
 extern const struct transport transport_direct;
 const struct transport transport_direct = {
 	.name = "direct",
@@ -168,4 +178,5 @@ const struct transport transport_direct = {
 	.apply = apply,
 	.reconcile = reconcile,
 	.close = close_session,
+	.needs = needs,
 };

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/confine.h"
 #include "core/frame.h"
 #include "core/listen_fds.h"
 #include "core/log.h"
@@ -612,7 +613,7 @@ static int set_up(struct receiver *r, struct err *err)
 		return -1;
 	(void)signal(SIGPIPE, SIG_IGN);
 	(void)prctl(PR_SET_NAME, "fansyncd:recv", 0, 0, 0);
-	if (privileges_reduce(err) < 0)
+	if (privileges_reduce(err) < 0 || confine_memory(err) < 0) /* it holds the keys */
 		return -1;
 	if (pipe2(r->log_fds, O_CLOEXEC | O_NONBLOCK) < 0)
 		return err_errno(err, errno, "pipe");

@@ -210,9 +210,9 @@ void receiver_child_run(const struct receiver_child *c)
 	tls = make_tls(&ch, &err);
 	result = tls == NULL ? -1 : receiver_confine(c->module_fds, c->opt->n_modules, &done, &err);
 	if (result == 0) {
-		if (!done.landlock || !done.seccomp)
+		if (!done.files || !done.calls)
 			log_debug(LOG_CAT_DEBUG, "this kernel has no %s: the session is less confined",
-				  done.landlock ? "seccomp" : "landlock");
+				  done.files ? "seccomp" : "landlock");
 		result = serve(&ch, tls, &err);
 	}
 	tls_context_free(tls);

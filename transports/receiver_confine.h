@@ -5,16 +5,9 @@
 #ifndef FANSYNCD_TRANSPORTS_RECEIVER_CONFINE_H
 #define FANSYNCD_TRANSPORTS_RECEIVER_CONFINE_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
-#include "core/err.h"
-
-struct confinement {
-	bool capabilities; /* all but those that owners, modes and devices need are gone */
-	bool landlock;	   /* files outside the modules are out of reach */
-	bool seccomp;	   /* no programs, sockets, mounts, and the like */
-};
+#include "core/confine.h"
 
 /* `dirs`: descriptors of the directories to be written to (-1: left out). What the kernel does not have is left out and
  * told in `out`; fails only when it refuses what it has. */

@@ -36,7 +36,7 @@ static int look_up_here(const char *module, const char *what, enum owner_kind ki
 		if (m->rules[i].to_name[0] == '\0')
 			continue;
 		memcpy(q.name, m->rules[i].to_name, sizeof(q.name));
-		owner_look_up(&q, &a);
+		owner_look_up(0, &q, &a);
 		if (a.result == OWNER_FAILED)
 			return err_set(err, ERR_AGAIN, "module %.60s: %s: %.200s can't be looked up now", module, what,
 				       q.name);

@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/confine.h"
 #include "core/log.h"
 #include "core/path.h"
 #include "core/transport.h"
@@ -19,6 +21,8 @@
 #include "transports/mirror.h"
 #include "transports/sftp_client.h"
 #include "transports/sftp_exam.h"
+#include "transports/sftp_files.h"
+#include "transports/sftp_hostcheck.h"
 #include "transports/sftp_ops.h"
 #include "transports/sftp_stream.h"
 #include "transports/sftp_task.h"
@@ -49,6 +53,7 @@ struct sftp_session {
 	struct sftp_client *client;
 	struct loop_timer *soon; /* closes a connection that broke: not from within its callback */
 	char *base;
+	char *account; /* our own, NULL: it has no name */
 	uint32_t tag;
 	const struct transport_work *work; /* waits for the connection */
 	bool reconcile, usable, broken, made;
@@ -320,6 +325,8 @@ static struct sftp_client *open_client(struct sftp_session *s, const struct sftp
 	const struct sftp_client_spec spec = {
 		.loop = s->env->loop,
 		.opt = s->env->opt,
+		.lookups = s->env->lookups,
+		.account = s->account,
 		.kind = s->env->opt->ssh.client == SSH_OPENSSH ? &sftp_stream_pipe : &sftp_stream_ssh,
 	};
 
@@ -446,6 +453,7 @@ static void close_session(void *session)
 	local_tree_free(s->source);
 	loop_timer_remove(s->soon);
 	free(s->base);
+	free(s->account);
 	free(s);
 }
 
@@ -475,6 +483,14 @@ static int make(struct sftp_session *s, struct err *err)
 	return s->mirror == NULL ? -1 : 0;
 }
 
+/* While it may be looked up. */
+static char *own_account(void)
+{
+	const struct passwd *pw = getpwuid(geteuid());
+
+	return pw == NULL ? NULL : strdup(pw->pw_name);
+}
+
 static void *open_session(const struct transport_env *env, struct err *err)
 {
 	struct sftp_session *s = calloc(1, sizeof(*s));
@@ -485,11 +501,38 @@ static void *open_session(const struct transport_env *env, struct err *err)
 	}
 	s->env = env;
 	s->tag = tag_of(env->opt);
+	s->account = own_account();
 	if (make(s, err) < 0) {
 		close_session(s);
 		return NULL;
 	}
 	return s;
+}
+
+static void add_expanded(struct transport_needs *out, const char *path, unsigned rights)
+{
+	char *full = path == NULL ? NULL : sftp_expand_home(path);
+
+	out->add(out, full, rights);
+	free(full);
+}
+
+/* Each connection reads the keys anew. A host's new key is written down where that is wanted. */
+static bool needs(const struct sync_options *opt, struct transport_needs *out)
+{
+	const struct ssh_options *o = &opt->ssh;
+	const char *hosts = o->known_hosts_file != NULL ? o->known_hosts_file : "~/.ssh/known_hosts";
+
+	if (o->client == SSH_OPENSSH)
+		return false;
+	out->may = CONFINE_CONNECT | CONFINE_SECRETS;
+	add_expanded(out, o->identity_file != NULL ? o->identity_file : "~/.ssh/id", CONFINE_READ);
+	add_expanded(out, o->passphrase_file, CONFINE_READ);
+	add_expanded(out, o->password_file, CONFINE_READ);
+	out->add(out, secure_getenv("CREDENTIALS_DIRECTORY"), CONFINE_READ);
+	add_expanded(out, hosts, CONFINE_READ | (o->strict == SSH_ACCEPT_NEW ? CONFINE_WRITE : 0));
+	out->add(out, SFTP_SYSTEM_HOSTS, CONFINE_READ | TRANSPORT_NEEDS_ITSELF);
+	return true;
 }
 
 extern const struct transport transport_sftp;
@@ -502,5 +545,6 @@ const struct transport transport_sftp = {
 	.apply = apply,
 	.reconcile = reconcile,
 	.close = close_session,
+	.needs = needs,
 	.examine = sftp_examine,
 };

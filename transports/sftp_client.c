@@ -417,6 +417,8 @@ struct sftp_client *sftp_client_open(const struct sftp_client_spec *spec, const 
 		return NULL;
 	}
 	from.ctx = c;
+	from.lookups = spec->lookups;
+	from.account = spec->account;
 	c->events = *events;
 	c->kind = spec->kind;
 	c->timeout_ns = spec->opt->ssh.timeout_ns;

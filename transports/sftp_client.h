@@ -37,6 +37,8 @@ struct sftp_client_spec {
 	struct loop *loop;
 	const struct sync_options *opt;
 	const struct sftp_stream_kind *kind;
+	int lookups;	     /* see struct sftp_stream_events */
+	const char *account; /* the same */
 };
 
 /* What is in flight before there is no room; a request of any size may be begun while there is. In bytes as much as

@@ -705,16 +705,17 @@ static void close_stream(struct sftp_stream *s)
 }
 
 /* [user@]host */
-static int split_host(struct sftp_stream *s, const char *host, struct err *err)
+static int split_host(struct sftp_stream *s, const char *host, const char *account, struct err *err)
 {
 	char *plain = ssh_target_host(host), *at = plain == NULL ? NULL : strrchr(plain, '@');
-	const struct passwd *pw = at == NULL ? getpwuid(geteuid()) : NULL;
+	const struct passwd *pw = at == NULL && account == NULL ? getpwuid(geteuid()) : NULL;
 
 	if (at != NULL) {
 		s->user = strndup(plain, (size_t)(at - plain));
 		s->host = strdup(at + 1);
 	} else if (plain != NULL) {
-		s->user = pw == NULL ? NULL : strdup(pw->pw_name);
+		account = pw == NULL ? account : pw->pw_name;
+		s->user = account == NULL ? NULL : strdup(account);
 		s->host = strdup(plain);
 	}
 	free(plain);
@@ -743,11 +744,11 @@ static struct sftp_stream *open_stream(struct loop *loop, const struct sync_opti
 	s->timer = loop_timer_add(loop, on_timer, s, err);
 	s->soon = s->timer == NULL ? NULL : loop_timer_add(loop, on_soon, s, err);
 	s->started_ns = s->heard_ns = clock_mono_ns();
-	if (s->soon == NULL || split_host(s, opt->host, err) < 0) {
+	if (s->soon == NULL || split_host(s, opt->host, events->account, err) < 0) {
 		close_stream(s);
 		return NULL;
 	}
-	s->resolver = resolver_start(loop, s->host, s->port, opt->ssh.timeout_ns, on_resolved, s, err);
+	s->resolver = resolver_start(loop, events->lookups, s->host, s->port, opt->ssh.timeout_ns, on_resolved, s, err);
 	if (s->resolver == NULL) {
 		close_stream(s);
 		return NULL;

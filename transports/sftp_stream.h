@@ -16,6 +16,8 @@
 
 struct sftp_stream_events {
 	void *ctx;
+	int lookups;	     /* who is asked for names (core/lookups.h); 0: nobody but ourselves */
+	const char *account; /* who logs in where the host names nobody; NULL: who we are. Borrowed by open */
 	/* The server is there, its SFTP subsystem was asked for: bytes may be written. */
 	void (*opened)(void *ctx);
 	/* Bytes came in; borrowed for the call. */

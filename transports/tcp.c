@@ -19,6 +19,7 @@
 #include <xxhash.h>
 
 #include "core/clock.h"
+#include "core/confine.h"
 #include "core/log.h"
 #include "core/path.h"
 #include "core/resolve.h"
@@ -504,7 +505,8 @@ static bool on_welcome(struct tcp_target *t, const char *payload, size_t len, st
 	if (!tells_names(t))
 		w.features &= ~(uint32_t)TCP_FEATURE_NAMES;
 	if ((w.features & TCP_FEATURE_NAMES) != 0)
-		t->names = tcp_names_new(t->stream, t->env->opt->rsync.owner, t->env->opt->rsync.group);
+		t->names =
+			tcp_names_new(t->stream, t->env->lookups, t->env->opt->rsync.owner, t->env->opt->rsync.group);
 	setup.names = t->names;
 	setup.features = w.features;
 	if ((w.features & TCP_FEATURE_ZSTD) != 0 && !tcp_stream_use_zstd(t->stream, ZSTREAM_WINDOW_LOG))
@@ -770,8 +772,8 @@ static void start_connecting(struct tcp_target *t)
 	const struct sync_options *opt = t->env->opt;
 	struct err err = ERR_INIT;
 
-	t->resolver = resolver_start(t->env->loop, opt->host, (uint16_t)opt->tcp.port, opt->tcp.timeout_ns, on_resolved,
-				     t, &err);
+	t->resolver = resolver_start(t->env->loop, t->env->lookups, opt->host, (uint16_t)opt->tcp.port,
+				     opt->tcp.timeout_ns, on_resolved, t, &err);
 	if (t->resolver != NULL)
 		return;
 	forget_work(t);
@@ -875,6 +877,18 @@ static void *open_target(const struct transport_env *env, struct err *err)
 	return t;
 }
 
+/* Each connection reads the keys anew. */
+static bool needs(const struct sync_options *opt, struct transport_needs *out)
+{
+	const struct tcp_options *o = &opt->tcp;
+	const char *const files[] = { o->key, o->certificate, o->private_key, o->ca };
+
+	out->may = CONFINE_CONNECT | CONFINE_SECRETS;
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+		out->add(out, files[i], CONFINE_READ);
+	return true;
+}
+
 extern const struct transport transport_tcp;
 const struct transport transport_tcp = {
 	.name = "tcp",
@@ -886,5 +900,6 @@ const struct transport transport_tcp = {
 	.apply = apply,
 	.reconcile = reconcile,
 	.close = close_target,
+	.needs = needs,
 	.examine = tcp_examine,
 };

@@ -20,17 +20,19 @@ struct seen {
 
 struct tcp_names {
 	struct tcp_stream *stream;
+	int lookups;
 	struct seen users, groups;
 	struct buf scratch;
 };
 
-struct tcp_names *tcp_names_new(struct tcp_stream *stream, bool users, bool groups)
+struct tcp_names *tcp_names_new(struct tcp_stream *stream, int lookups, bool users, bool groups)
 {
 	struct tcp_names *n = calloc(1, sizeof(*n));
 
 	if (n == NULL)
 		return NULL;
 	n->stream = stream;
+	n->lookups = lookups;
 	n->users.kind = OWNER_USER;
 	n->users.wanted = users;
 	n->groups.kind = OWNER_GROUP;
@@ -73,7 +75,7 @@ static void tell(struct tcp_names *n, struct seen *s, uint32_t id)
 	s->last = id;
 	if (!is_new(s, id))
 		return;
-	owner_look_up(&q, &a);
+	owner_look_up(n->lookups, &q, &a);
 	if (a.result == OWNER_FAILED)
 		log_warn("the name of %s %u can't be looked up: the number is sent alone until the next connection",
 			 s->kind == OWNER_USER ? "user" : "group", id);

@@ -12,8 +12,8 @@
 
 struct tcp_names;
 
-/* `stream` outlives it. NULL: out of memory. */
-struct tcp_names *tcp_names_new(struct tcp_stream *stream, bool users, bool groups);
+/* `stream` outlives it. `lookups`: who is asked (core/lookups.h), or 0. NULL: out of memory. */
+struct tcp_names *tcp_names_new(struct tcp_stream *stream, int lookups, bool users, bool groups);
 void tcp_names_free(struct tcp_names *n);
 /* Before a state is sent that has its numbers. May wait for the look-up of a name, a few seconds at most. NULL: nothing
  * is told. */

@@ -1,6 +1,6 @@
-/* LINK: transports/receiver_session.c transports/receiver_source.c transports/receiver_files.c
- * transports/receiver_old.c transports/receiver_store.c transports/receiver_asks.c transports/receiver_copies.c
- * transports/receiver_primed.c transports/mirror_alike.c transports/mirror_digest.c
+/* LINK: core/safe_open.c core/lookups.c transports/receiver_session.c transports/receiver_source.c
+ * transports/receiver_files.c transports/receiver_old.c transports/receiver_store.c transports/receiver_asks.c
+ * transports/receiver_copies.c transports/receiver_primed.c transports/mirror_alike.c transports/mirror_digest.c
  * transports/tcp_stream.c transports/tcp_frames.c transports/tcp_frames_read.c transports/tcp_options.c
  * transports/zstream.c transports/zstream_zstd.c transports/tls.c transports/delta.c transports/mirror.c
  * transports/mirror_apply.c transports/mirror_dir.c transports/mirror_entry.c transports/mirror_hot.c

@@ -1,4 +1,4 @@
-/* LINK: core/owners.c core/owner_map.c core/privileges.c core/err.c */
+/* LINK: core/owners.c core/lookups.c core/owner_map.c core/privileges.c core/err.c */
 /* WRAP: getpwnam_r getgrgid_r */
 /* Names and numbers of this host, which a child looks up: what is there, what is not, and what goes wrong. */
 #include <errno.h>
@@ -52,7 +52,7 @@ static struct owner_answer ask(enum owner_kind kind, uint32_t id, const char *na
 	struct owner_answer a;
 
 	(void)snprintf(q.name, sizeof(q.name), "%s", name);
-	owner_look_up(&q, &a);
+	owner_look_up(0, &q, &a);
 	return a;
 }
 

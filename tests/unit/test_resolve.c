@@ -1,4 +1,4 @@
-/* LINK: core/resolve.c core/loop.c core/clock.c core/err.c */
+/* LINK: core/resolve.c core/lookups.c core/privileges.c core/loop.c core/clock.c core/err.c */
 /* WRAP: getaddrinfo */
 /* Addresses of hosts: literals, names that a child looks up, and a name server that does not answer. */
 #include <arpa/inet.h>
@@ -76,7 +76,7 @@ static void ask(struct asked *a, const char *host, int64_t timeout_ns)
 	a->loop = loop_new(&err);
 	assert_non_null(a->loop);
 	a->ticker = loop_timer_add(a->loop, on_tick, a, &err);
-	r = resolver_start(a->loop, host, 8022, timeout_ns, on_told, a, &err);
+	r = resolver_start(a->loop, 0, host, 8022, timeout_ns, on_told, a, &err);
 	assert_non_null(r);
 	assert_int_equal(a->told, 0); /* never from within */
 	loop_timer_after(a->ticker, 0);
@@ -152,11 +152,11 @@ static void given_up(void **state)
 	struct resolver *r;
 
 	(void)state;
-	r = resolver_start(loop, "slow.test", 22, NS_PER_S, on_told, NULL, &err);
+	r = resolver_start(loop, 0, "slow.test", 22, NS_PER_S, on_told, NULL, &err);
 	assert_non_null(r);
 	resolver_free(r);
 	assert_true(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
-	r = resolver_start(loop, "::1", 22, NS_PER_S, on_told, NULL, &err);
+	r = resolver_start(loop, 0, "::1", 22, NS_PER_S, on_told, NULL, &err);
 	assert_non_null(r);
 	resolver_free(r);
 	loop_free(loop);

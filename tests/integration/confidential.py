@@ -1,0 +1,298 @@
+#!/usr/bin/env python3
+# TIMEOUT: 120
+"""Keys, passphrases and passwords stay where they belong: in no log (of any category), status, page, number, argument list,
+environment, file that is left, nor in the memory of a process that has no use for them; and those that have leave no core."""
+import ctypes
+import http.client
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import fansync
+from fansync import Daemon, Receiver, Skipped, Sshd, await_fact, children, command, dirs, expect, free_port, kill, main, put, run
+
+
+def log_all(daemon):
+    with open(daemon.config_path) as f:
+        text = f.read()
+    put(daemon.config_path, text.replace('"Info", "Exec", "Record"', '"all"'))
+
+
+def with_cores(place):
+    """In a directory of its own, where a core would be left."""
+    return ["prlimit", "--core=unlimited:unlimited", "sh", "-c", 'mkdir -p "$1" && cd "$1" && shift && exec "$@"', "sh", place + "/cwd"]
+
+
+class Everything:
+    """A daemon with all that has a secret, and a receiver in another one."""
+
+    def __init__(self, place):
+        self.place = place
+        sources = dirs(place, "sftp", "tcp", "rsync")
+        targets = dirs(place, "to-sftp", "to-tcp", "to-rsync")
+        for s in sources:
+            put(s + "/f", "content")
+        self.phrase, self.password = "phrase" + secrets.token_hex(16), "word" + secrets.token_hex(16)
+        for name, text in (("phrase", self.phrase), ("password", self.password)):
+            put(place + "/" + name, text + "\n")
+            os.chmod(place + "/" + name, 0o600)
+        self.sshd = Sshd(place + "/sshd", config="Subsystem sftp internal-sftp\n")
+        run("ssh-keygen", "-q", "-p", "-P", "", "-N", self.phrase, "-f", self.sshd.key)
+        self.sshd.start()
+        self.rsyncd = self.start_rsyncd(targets[2])
+        self.receiver = Receiver(place + "/receiver", targets[1], prefix=with_cores(place + "/receiver"))
+        log_all(self.receiver.daemon)
+        with open(self.receiver.key) as f:
+            self.key = f.read().strip()
+        self.http = free_port()
+        self.daemon = Daemon(place + "/d", "", prefix=with_cores(place + "/d"))
+        syncs = (("sftp", 'host = "127.0.0.1"; targetdir = "%s"; ssh = { port = %d; identityFile = "%s"; knownHostsFile = "%s"; '
+                          'passphraseFile = "%s/phrase"; };' % (targets[0], self.sshd.port, self.sshd.key, self.sshd.known_hosts, place)),
+                 ("tcp", self.receiver.section()),
+                 ("rsync", 'target = "rsync://user@127.0.0.1:%d/m"; rsync = { password_file = "%s/password"; };' % (self.rsync_port, place)))
+        self.daemon.write_config("sync = ( %s );\nmetrics = { listen = \"127.0.0.1:%d\"; };\n" % (", ".join(
+            '{ name = "%s"; transport = "%s"; source = "%s"; delay = 0.0; retryMin = 0.1; %s }' % (n, n, sources[i], more)
+            for i, (n, more) in enumerate(syncs)), self.http), 'statusFile = "%s/d/status"; statusInterval = 1;' % place)
+        log_all(self.daemon)
+
+    def start_rsyncd(self, target):
+        self.rsync_port = free_port()
+        put(self.place + "/rsyncd.secrets", "user:%s\n" % self.password)
+        os.chmod(self.place + "/rsyncd.secrets", 0o600)
+        put(self.place + "/rsyncd.conf", "use chroot = no\npid file = %s/rsyncd.pid\nlog file = %s/rsyncd.log\n[m]\npath = %s\nread only = no\n"
+            "uid = %d\ngid = %d\nauth users = user\nsecrets file = %s/rsyncd.secrets\n" % (
+                self.place, self.place, target, os.getuid(), os.getgid(), self.place))
+        return subprocess.Popen(["rsync", "--daemon", "--no-detach", "--port=%d" % self.rsync_port, "--address=127.0.0.1",
+                                 "--config=" + self.place + "/rsyncd.conf"], stdin=subprocess.DEVNULL)
+
+    def secrets(self):
+        """As they stand in the files, and as they are used."""
+        return [self.phrase.encode(), self.password.encode(), self.key.encode(), bytes.fromhex(self.key)]
+
+    def processes(self):
+        """Role -> pid, of both daemons."""
+        found = {}
+        for d, name in ((self.daemon, "d"), (self.receiver.daemon, "r")):
+            pids = [d.process.pid] + children(d.process.pid, every=True)
+            for pid in pids:
+                try:
+                    with open("/proc/%d/comm" % pid) as f:
+                        found[name + ":" + f.read().strip()] = pid
+                except FileNotFoundError:
+                    pass
+        return found
+
+    def fetch(self, path):
+        c = http.client.HTTPConnection("127.0.0.1", self.http, timeout=60)
+        c.request("GET", path)
+        return c.getresponse().read()
+
+    def none(self, data, where):
+        for i, s in enumerate(self.secrets()):
+            expect(s not in data, "secret %d is in %s" % (i, where))
+
+    def stop(self):
+        self.daemon.stop()
+        self.receiver.stop()
+        self.sshd.stop()
+        self.rsyncd.kill()
+        self.rsyncd.wait()
+
+
+def readable(pid):
+    """What a core dump, or a debugger of the same user, would show: all mappings that are not left out of one."""
+    try:
+        with open("/proc/%d/smaps" % pid) as f:
+            text = f.read()
+        with open("/proc/%d/mem" % pid, "rb", buffering=0) as mem:
+            for start, end, rest in re.findall(r"^([0-9a-f]+)-([0-9a-f]+) (.*?)(?=^[0-9a-f]+-[0-9a-f]+ |\Z)", text, re.M | re.S):
+                flags = re.search(r"VmFlags:(.*)", rest)
+                if rest[0] != "r" or " dd" in flags.group(1) or " io" in flags.group(1) or "[v" in rest:
+                    continue
+                rss = int(re.search(r"Rss: +(\d+)", rest).group(1)) + int(re.search(r"Swap: +(\d+)", rest).group(1))
+                at, size = int(start, 16), int(end, 16) - int(start, 16)
+                if rss == 0:
+                    continue
+                mem.seek(at)
+                while size > 0:
+                    piece = mem.read(min(size, 64 << 20))
+                    if not piece:
+                        break
+                    yield piece
+                    size -= len(piece)
+    except (OSError, ValueError):
+        return
+
+
+def status(pid, word):
+    with open("/proc/%d/status" % pid) as f:
+        return re.search(r"^%s:\s*(\S+)" % word, f.read(), re.M).group(1)
+
+
+def nowhere(place):
+    e = Everything(place)
+    try:
+        e.receiver.start()
+        e.daemon.start()
+        for path in ("to-sftp/f", "to-tcp/f", "to-rsync/f"):
+            expect(os.path.exists(place + "/" + path), "%s is mirrored\n%s" % (path, e.daemon.tail()))
+        seen = e.processes()
+        expect({"d:fansyncd:sftp", "d:fansyncd:tcp", "d:fansyncd:rsync", "r:fansyncd:recv", "r:fansyncd:sessio"} <= set(
+            seen), "all of them run: %s" % sorted(seen))
+        # While they are at it: nothing in an argument list or an environment.
+        for n in range(20):
+            put(place + "/rsync/g", str(n))
+            put(place + "/sftp/g", str(n))
+            for root in (e.daemon.process.pid, e.receiver.daemon.process.pid):
+                for pid in [root] + children(root, every=True):
+                    for name in ("cmdline", "environ"):
+                        try:
+                            with open("/proc/%d/%s" % (pid, name), "rb") as f:
+                                e.none(f.read(), "%s of %s" % (name, command(pid)[:1]))
+                        except (FileNotFoundError, ProcessLookupError, PermissionError):
+                            pass
+        e.daemon.wait()
+        for data, where in ((e.daemon.ask("status").stdout, "the status"), (e.daemon.ask("status", "--json").stdout, "the status"),
+                            (e.fetch("/"), "the page"), (e.fetch("/metrics"), "the numbers"),
+                            (e.daemon.client("--check").stdout, "--check"), (e.daemon.client("--doctor", check=False).stdout, "--doctor")):
+            expect(data, where)
+            e.none(data, where)
+        # The daemon, the page's process and those for look-ups have never held one; nor has a worker that has no use for it.
+        for role, pid in seen.items():
+            if role.split(":", 1)[1] in ("fansyncd:sftp", "fansyncd:tcp", "fansyncd:recv", "fansyncd:sessio"):
+                continue
+            for piece in readable(pid):
+                e.none(piece, "the memory of " + role)
+        # All that is left on the disk.
+        kept = ("phrase", "password", "rsyncd.secrets", "receiver/keys/web.key", "receiver/mine/web.key", "sshd/user_key")
+        for top, _, files in os.walk(place):
+            for name in files:
+                path = os.path.join(top, name)
+                if os.path.relpath(path, place) not in kept and os.path.isfile(path):
+                    with open(path, "rb") as f:
+                        e.none(f.read(), path)
+    finally:
+        e.stop()
+
+
+def plain():
+    """The program without a sanitizer, which would change what is tested, is used from now on; returns what to put back."""
+    binary = os.environ.get("FANSYNCD_PLAIN")
+    if not binary:
+        raise Skipped("needs the program without a sanitizer")
+    before, fansync.BINARY = fansync.BINARY, binary
+    return before
+
+
+def no_core(place):
+    """Who holds a secret may die of anything: no core, although one was asked for."""
+    before = plain()
+    e = Everything(place)
+    try:
+        e.receiver.start()
+        e.daemon.start()
+        for role in ("d:fansyncd:sftp", "d:fansyncd:tcp", "r:fansyncd:sessio"):
+            pid = next(p for r, p in e.processes().items() if r.startswith(role))
+            with open("/proc/%d/limits" % pid) as f:
+                expect(re.search(r"Max core file size +0 +0 ", f.read()), role + " dumps no core")
+            cwd = os.path.realpath("/proc/%d/cwd" % pid)
+            kill(pid, signal.SIGABRT)
+            await_fact(lambda: not os.path.exists("/proc/%d" % pid) or status(pid, "State") == "Z", 60, role + " ends")
+            expect(cwd.endswith("/cwd") and not os.listdir(cwd), "%s left a core in %s: %s" % (role, cwd, os.listdir(cwd)))
+            put(place + "/sftp/h", role)
+            put(place + "/tcp/h", role)
+            e.daemon.wait()
+    finally:
+        e.stop()
+        fansync.BINARY = before
+
+
+PRELOAD = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+static int told = -1;
+__attribute__((constructor)) static void begin(void)
+{
+	told = open(getenv("PROBE"), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+}
+/* The last step of a confinement: what can a hijacked process do then? */
+int seccomp_load(void *ctx)
+{
+	int (*real)(void *) = (int (*)(void *))dlsym(RTLD_NEXT, "seccomp_load");
+	const int rc = real(ctx);
+	char name[32] = "";
+	int secret, shadow, new, sock;
+
+	prctl(PR_GET_NAME, name, 0, 0, 0);
+	secret = open(getenv("SECRET"), O_RDONLY) < 0 ? errno : 0;
+	shadow = open("/etc/passwd", O_RDONLY) < 0 ? errno : 0;
+	new = open(getenv("NEW"), O_WRONLY | O_CREAT, 0600) < 0 ? errno : 0;
+	sock = socket(AF_INET, SOCK_STREAM, 0) < 0 ? errno : 0;
+	execl("/bin/true", "true", (char *)NULL);
+	dprintf(told, "PROBE %s: read %d %d create %d socket %d exec %d\n", name, secret, shadow, new, sock, errno);
+	return rc;
+}
+"""
+
+
+def landlock():
+    return ctypes.CDLL(None).syscall(444, None, 0, 1)
+
+
+def hijacked(place):
+    """What a worker can do that somebody has taken over, as soon as it is confined: nothing but its work."""
+    if not shutil.which("cc"):
+        raise Skipped("needs a compiler")
+    before = plain()
+    put(place + "/probe.c", PRELOAD)
+    run("cc", "-shared", "-fPIC", "-o", place + "/probe.so", place + "/probe.c", "-ldl")
+    e = Everything(place)
+    source, target = dirs(place, "source", "target")
+    secret = place + ".secret"  # beside it: what lies in the directory of a key is readable
+    put(secret, "x")
+    put(source + "/f")
+    with open(e.daemon.config_path) as f:
+        text = f.read().split("\n", 1)[1]
+    e.daemon.write_config(text.replace("sync = ( ", 'sync = ( { name = "direct"; transport = "direct"; source = "%s"; target = "%s"; }, '
+                                       % (source, target)))
+    e.daemon.prefix += ["env", "LD_PRELOAD=%s/probe.so" % place, "SECRET=" + secret, "NEW=" + place + ".new", "PROBE=%s/probe" % place]
+    try:
+        e.receiver.start()
+        e.daemon.start()
+        with open(place + "/probe") as f:
+            said = dict(re.findall(r"PROBE fansyncd:(\S+): (.*)", f.read()))
+        abi = landlock()
+        denied = "read 13 13 create 13" if abi >= 2 else "read 0 0 create 0"
+        expect(said.get("direct") == denied + " socket 1 exec 1", "direct: %s" % said)
+        for name in ("sftp", "tcp"):
+            expect(said.get(name) == denied + " socket 0 exec 1", "%s: %s" % (name, said))
+        expect("rsync" not in said, "who starts programs is not: %s" % said)
+        for role, pid in e.processes().items():
+            if role in ("d:fansyncd:direct", "d:fansyncd:sftp", "d:fansyncd:tcp"):
+                expect(status(pid, "Seccomp") == "2" and status(pid, "NoNewPrivs") == "1", role)
+        # They do their work, also with a connection that was cut.
+        e.sshd.cut()
+        for name in ("sftp", "tcp", "source"):
+            put(place + "/" + name + "/later", "later")
+        e.daemon.wait()
+        for name in ("to-sftp", "to-tcp", "target"):
+            expect(os.path.exists(place + "/" + name + "/later"), name + " goes on")
+    finally:
+        e.stop()
+        fansync.BINARY = before
+
+
+main([nowhere, no_core, hijacked])

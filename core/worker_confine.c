@@ -81,6 +81,13 @@ static void add_libraries(struct places *p)
 		add(&p->needs, paths[i], CONFINE_READ | TRANSPORT_NEEDS_ITSELF);
 }
 
+/* The host may be in another zone later on. */
+static void add_time_zones(struct places *p)
+{
+	add(&p->needs, "/etc/localtime", CONFINE_READ | TRANSPORT_NEEDS_ITSELF);
+	add(&p->needs, "/usr/share/zoneinfo", CONFINE_READ | TRANSPORT_NEEDS_ITSELF);
+}
+
 static void done(struct places *p)
 {
 	for (size_t i = 0; i < p->n; i++)
@@ -141,6 +148,7 @@ int worker_confine(const struct transport *t, const struct sync_options *opt, in
 	}
 	if ((p.needs.may & CONFINE_CONNECT) != 0)
 		add_libraries(&p);
+	add_time_zones(&p);
 	if (archive_path != NULL)
 		add_above(&p, archive_path, CONFINE_READ | CONFINE_WRITE);
 	add_fd(&p, fcntl(source_fd, F_DUPFD_CLOEXEC, 3), CONFINE_READ);

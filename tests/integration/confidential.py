@@ -234,15 +234,16 @@ int seccomp_load(void *ctx)
 	int (*real)(void *) = (int (*)(void *))dlsym(RTLD_NEXT, "seccomp_load");
 	const int rc = real(ctx);
 	char name[32] = "";
-	int secret, shadow, new, sock;
+	int secret, shadow, new, sock, zone;
 
 	prctl(PR_GET_NAME, name, 0, 0, 0);
 	secret = open(getenv("SECRET"), O_RDONLY) < 0 ? errno : 0;
 	shadow = open("/etc/passwd", O_RDONLY) < 0 ? errno : 0;
 	new = open(getenv("NEW"), O_WRONLY | O_CREAT, 0600) < 0 ? errno : 0;
 	sock = socket(AF_INET, SOCK_STREAM, 0) < 0 ? errno : 0;
+	zone = open("/etc/localtime", O_RDONLY) < 0 ? errno : 0;
 	execl("/bin/true", "true", (char *)NULL);
-	dprintf(told, "PROBE %s: read %d %d create %d socket %d exec %d\n", name, secret, shadow, new, sock, errno);
+	dprintf(told, "PROBE %s: read %d %d create %d socket %d exec %d zone %d\n", name, secret, shadow, new, sock, errno, zone);
 	return rc;
 }
 """
@@ -276,9 +277,10 @@ def hijacked(place):
             said = dict(re.findall(r"PROBE fansyncd:(\S+): (.*)", f.read()))
         abi = landlock()
         denied = "read 13 13 create 13" if abi >= 2 else "read 0 0 create 0"
-        expect(said.get("direct") == denied + " socket 1 exec 1", "direct: %s" % said)
+        zone = " zone %d" % (0 if os.path.exists("/etc/localtime") else 2)
+        expect(said.get("direct") == denied + " socket 1 exec 1" + zone, "direct: %s" % said)
         for name in ("sftp", "tcp"):
-            expect(said.get(name) == denied + " socket 0 exec 1", "%s: %s" % (name, said))
+            expect(said.get(name) == denied + " socket 0 exec 1" + zone, "%s: %s" % (name, said))
         expect("rsync" not in said, "who starts programs is not: %s" % said)
         for role, pid in e.processes().items():
             if role in ("d:fansyncd:direct", "d:fansyncd:sftp", "d:fansyncd:tcp"):

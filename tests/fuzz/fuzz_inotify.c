@@ -1,5 +1,5 @@
-/* LINK: core/watch_inotify.c core/watch_inotify_walk.c core/watch_inotify_events.c core/watch_tree.c core/path.c
- * core/err.c core/buf.c core/clock.c core/loop.c core/log.c core/utf8.c */
+/* LINK: core/safe_open.c core/watch_inotify.c core/watch_inotify_walk.c core/watch_inotify_events.c core/watch_tree.c
+ * core/path.c core/err.c core/buf.c core/clock.c core/loop.c core/log.c core/utf8.c */
 /* WRAP: read getrandom */
 /* MODULE: core/watch_inotify_events.c core/watch_tree.c core/watch_inotify_walk.c */
 /* ROUNDS: 1000 */

@@ -1,6 +1,6 @@
-/* LINK: core/web.c core/web_http.c core/web_stream.c core/web_assets.c core/wire.c core/guard.c core/keep.c
- * core/identity.c core/owner_map.c core/batch.c core/path.c core/frame.c core/loop.c core/clock.c core/log.c
- * core/utf8.c core/buf.c core/err.c */
+/* LINK: core/safe_open.c core/web.c core/web_http.c core/web_stream.c core/web_assets.c core/wire.c core/guard.c
+ * core/keep.c core/identity.c core/owner_map.c core/batch.c core/path.c core/frame.c core/loop.c core/clock.c
+ * core/log.c core/utf8.c core/buf.c core/err.c */
 /* LIBS: -lmicrohttpd */
 /* WRAP: loop_run loop_stop clock_mono_ns */
 /* MODULE: core/web.c core/web_http.c core/web_stream.c core/web_assets.c */

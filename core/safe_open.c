@@ -136,6 +136,7 @@ static int start(struct walk *w, const char *path, struct err *err)
 	w->at = -1;
 	w->links = 0;
 	w->err = err;
+	w->rest[0] = '\0';
 	if (strlen(path) >= sizeof(w->rest))
 		return fail(w, ENAMETOOLONG);
 	memcpy(w->rest, path, strlen(path) + 1);

@@ -528,7 +528,7 @@ def busybox(place):
         os.chmod("%s/bin/%s" % (place, name), 0o755)
     with open(place + "/bin/find", "w") as f:
         f.write("#!/bin/sh\necho 'find: unrecognized: -printf' >&2\nexit 1\n")
-    with Pair(place, init=filled, sshd_config="SetEnv PATH=%s/bin:%s\n" % (place, os.environ["PATH"])) as p:
+    with Pair(place, init=filled, sshd_config="SetEnv HOME=%s PATH=%s/bin:%s\n" % (place, place, os.environ["PATH"])) as p:
         equal(p, "at the start")
         put(p.a + "/f", b"second, longer")
         put(p.a + "/new\nname", b"new")

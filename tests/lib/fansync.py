@@ -284,7 +284,8 @@ def free_port():
 
 
 class Sshd:
-    """An sshd for the user who runs the test, with keys made for it."""
+    """An sshd for the user who runs the test, with keys made for it. Its commands find an empty home: what the user's ~/.bashrc does
+    at each of them takes longer than they do, and may leave a lock behind when a session is killed."""
 
     def __init__(self, place, prefix=(), address="127.0.0.1", port=None, key=None, config=""):
         self.place = place
@@ -302,10 +303,12 @@ class Sshd:
         with open(self.host_key + ".pub") as f, open(self.known_hosts, "w") as out:
             out.write("[%s]:%d %s" % (self.address, self.port, f.read()))
         shutil.copy(self.key + ".pub", os.path.join(place, "authorized_keys"))
+        os.makedirs(os.path.join(place, "home"), exist_ok=True)
         with open(os.path.join(place, "sshd_config"), "w") as f:
             f.write("Port %d\nListenAddress %s\nHostKey %s\nPidFile none\nAuthorizedKeysFile %s/authorized_keys\n"
                     "StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nMaxStartups 100\n"
-                    "MaxSessions 100\n%s" % (self.port, self.address, self.host_key, place, config))
+                    "MaxSessions 100\n%s" % (self.port, self.address, self.host_key, place,
+                                             config if "SetEnv" in config else "SetEnv HOME=%s/home\n%s" % (place, config)))
 
     def start(self):
         if os.geteuid() == 0:

@@ -35,6 +35,7 @@ struct sync {
 	bool worker_ended;	    /* it is to be freed at the next poll */
 	bool worker_killed;	    /* for want of progress */
 	bool worker_told;	    /* a `down` of its own explains its end */
+	bool worker_leaves;	    /* no batch came to its end since a `down`: that may have been its last word */
 	char *runtime_dir;
 	uint32_t workers_started;
 	struct host_tree peer; /* what the target is; ino 0: not known */

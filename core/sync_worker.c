@@ -212,6 +212,7 @@ static void on_batch_done(void *ctx, uint64_t batch_id)
 	if (s->batch == NULL || s->batch->id != batch_id)
 		return;
 	changeset_finish(s->changes, batch_id, clock_mono_ns());
+	s->worker_leaves = false;
 	tunnel_target_reached(s->tunnel);
 	sync_log(s, LOG_CAT_INFO, NULL, "%s: batch of %zu paths and %zu renames done in %.3f s", s->opt->name,
 		 s->batch->n_items, s->batch->n_renames,
@@ -297,7 +298,7 @@ static void on_down(void *ctx, const struct err *why)
 {
 	struct sync *s = ctx;
 
-	s->worker_told = true;
+	s->worker_told = s->worker_leaves = true;
 	if (!policy_is_final(why->class)) /* a target that refuses us was reached */
 		tunnel_target_failed(s->tunnel, false);
 	go_down_for(s, why, false);
@@ -305,7 +306,9 @@ static void on_down(void *ctx, const struct err *why)
 
 static void on_ready(void *ctx)
 {
-	((struct sync *)ctx)->worker_told = false;
+	struct sync *s = ctx;
+
+	s->worker_told = s->worker_leaves = false;
 }
 
 static void on_progress(void *ctx, const struct wire_progress *p)
@@ -384,7 +387,17 @@ static void on_ended(void *ctx, const char *how)
 	sync_changed(s);
 	if (s->worker_told && s->batch == NULL)
 		return;
-	s->retry_soon = s->worker_told; /* it was given one more when it had gone already */
+	if (s->batch != NULL && s->worker_leaves && strcmp(how, "exit 0") == 0) {
+		/* It was given one more when it had gone already: that is the next one's, and why stays as it was told.
+		 */
+		changeset_abandon(s->changes, clock_mono_ns());
+		sync_end_batch(s);
+		s->down = true;
+		s->down_until_ns = 0;
+		sync_changed(s);
+		return;
+	}
+	s->retry_soon = s->worker_told;
 	if (s->worker_killed)
 		(void)snprintf(text, sizeof(text), "no progress for %.0f s (progressTimeout)",
 			       (double)s->opt->progress_timeout_ns / (double)NS_PER_S);
@@ -501,7 +514,7 @@ int sync_start_worker(struct sync *s, struct err *err)
 		.source_ino = s->root_ino,
 	};
 	memcpy(spec.config.host_id, s->env->host_id, HOST_ID_BYTES);
-	s->worker_told = s->worker_killed = false;
+	s->worker_told = s->worker_leaves = s->worker_killed = false;
 	s->worker = worker_link_start(s->env->loop, &spec, &events, err);
 	buf_done(&text);
 	free(archive);

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 # TIMEOUT: 300
+# SERIAL
 """The watcher's choice as an administrator sees it: by what it is made, how it changes at run time without losing an
-event, what it says, and what each of them does without or with few privileges."""
+event, what it says, and what each of them does without or with few privileges. Alone, because a walk that tells whether a
+tree is small enough for inotify has a limit of time."""
 import glob
 import os
 import select
@@ -116,7 +118,7 @@ def changes_over(place):
             select.poll().poll(2)
 
         def until(backend, pause):
-            end = time.monotonic() + 60
+            end = time.monotonic() + 120
             while watcher_of(d)["backend"] != backend:
                 churn.run(0.3, pause)
                 if time.monotonic() > end:

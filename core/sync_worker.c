@@ -385,7 +385,7 @@ static void on_ended(void *ctx, const char *how)
 	s->peer = (struct host_tree){ 0 };
 	close_counters(s);
 	sync_changed(s);
-	if (s->worker_told && s->batch == NULL)
+	if (s->worker_told)
 		return;
 	if (s->batch != NULL && s->worker_leaves && strcmp(how, "exit 0") == 0) {
 		/* It was given one more when it had gone already: that is the next one's, and why stays as it was told.
@@ -397,7 +397,6 @@ static void on_ended(void *ctx, const char *how)
 		sync_changed(s);
 		return;
 	}
-	s->retry_soon = s->worker_told;
 	if (s->worker_killed)
 		(void)snprintf(text, sizeof(text), "no progress for %.0f s (progressTimeout)",
 			       (double)s->opt->progress_timeout_ns / (double)NS_PER_S);

@@ -173,7 +173,9 @@ void sync_reconcile(struct sync *s, const char *cause, bool start, bool allow_de
 
 void sync_urge(struct sync *s, uint64_t generation)
 {
+	s->generation = generation > s->generation ? generation : s->generation;
 	changeset_release_holds(s->changes);
+	sync_urge_look(s);
 	s->has_urge = true;
 	s->urge_generation = generation;
 }
@@ -288,7 +290,7 @@ static int64_t check_progress(struct sync *s, int64_t now)
 
 void sync_poll(struct sync *s)
 {
-	int64_t now = clock_mono_ns(), next = INT64_MAX;
+	int64_t now = clock_mono_ns(), next = INT64_MAX, look;
 	struct err err = ERR_INIT;
 
 	if (s->worker_ended)
@@ -309,7 +311,9 @@ void sync_poll(struct sync *s)
 		loop_timer_at(s->timer, s->pause_until_ns);
 		return;
 	}
+	look = sync_look_due(s, now);
 	if (!is_due(s, now, &next)) {
+		next = look < next ? look : next;
 		if (next != INT64_MAX)
 			loop_timer_at(s->timer, next);
 		return;
@@ -377,14 +381,19 @@ void sync_source_lost(struct sync *s, const char *why)
 	sync_changed(s);
 }
 
-struct sync *sync_new(const struct sync_env *env, const struct sync_options *opt, struct err *err)
+struct changeset_limits sync_limits(const struct sync_options *opt)
 {
-	struct changeset_limits limits = {
+	return (struct changeset_limits){
 		.max_pending = (size_t)opt->max_pending,
 		.max_renames = RENAMES_MAX,
 		.batch_items = BATCH_ITEMS_MAX,
 		.batch_bytes = BATCH_BYTES_MAX,
 	};
+}
+
+struct sync *sync_new(const struct sync_env *env, const struct sync_options *opt, struct err *err)
+{
+	const struct changeset_limits limits = sync_limits(opt);
 	struct sync *s = calloc(1, sizeof(*s));
 
 	if (s == NULL) {
@@ -435,6 +444,7 @@ void sync_free(struct sync *s)
 	if (s->timer != NULL)
 		loop_timer_remove(s->timer);
 	changeset_free(s->changes);
+	changeset_free(s->lost);
 	failures_done(&s->failures);
 	free(s->reason);
 	free(s->last_error);

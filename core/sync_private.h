@@ -56,6 +56,9 @@ struct sync {
 	bool hook_failed; /* what onError is told of was logged */
 	uint32_t down_tries;
 	int64_t down_until_ns;
+	struct changeset *lost; /* what was under way when the target was lost (sync_lost.c); NULL: nothing */
+	int64_t look_again_ns;	/* when it is looked at again; 0: the target is not back */
+	bool look_urged;	/* as soon as it is back */
 	int64_t pause_until_ns; /* something was due, and yet there was no batch */
 	bool stopping;
 	bool allow_delete; /* for the next batch */
@@ -82,6 +85,7 @@ void sync_add_to_changes(struct sync *s, const struct intake_record *r, uint64_t
 int sync_stat_below(const struct sync *s, const char *path, size_t len, struct stat *out);
 /* Whether the first reconcile is still to end. */
 bool sync_starting(const struct sync *s);
+struct changeset_limits sync_limits(const struct sync_options *opt);
 /* Send the batch that was taken to the worker. */
 void sync_carry(struct sync *s);
 /* There is none in flight any more; its slot is free. */
@@ -98,6 +102,17 @@ void sync_hooks_done(struct sync *s, const char *path, size_t len);
 void sync_hooks_failed(struct sync *s, const char *path, size_t len);
 /* The batch is over, one way or another: onBatch and onError run, if there is anything to tell. */
 void sync_hooks_over(struct sync *s);
+
+/* ---- sync_lost.c ---- */
+
+/* The target was lost with the batch in flight: what of it may still arrive is to be looked at again. */
+void sync_note_lost(struct sync *s);
+/* The target is back. */
+void sync_back_after_loss(struct sync *s);
+/* Look now: a barrier waits. */
+void sync_urge_look(struct sync *s);
+/* Look if it is time to. When it will be (INT64_MAX: never). */
+int64_t sync_look_due(struct sync *s, int64_t now);
 
 /* ---- sync_tunnel.c ---- */
 

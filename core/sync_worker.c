@@ -202,6 +202,7 @@ void sync_come_back(struct sync *s)
 		hooks_run(s->hooks, HOOK_RECONNECT, s->reason);
 	s->down = s->guarded = s->vetoed = s->retry_soon = false;
 	s->down_tries = 0;
+	sync_back_after_loss(s);
 }
 
 static void on_batch_done(void *ctx, uint64_t batch_id)
@@ -258,6 +259,8 @@ static void go_down_for(struct sync *s, const struct err *e, bool vetoed)
 		    (final && (s->reason == NULL || strcmp(s->reason, why) != 0));
 
 	count_error(s, e);
+	if (!final)
+		sync_note_lost(s);
 	changeset_abandon(s->changes, clock_mono_ns());
 	sync_end_batch(s);
 	s->down = true;

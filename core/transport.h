@@ -48,6 +48,7 @@ enum transport_cap {
 	TRANSPORT_KEEP = 1u << 8,
 	TRANSPORT_FREE_TARGET = 1u << 9, /* the target is any word, and may be missing: the sync's name then */
 	TRANSPORT_PROGRAM = 1u << 10,	 /* a foreign program does it all, and is told nothing of rsync's keys */
+	TRANSPORT_LATE = 1u << 11,	 /* what was sent may still be done at the target when the connection is lost */
 };
 
 struct transport_item {

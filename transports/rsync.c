@@ -126,7 +126,7 @@ static int reconcile(void *session, const struct transport_work *work, struct er
 extern const struct transport transport_rsync;
 const struct transport transport_rsync = {
 	.name = "rsync",
-	.caps = TRANSPORT_LOCAL_TARGET | TRANSPORT_EXEC | TRANSPORT_MARKER | TRANSPORT_KEEP,
+	.caps = TRANSPORT_LATE | TRANSPORT_LOCAL_TARGET | TRANSPORT_EXEC | TRANSPORT_MARKER | TRANSPORT_KEEP,
 	.default_delay_ns = NS_PER_S,
 	.validate = validate,
 	.open = open_target,

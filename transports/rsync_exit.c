@@ -68,6 +68,7 @@ static const struct {
 	{ 5,
 	  "didn't get server startup line",
 	  { 5, RSYNC_DOWN, ERR_NETWORK, "the connection to the rsync daemon ended before its answer" } },
+	{ 20, RSYNC_STUCK_WORDS, { 20, RSYNC_RETRY, ERR_AGAIN, "rsync was interrupted" } },
 };
 
 const struct rsync_outcome *rsync_outcome_said(int status, const char *said)

@@ -28,6 +28,8 @@ const struct rsync_outcome *rsync_outcome(int status);
 /* The same of one that said something: some codes stand for several troubles. */
 const struct rsync_outcome *rsync_outcome_said(int status, const char *said);
 
+/* Said for an rsync that is ended since it waits for a FIFO's writer (rsync_alive.h). */
+#define RSYNC_STUCK_WORDS "a FIFO took the place of a file while rsync opened it"
 /* A file could not be written, of which the messages tell; rsync gives up then. */
 #define RSYNC_EXIT_FILEIO 11
 

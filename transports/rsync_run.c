@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/pipes.h"
+#include "transports/rsync_exit.h"
 
 void rsync_run_init(struct rsync_run *r, struct loop *loop, void (*event)(void *ctx, const struct rsync_event *ev),
 		    void (*ended)(void *ctx, int status), void *ctx)
@@ -84,6 +85,18 @@ static void on_alive(void *ctx)
 	r->event(r->ctx, &ev);
 }
 
+/* Its end is reported as that of any other run, with these words. */
+static void on_stuck(void *ctx)
+{
+	struct rsync_run *r = ctx;
+	const struct rsync_event ev = { .kind = RSYNC_TEXT,
+					.text = RSYNC_STUCK_WORDS,
+					.text_len = sizeof(RSYNC_STUCK_WORDS) - 1 };
+
+	r->event(r->ctx, &ev);
+	rsync_run_end(r);
+}
+
 static void release(struct rsync_run *r)
 {
 	rsync_alive_stop(&r->alive);
@@ -137,7 +150,7 @@ int rsync_run_start(struct rsync_run *r, char *const *argv, const char *cwd, str
 	r->in = loop_fd_add(r->loop, r->proc.in, LOOP_WRITE, on_in, r, err);
 	r->out = r->in == NULL ? NULL : loop_fd_add(r->loop, r->proc.out, LOOP_READ, on_out, r, err);
 	r->err = r->out == NULL ? NULL : loop_fd_add(r->loop, r->proc.err, LOOP_READ, on_err, r, err);
-	if (r->err == NULL || rsync_alive_start(&r->alive, r->loop, r->proc.pid, on_alive, r, err) < 0 ||
+	if (r->err == NULL || rsync_alive_start(&r->alive, r->loop, r->proc.pid, on_alive, on_stuck, r, err) < 0 ||
 	    loop_child(r->loop, r->proc.pid, on_child, r, err) < 0) {
 		(void)kill(-r->proc.pid, SIGKILL);
 		release(r);

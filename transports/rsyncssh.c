@@ -686,7 +686,8 @@ static int reconcile(void *session, const struct transport_work *work, struct er
 extern const struct transport transport_rsyncssh;
 const struct transport transport_rsyncssh = {
 	.name = "rsyncssh",
-	.caps = TRANSPORT_RENAME | TRANSPORT_LOOK | TRANSPORT_EXEC | TRANSPORT_HOST | TRANSPORT_MARKER | TRANSPORT_KEEP,
+	.caps = TRANSPORT_LATE | TRANSPORT_RENAME | TRANSPORT_LOOK | TRANSPORT_EXEC | TRANSPORT_HOST |
+		TRANSPORT_MARKER | TRANSPORT_KEEP,
 	.default_delay_ns = NS_PER_S,
 	.validate = validate,
 	.open = open_target,

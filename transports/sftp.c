@@ -538,7 +538,7 @@ static bool needs(const struct sync_options *opt, struct transport_needs *out)
 extern const struct transport transport_sftp;
 const struct transport transport_sftp = {
 	.name = "sftp",
-	.caps = TRANSPORT_RENAME | TRANSPORT_LOOK | TRANSPORT_NATIVE | TRANSPORT_EXEC | TRANSPORT_HOST,
+	.caps = TRANSPORT_LATE | TRANSPORT_RENAME | TRANSPORT_LOOK | TRANSPORT_NATIVE | TRANSPORT_EXEC | TRANSPORT_HOST,
 	.default_delay_ns = 0,
 	.validate = validate,
 	.open = open_session,

@@ -892,8 +892,8 @@ static bool needs(const struct sync_options *opt, struct transport_needs *out)
 extern const struct transport transport_tcp;
 const struct transport transport_tcp = {
 	.name = "tcp",
-	.caps = TRANSPORT_MODULE | TRANSPORT_LOOK | TRANSPORT_RENAME | TRANSPORT_NATIVE | TRANSPORT_KEEP |
-		TRANSPORT_MARKER,
+	.caps = TRANSPORT_LATE | TRANSPORT_MODULE | TRANSPORT_LOOK | TRANSPORT_RENAME | TRANSPORT_NATIVE |
+		TRANSPORT_KEEP | TRANSPORT_MARKER,
 	.default_delay_ns = 0,
 	.validate = tcp_validate,
 	.open = open_target,

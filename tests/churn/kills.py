@@ -343,7 +343,7 @@ class Attack:
     def run(self, kills, seconds):
         end = time.monotonic() + seconds
         reader = Reader(self.cell.target, self.kinds, self.place + "/torn")
-        watch = Helper(reader.step, reader.result, 100.0 / self.pace, self.seed)
+        watch = Helper(reader.step, reader.result, 100.0, self.seed)
         self.cell.own.add(watch.pid)
         try:
             while self.total() < kills and time.monotonic() < end:
@@ -355,7 +355,7 @@ class Attack:
         self.checks = seen["checks"]
         if seen["torn"]:
             raise Failure("torn at the target:\n  %s\nkilled: %s\n%s" % ("\n  ".join(seen["torn"]), self.history[-20:], self.cell.daemon.tail(40)))
-        if self.checks < 10 * self.rounds or self.total() == 0:
+        if self.checks < 2 * len(reader.paths) or self.total() == 0:
             raise Failure("%d files were read at the target, %d processes killed" % (self.checks, self.total()))
 
     def judge(self):

@@ -4,11 +4,16 @@
 of its own; everything else of its batch arrives; later batches are one rsync each; and once the cause is gone, so is the
 failure. Against the real rsync, at either side, with names of odd bytes."""
 import os
+import select
 import shutil
+import stat
 import subprocess
 import sys
+import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "..", "churn"), os.path.join(HERE, "..", "lib")]
+import generator
 from accounts import Remote
 from fansync import Daemon, Failure, await_fact, expect_equal, free_port, main, run, skip
 
@@ -19,7 +24,7 @@ ODD = ["plain", "new\nline", 'quo"te', 'a","b', 'x" -> "y', "\udcff\udcfe", "\\#
 class Place:
     """A daemon without the right to everything (where the tests are root's), and a batch that is given in one piece."""
 
-    def __init__(self, place, more="retryMax = 300.0;", rsync="", target=None, user=True):
+    def __init__(self, place, more="delay = 60.0; retryMax = 300.0;", rsync="", target=None, user=True):
         self.place, self.source, self.target = place, place + "/source", target or place + "/target"
         self.user = user
         for path in (place, self.source) + (() if "://" in self.target else (self.target,)):
@@ -30,7 +35,7 @@ class Place:
             os.chmod(os.path.dirname(place), 0o755)
         self.daemon = Daemon(place, "", prefix=["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups",
                                                 "--"] if self.user else [])
-        self.daemon.write_config('sync = ( { name = "s"; transport = "rsync"; source = "%s"; target = "%s"; delay = 60.0; '
+        self.daemon.write_config('sync = ( { name = "s"; transport = "rsync"; source = "%s"; target = "%s"; '
                                  'watcher = "inotify"; retryMin = 0.3; rsync = { archive = true; %s }; '
                                  '%s } );\n' % (self.source, self.target, rsync, more))
 
@@ -216,7 +221,7 @@ def undeletable_at_start(place):
         await_fact(lambda: not p.failures(), 60, "another attempt: %s" % p.failures())
         expect_equal(p.source, p.target, "undeletable")
         p.healed("undeletable")
-    case(place, body, more="retryMax = 1.0;")
+    case(place, body, more="delay = 60.0; retryMax = 1.0;")
 
 
 def too_long_a_path(place):
@@ -354,6 +359,31 @@ def vanishes_before_it_is_sent(place):
     case(place, body, rsync='binary = "%s";' % binary)
 
 
+def fifo_in_its_place(place):
+    """A name that was a file when rsync listed it, and is a FIFO when rsync opens it: nobody writes there, ever."""
+    fifo = place + "/fifo"
+
+    def swap(p):
+        generator.renameat2(p.source + "/swapped", fifo, generator.RENAME_EXCHANGE)
+
+    def body(p):
+        p.daemon.start()
+        p.put("swapped", "0" * 100000)
+        os.mkfifo(fifo)
+        end = time.monotonic() + 120
+        while "FIFO took the place" not in p.daemon.log():
+            if time.monotonic() > end:
+                raise Failure("no rsync was ended")
+            for _ in range(50):
+                swap(p)
+                select.poll().poll(2)
+        if stat.S_ISFIFO(os.lstat(p.source + "/swapped").st_mode):
+            swap(p)
+        p.put("swapped", "1")
+        p.healed("a FIFO came and went")
+    case(place, body, more="delay = 0.01; retryMax = 1.0;")
+
+
 # ---- the other side of a connection, which names its own paths
 
 def named(daemon, closed, put, target):
@@ -436,5 +466,5 @@ def a_module(place):
 if os.geteuid() != 0:
     skip("needs root, to be another user")
 main([unreadable_files, unreadable_directory, read_only_directory_at_the_target, undeletable_at_start, too_long_a_path,
-      vanishes_before_it_is_sent, attributes_too_large, no_acls_at_the_target, disk_full, too_many_for_the_disk, another_account, below_a_link,
+      vanishes_before_it_is_sent, fifo_in_its_place, attributes_too_large, no_acls_at_the_target, disk_full, too_many_for_the_disk, another_account, below_a_link,
       another_root, a_module])

@@ -4,6 +4,7 @@
         line.trap(4711, line.reset)  # once that many more bytes have passed, in the midst of a piece
         line.drip(20000)             # so many bytes go one at a time
         line.stall(); line.go_on()   # nothing passes, on no connection
+    line.hold(); line.release()  # the same on those that there are now: what they were given arrives late, also when who gave it is dead
         line.fates = [(900, RESET)]  # of the next connections, one each: so many bytes pass, and then that
         line.vanish()                # what is connected hears nothing any more, ever; new connections work
         line.heal()
@@ -38,7 +39,7 @@ class Pair:
         self.line, self.ends = line, (client, server)
         self.queues = (collections.deque(), collections.deque())  # what each end is to get: (when, bytes)
         self.queued, self.ended, self.closed = [0, 0], [False, False], [False, False]
-        self.state, self.drains = OPEN, False
+        self.state, self.drains, self.held = OPEN, False, False
         self.left, self.fate = line.fates.pop(0) if line.fates else (None, None)
         self.wake_r, self.wake_w = socket.socketpair()
         for s in (client, server):
@@ -59,6 +60,9 @@ class Pair:
             self.state, self.drains = state, drains
         self.wake()
 
+    def stands(self):
+        return self.held or self.line.stalled
+
     def read(self, i):
         try:
             data = self.ends[i].recv(PIECE)
@@ -75,7 +79,7 @@ class Pair:
 
     def write(self, i):
         queue = self.queues[i]
-        while self.state == OPEN and queue and queue[0][0] <= time.monotonic() and not self.line.stalled:
+        while self.state == OPEN and queue and queue[0][0] <= time.monotonic() and not self.stands():
             due, data = queue[0]
             most = min(self.line.most(len(data)), self.left or len(data))
             try:
@@ -110,7 +114,7 @@ class Pair:
             events = 0
             if not self.ended[i] and (self.state == OPEN and self.queued[1 - i] < QUEUE_MAX or self.state == GONE and self.drains):
                 events |= select.POLLIN
-            if self.state == OPEN and self.queues[i] and not self.line.stalled:
+            if self.state == OPEN and self.queues[i] and not self.stands():
                 left = self.queues[i][0][0] - time.monotonic()
                 if left <= 0:
                     events |= select.POLLOUT
@@ -257,6 +261,26 @@ class BadLine:
             pairs = list(self.pairs)
         for p in pairs:
             p.wake()
+
+    def hold(self):
+        with self.changed:
+            for p in self.pairs:
+                p.held = True
+
+    def held(self):
+        """How many bytes, on their way to the server."""
+        with self.changed:
+            return sum(p.queued[1] for p in self.pairs if p.held)
+
+    def release(self):
+        """And wait until all that was held has arrived, and its connections are over."""
+        with self.changed:
+            pairs = [p for p in self.pairs if p.held]
+        for p in pairs:
+            p.held = False
+            p.wake()
+        for p in pairs:
+            p.thread.join()
 
     def heal(self):
         """New connections are good ones. What has vanished stays so."""

@@ -5,8 +5,10 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -48,7 +50,7 @@ static pid_t lonely_child(void)
 
 struct heard {
 	struct loop *loop;
-	unsigned signs;
+	unsigned signs, stuck;
 };
 
 static void on_sign(void *ctx)
@@ -56,6 +58,14 @@ static void on_sign(void *ctx)
 	struct heard *h = ctx;
 
 	h->signs++;
+	loop_stop(h->loop, 0);
+}
+
+static void on_stuck(void *ctx)
+{
+	struct heard *h = ctx;
+
+	h->stuck++;
 	loop_stop(h->loop, 0);
 }
 
@@ -86,7 +96,7 @@ static void signs_of_work(void **state)
 
 	(void)state;
 	assert_true(pid > 0);
-	assert_int_equal(rsync_alive_start(&a, h.loop, pid, on_sign, &h, &err), 0);
+	assert_int_equal(rsync_alive_start(&a, h.loop, pid, on_sign, on_stuck, &h, &err), 0);
 	assert_int_equal(listen_for(&h, 30), 1);
 	assert_int_equal(listen_for(&h, 30), 1); /* and again */
 	assert_int_equal(kill(pid, SIGSTOP), 0);
@@ -109,7 +119,7 @@ static void keepalives_are_none(void **state)
 
 	(void)state;
 	assert_true(pid > 0);
-	assert_int_equal(rsync_alive_start(&a, h.loop, pid, on_sign, &h, &err), 0);
+	assert_int_equal(rsync_alive_start(&a, h.loop, pid, on_sign, on_stuck, &h, &err), 0);
 	(void)listen_for(&h, 2); /* what it read to begin with */
 	assert_int_equal(listen_for(&h, 3), 0);
 	rsync_alive_stop(&a);
@@ -118,9 +128,59 @@ static void keepalives_are_none(void **state)
 	loop_free(h.loop);
 }
 
+/* One that opens a FIFO, or reads from one that is open for writing, too: only the first will never go on by itself. */
+static pid_t fifo_child(const char *path, int flags)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		char c;
+		int fd = open(path, flags | O_CLOEXEC);
+
+		_exit(fd >= 0 && read(fd, &c, 1) == 1 ? 0 : 1);
+	}
+	return pid;
+}
+
+static unsigned stuck_within(const char *path, int flags, int64_t seconds)
+{
+	struct err err = ERR_INIT;
+	struct heard h = { .loop = loop_new(&err) };
+	struct rsync_alive a = { 0 };
+	struct loop_timer *end = loop_timer_add(h.loop, on_end, &h, &err);
+	pid_t pid = fifo_child(path, flags);
+
+	assert_true(pid > 0);
+	assert_int_equal(rsync_alive_start(&a, h.loop, pid, on_sign, on_stuck, &h, &err), 0);
+	loop_timer_after(end, seconds * NS_PER_S);
+	while (h.stuck == 0 && loop_timer_armed(end))
+		assert_int_equal(loop_run(h.loop, &err), 0);
+	loop_timer_remove(end);
+	rsync_alive_stop(&a);
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	loop_free(h.loop);
+	return h.stuck;
+}
+
+static void waits_to_open(void **state)
+{
+	char dir[] = "/tmp/fansyncd-alive-XXXXXX", path[64];
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	(void)snprintf(path, sizeof(path), "%s/fifo", dir);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(stuck_within(path, O_RDONLY, 60), 1);
+	assert_int_equal(stuck_within(path, O_RDWR, 8), 0);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(signs_of_work), cmocka_unit_test(keepalives_are_none) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(signs_of_work), cmocka_unit_test(keepalives_are_none),
+					    cmocka_unit_test(waits_to_open) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

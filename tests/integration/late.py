@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+# TIMEOUT: 300
+"""What a lost connection still delivers: the sender is dead, a newer state has come by another connection, and then the network lets go
+of what it held back. The target has the older state for a while; it must not stay (core/sync_lost.c). With rsync daemons: what serves the
+other transports drops most of what it has not done when its connection ends."""
+import os
+import select
+import signal
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.join(HERE, "..", "churn"), os.path.join(HERE, "..", "lib")]
+import network
+from fansync import children, expect, kill, main, own_file_system, skip
+
+SIZE = 1 << 20
+BEGUN = 20000  # bytes: greetings are over by then, and the file is on its way
+
+
+def content(path):
+    try:
+        with open(path, "rb") as f:
+            return f.read()
+    except FileNotFoundError:
+        return None
+
+
+def write(cell, data):
+    with open(cell.place + "/new", "wb") as f:
+        f.write(data)
+    os.rename(cell.place + "/new", cell.source + "/file")
+
+
+def all_is_held(line):
+    """The sender has said all that it has to say."""
+    before = -1
+    while line.held() < SIZE - BEGUN or line.held() != before:
+        before = line.held()
+        select.poll().poll(300)
+
+
+def overtaken(cell):
+    """The target has got the older file after the newer one, of which it knows."""
+    old, new = os.urandom(SIZE), os.urandom(SIZE)
+    cell.settle()
+    cell.line.trap(BEGUN, cell.line.hold)
+    write(cell, old)
+    network.eventually(lambda: cell.line.held() > 0, "the file is on its way")
+    all_is_held(cell.line)
+    for pid in children(cell.daemon.process.pid, every=True):
+        kill(pid, signal.SIGKILL)
+    write(cell, new)
+    network.eventually(lambda: content(cell.target + "/file") == new, lambda: "the newer file\n" + cell.daemon.tail())
+    cell.line.release()
+    network.eventually(lambda: content(cell.target + "/file") == old, "the older file: what was held is not all that it takes")
+    return new
+
+
+def by_itself(place):
+    with network.Relayed(place, "rsync", "inotify") as cell:
+        new = overtaken(cell)
+        network.eventually(lambda: content(cell.target + "/file") == new, lambda: "the newer file again\n" + cell.daemon.tail())
+
+
+def before_who_waits(place):
+    """Who asks whether all is done is not told so while an older state may still be there."""
+    with network.Relayed(place, "rsync", "inotify") as cell:
+        new = overtaken(cell)
+        cell.settle()
+        expect(content(cell.target + "/file") == new, "not the newer file, when all was done:\n" + cell.daemon.tail())
+        cell.expect_equal("rsync")
+
+
+if not own_file_system():
+    skip("it changes owners: only root may")
+main([by_itself, before_who_waits])

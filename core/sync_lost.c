@@ -38,7 +38,8 @@ void sync_note_lost(struct sync *s)
 	const struct transport *t = transport_find(s->opt->transport);
 	const struct changeset_limits limits = sync_limits(s->opt);
 
-	if (s->batch == NULL || t == NULL || (t->caps & TRANSPORT_LATE) == 0)
+	/* Both ways, nothing is put in the place of what the sender did not see there. */
+	if (s->batch == NULL || s->opt->bidirectional || t == NULL || (t->caps & TRANSPORT_LATE) == 0)
 		return;
 	s->look_again_ns = 0; /* not before it is back */
 	if (s->lost == NULL)

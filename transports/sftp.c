@@ -57,7 +57,8 @@ struct sftp_session {
 	uint32_t tag;
 	const struct transport_work *work; /* waits for the connection */
 	bool reconcile, usable, broken, made;
-	bool rooted; /* the target's directory is known; further connections are waited for */
+	bool rooted;   /* the target's directory is known; further connections are waited for */
+	bool own_only; /* whoever owns the source's files, what is made there is the account's */
 };
 
 static int validate(struct sync_options *opt, struct err *err)
@@ -194,14 +195,23 @@ static void start_work(struct sftp_session *s)
 			sftp_ops_add(s->ops, s->more[i].client);
 	s->work = NULL;
 	s->usable = true;
-	target.caps = sftp_ops_caps(s->ops);
+	target.caps = sftp_ops_caps(s->ops) & ~(s->own_only ? (unsigned)FILEOPS_OWNERS : 0u);
 	mirror_ends(s->mirror, &source, &target);
 	if (work != NULL && mirror_start(s->mirror, work, s->reconcile, &err) < 0)
 		s->env->down(s->env->ctx, &err);
 	sftp_client_flush(s->client);
 }
 
-/* ---- a server whose LSTAT follows symlinks ---- */
+/* ---- a symlink tells what can't be asked for: whether LSTAT follows it, and whose it is ---- */
+
+/* Both ways, owners are part of what is agreed on. An account that is not root's can't agree: what arrives by it is its
+ * own, which the other end would take for a change. */
+static bool owners_agreed(const struct sftp_session *s)
+{
+	const struct sync_options *o = s->env->opt;
+
+	return o->bidirectional && (o->rsync.owner || o->rsync.group);
+}
 
 static void probe_request(struct sftp_session *s, enum sftp_type type, sftp_reply_fn *fn)
 {
@@ -235,10 +245,17 @@ static void on_probe_looked(void *ctx, struct sftp_packet *reply)
 	struct sftp_session *s = ctx;
 	struct sftp_attrs a;
 
-	if (sftp_get_attrs(reply, &a) && (a.flags & SFTP_ATTR_PERMISSIONS) != 0 && S_ISDIR(a.mode)) {
+	if (!sftp_get_attrs(reply, &a))
+		a.flags = 0;
+	if ((a.flags & SFTP_ATTR_PERMISSIONS) != 0 && S_ISDIR(a.mode)) {
 		log_warn("the server at %s follows symlinks where it must not: symlinks are not mirrored to it",
 			 s->env->opt->host);
 		sftp_ops_follows(s->ops);
+	} else if (owners_agreed(s) && (a.flags & SFTP_ATTR_UIDGID) != 0 && a.uid != 0) {
+		if (!s->own_only)
+			log_normal("the account at %s is not root's: both ways, owners and groups are not mirrored",
+				   s->env->opt->host);
+		s->own_only = true;
 	}
 	probe_request(s, SFTP_REMOVE, on_probe_removed);
 }
@@ -254,10 +271,12 @@ static void on_probe_made(void *ctx, struct sftp_packet *reply)
 		probe_request(ctx, SFTP_LSTAT, on_probe_looked);
 }
 
-/* OpenSSH does not; of others (ProFTPD) it has to be found out. */
+/* OpenSSH follows none; of others (ProFTPD) it has to be found out. */
 static void probe(struct sftp_session *s)
 {
-	if ((sftp_client_extensions(s->client) & SFTP_EXT_LSETSTAT) != 0 || s->env->opt->rsync.dry_run)
+	bool known = (sftp_client_extensions(s->client) & SFTP_EXT_LSETSTAT) != 0 && !owners_agreed(s);
+
+	if (known || s->env->opt->rsync.dry_run)
 		start_work(s);
 	else
 		probe_request(s, SFTP_SYMLINK, on_probe_made);

@@ -263,6 +263,9 @@ def maxscale(place, watcher, sudo=False, transport="rsyncssh", kind=Host, most=2
             if h.others() != before:
                 changed = [p for p in set(before) | set(h.others()) if before.get(p) != h.others().get(p)]
                 raise Failure("host %d: other files were touched: %s" % (h.i, changed[:5]))
+        conflicts = [c["conflicts"] for h in hosts for c in h.counters()]
+        if any(conflicts):  # whose file it is depends on who brought it: that alone is none
+            raise Failure("one edit after the other, and conflicts: %s" % conflicts)
         print("# %s by %s, %s: %d edits, %s for one: %s; handshakes %s" % (
             watcher, transport, "namespaces" if net.namespaces else "loopback", len(used),
             "rsync processes" if transport == "rsyncssh" else "changes carried", sorted(used), [[c["handshakes"] for c in h.counters()] for h in hosts]))

@@ -257,6 +257,7 @@ struct fileops_end {
 	/* RESUME: of what a cut connection left so many bytes at the end may be wrong or missing in between; all before
 	 * stands as it was sent. */
 	uint64_t unsure;
+	bool own_only; /* what is made there belongs to who makes it, and can't be given to others */
 };
 
 #endif

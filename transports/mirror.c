@@ -57,7 +57,7 @@ void mirror_ends(struct mirror *m, const struct fileops_end *source, const struc
 	m->rules.tick_ns = target->tick_ns == 0 ? 1 : target->tick_ns;
 	if (m->rules.tick_ns >= NS_PER_S)
 		m->rules.caps &= ~(unsigned)FILEOPS_CTIME; /* it is no better than the mtime */
-	both_tick(m);
+	both_ends(m);
 	if ((m->rules.caps & FILEOPS_CTIME) == 0 && m->hot == NULL)
 		m->hot = mirror_hot_new();
 }

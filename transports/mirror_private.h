@@ -356,7 +356,8 @@ bool dir_digest(struct dir *d, const struct listing *target, unsigned *fields, u
 /* Nothing to do in a sync of one way. `agreed`: NULL, or where the archive is. */
 int both_open(struct mirror *m, const struct mirror_agreed *agreed, struct err *err);
 void both_close(struct mirror *m);
-void both_tick(struct mirror *m);
+/* What the target is has become known. */
+void both_ends(struct mirror *m);
 int both_commit(struct mirror *m, struct err *err);
 /* Look at both, decide, then entry_sync, entry_delete or the end. */
 enum fileops_result both_begin(struct entry *e, bool absent);

@@ -23,6 +23,7 @@ struct mirror_twoway {
 	struct twoway_names names;
 	struct twoway_told told;
 	enum twoway_times times;
+	bool owners_told; /* the log has it that they are not mirrored */
 };
 
 /* ---- life ---- */
@@ -65,10 +66,22 @@ void both_close(struct mirror *m)
 	m->twoway = NULL;
 }
 
-void both_tick(struct mirror *m)
+void both_ends(struct mirror *m)
 {
-	if (m->twoway != NULL)
-		m->twoway->times = m->rules.tick_ns >= NS_PER_S ? TWOWAY_SECONDS : TWOWAY_NANOSECONDS;
+	struct mirror_twoway *t = m->twoway;
+
+	if (t == NULL)
+		return;
+	t->times = m->rules.tick_ns >= NS_PER_S ? TWOWAY_SECONDS : TWOWAY_NANOSECONDS;
+	/* What arrives there is its account's own: to that host it would be another state than ours, and a conflict. */
+	if (!m->target.own_only)
+		return;
+	m->rules.caps &= ~(unsigned)FILEOPS_OWNERS;
+	if ((t->what.owner || t->what.group) && !t->owners_told)
+		log_normal(
+			"the target is written by an account that is not root's: both ways, owners and groups are not "
+			"mirrored");
+	t->owners_told = true;
 }
 
 int both_commit(struct mirror *m, struct err *err)

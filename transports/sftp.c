@@ -195,7 +195,8 @@ static void start_work(struct sftp_session *s)
 			sftp_ops_add(s->ops, s->more[i].client);
 	s->work = NULL;
 	s->usable = true;
-	target.caps = sftp_ops_caps(s->ops) & ~(s->own_only ? (unsigned)FILEOPS_OWNERS : 0u);
+	target.caps = sftp_ops_caps(s->ops);
+	target.own_only = s->own_only;
 	mirror_ends(s->mirror, &source, &target);
 	if (work != NULL && mirror_start(s->mirror, work, s->reconcile, &err) < 0)
 		s->env->down(s->env->ctx, &err);
@@ -204,8 +205,7 @@ static void start_work(struct sftp_session *s)
 
 /* ---- a symlink tells what can't be asked for: whether LSTAT follows it, and whose it is ---- */
 
-/* Both ways, owners are part of what is agreed on. An account that is not root's can't agree: what arrives by it is its
- * own, which the other end would take for a change. */
+/* Whether it has to be known (mirror_ends) who owns what is made there. */
 static bool owners_agreed(const struct sftp_session *s)
 {
 	const struct sync_options *o = s->env->opt;
@@ -251,11 +251,8 @@ static void on_probe_looked(void *ctx, struct sftp_packet *reply)
 		log_warn("the server at %s follows symlinks where it must not: symlinks are not mirrored to it",
 			 s->env->opt->host);
 		sftp_ops_follows(s->ops);
-	} else if (owners_agreed(s) && (a.flags & SFTP_ATTR_UIDGID) != 0 && a.uid != 0) {
-		if (!s->own_only)
-			log_normal("the account at %s is not root's: both ways, owners and groups are not mirrored",
-				   s->env->opt->host);
-		s->own_only = true;
+	} else {
+		s->own_only = owners_agreed(s) && (a.flags & SFTP_ATTR_UIDGID) != 0 && a.uid != 0;
 	}
 	probe_request(s, SFTP_REMOVE, on_probe_removed);
 }

@@ -9,12 +9,13 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import twoway
-from fansync import Daemon, Failure, await_fact, differences, main, tree
+from fansync import Daemon, Failure, Skipped, await_fact, differences, main, tree
 from twoway import (a_deletion_is_of_what_was_seen, a_directory_over_a_file, a_mount_below_is_gone, an_older_one_is_restored, archives,
                     expect, filled, filtered, get, odd_names, put,
                     sends_and_is_silent, the_newer_wins, theirs_is_left_alone, types_change)
 
 twoway.TRANSPORT = "direct"
+NOBODY = 65534
 
 
 def renames_without_echo(place):
@@ -194,8 +195,31 @@ def two_hosts_edit_at_random(place, kind=Hosts):
                 h.equal("after %d edits" % (n + 1))
 
 
+def owners_of_others(place):
+    """Who may not give files away makes all that arrives its own. That is no change, also to a daemon that starts anew."""
+    if os.geteuid() != 0:
+        raise Skipped("needs root, to be another user")
+    a, b = place + "/a", place + "/b"
+    os.chmod(os.path.dirname(place), 0o755)
+    for d in (place, a, b):
+        os.makedirs(d, exist_ok=True)
+        os.chown(d, NOBODY, NOBODY)
+    put(a + "/of root", b"1")
+    daemon = Daemon(place, 'sync = ( { name = "x"; transport = "direct"; source = "%s"; target = "%s"; bidirectional = true; '
+                           'rsync = { archive = true; }; } );\n' % (a, b),
+                    prefix=["setpriv", "--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "--"])
+    for _ in range(3):
+        daemon.start()
+        daemon.wait()
+        daemon.client("--sync-now")
+        expect(get(b + "/of root"), b"1", "at the target")
+        x = daemon.sync("x")
+        expect((x["counters"]["conflicts"], x["failures"]), (0, []), "conflicts, failures")
+        daemon.stop()
+
+
 if __name__ == "__main__":
-    main([sends_and_is_silent, theirs_is_left_alone, a_deletion_is_of_what_was_seen, the_newer_wins, a_directory_over_a_file,
+    main([owners_of_others, sends_and_is_silent, theirs_is_left_alone, a_deletion_is_of_what_was_seen, the_newer_wins, a_directory_over_a_file,
           an_older_one_is_restored, odd_names, types_change,
           archives, a_mount_below_is_gone, filtered, renames_are_carried, renames_that_are_not, an_echo_moves_what_was_agreed_on,
           two_hosts_and_no_echo, two_hosts_rename, two_hosts_edit_at_random])

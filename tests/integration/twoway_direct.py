@@ -9,7 +9,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import twoway
-from fansync import Daemon, Failure, Skipped, await_fact, differences, main, tree
+from fansync import Daemon, Failure, Skipped, await_fact, differences, main, reachable, tree
 from twoway import (a_deletion_is_of_what_was_seen, a_directory_over_a_file, a_mount_below_is_gone, an_older_one_is_restored, archives,
                     expect, filled, filtered, get, odd_names, put,
                     sends_and_is_silent, the_newer_wins, theirs_is_left_alone, types_change)
@@ -200,7 +200,7 @@ def owners_of_others(place):
     if os.geteuid() != 0:
         raise Skipped("needs root, to be another user")
     a, b = place + "/a", place + "/b"
-    os.chmod(os.path.dirname(place), 0o755)
+    reachable(place)
     for d in (place, a, b):
         os.makedirs(d, exist_ok=True)
         os.chown(d, NOBODY, NOBODY)

@@ -5,8 +5,10 @@ All goes on by itself and becomes equal, no file of the target is ever torn, and
 
 DEATHS=N: N rounds, with other occurrences of each frame, in every way (tests/soak/tcp_deaths.sh). DEATHS_AT="ITEM DATA": at those
 alone."""
+import grp
 import hashlib
 import os
+import pwd
 import random
 import shutil
 import signal
@@ -21,15 +23,16 @@ from frame_relay import HALF, HOLD, PASS, TO_RECEIVER, TO_SENDER, FrameRelay
 ONLY = os.environ.get("DEATHS_AT", "").split()
 ROUNDS = int(os.environ.get("DEATHS", "0"))
 SEED = int(os.environ.get("SEED", "1"))
-SENDERS = (p.HELLO, p.WORK, p.RENAME, p.ITEM, p.KEEP, p.ANSWER, p.LISTING, p.OPENED, p.DATA, p.HOLE, p.COPY, p.END, p.SIGN, p.PING)
-RECEIVERS = (p.WELCOME, p.REFUSE, p.BYE, p.ACK, p.FOUND, p.PROGRESS, p.DONE, p.NOTE, p.CONFLICT, p.LOOK, p.LIST, p.READLINK, p.XATTRS,
-             p.DIGEST, p.OPEN, p.READ, p.CLOSE, p.CREDIT, p.HASHES, p.SIGNATURE, p.AGREED, p.PING)
-# Not here: RESTAT, which our receiver has no need of (END says it); MOVED, and the sender's BYE, which nobody sends.
-NAMES = {v: k for k, v in vars(p).items() if k.isupper() and isinstance(v, int) and (v < 6 or 16 <= v < 72)
-         and k not in ("APPLY", "RECONCILE", "ABSENT", "DIR", "FILE", "SYMLINK", "OTHER", "OK", "GONE", "LINKS", "TIMES", "PERMS",
-                       "OWNER", "GROUP", "DEVICES", "SPECIALS", "HARD_LINKS")}
-BOTH_WAYS = (p.NOTE, p.CONFLICT, p.AGREED)
-MOVED = (p.SIGN, p.SIGNATURE)
+SENDERS = (p.HELLO, p.WORK, p.RENAME, p.ITEM, p.KEEP, p.ANSWER, p.LISTING, p.OPENED, p.DATA, p.HOLE, p.COPY, p.END, p.PING)
+RECEIVERS = (p.WELCOME, p.REFUSE, p.BYE, p.ACK, p.FOUND, p.PROGRESS, p.DONE, p.LOOK, p.LIST, p.READLINK, p.XATTRS, p.DIGEST, p.OPEN,
+             p.READ, p.CLOSE, p.CREDIT, p.HASHES, p.PING)
+# Each of these takes other options, or what the sender forgot.
+ALIKE_SENDERS, ALIKE_RECEIVERS = (p.NAME, p.SAME, p.FINER, p.SIGN), (p.UNLESS, p.SIGNATURE)
+BOTH_SENDERS, BOTH_RECEIVERS = (p.ITEM, p.ANSWER, p.END), (p.NOTE, p.MOVED, p.CONFLICT, p.AGREED, p.DONE)
+# Not here: RESTAT, which our receiver has no need of (END says it), and the sender's BYE, which nobody sends.
+NAMES = {getattr(p, k): k for k in (
+    "PING HELLO WELCOME REFUSE BYE WORK RENAME ITEM KEEP NAME ACK FOUND PROGRESS DONE NOTE MOVED CONFLICT LOOK LIST READLINK XATTRS DIGEST "
+    "OPEN RESTAT READ CLOSE CREDIT HASHES SIGNATURE AGREED UNLESS ANSWER LISTING OPENED DATA HOLE COPY END SIGN FINER SAME").split()}
 KIB = 1024
 
 
@@ -130,6 +133,19 @@ class World:
         old = self.content.get("disk") or os.urandom(1200 * KIB)
         self.put("disk", 0, content=os.urandom(1000) + old[:1200 * KIB])
 
+    def finer(self):
+        """A large file of which the sender knows nothing, and of which a little changed."""
+        self.stop_worker()
+        old = self.content.get("disk") or os.urandom(1200 * KIB)
+        at = self.chance.randrange(len(old) - 10)
+        self.put("disk", 0, content=old[:at] + os.urandom(10) + old[at + 10:])
+
+    def owned(self):
+        """A name of an owner is told once a connection."""
+        self.relay.cut()
+        self.put("owned", 30)
+        os.chown(self.source + "/owned", pwd.getpwnam("daemon").pw_uid, grp.getgrnam("daemon").gr_gid)
+
     def conflict(self):
         for name in ("c1", "c2"):
             self.put(name, 400, self.target)
@@ -144,16 +160,20 @@ class World:
         self.everything()
         if kind in (p.COPY, p.HASHES, p.HOLE, p.CREDIT, p.READ):
             self.difference()
-        if kind in MOVED:
+        if kind in (p.SIGN, p.SIGNATURE):
             self.moved()
+        if kind == p.FINER:
+            self.finer()
+        if kind == p.NAME:
+            self.owned()
         if kind in (p.CONFLICT, p.AGREED):
             self.conflict()
         if kind in (p.HELLO, p.WELCOME, p.REFUSE):
             self.relay.cut()
         if kind == p.FOUND:
             self.in_the_way(True)
-        if kind in (p.FOUND, p.LIST, p.LISTING, p.DIGEST, p.READLINK, p.XATTRS, p.LOOK, p.ANSWER):
-            if not self.both:
+        if kind in (p.FOUND, p.LIST, p.LISTING, p.DIGEST, p.READLINK, p.XATTRS, p.LOOK, p.ANSWER, p.UNLESS, p.SAME):
+            if not self.both and kind not in (p.UNLESS, p.SAME):
                 shutil.rmtree(self.target + "/comes", ignore_errors=True)
             self.sender.ask("sync-now")
 
@@ -177,6 +197,11 @@ class World:
             self.in_the_way(False)
 
     # One death.
+
+    def stop_worker(self):
+        """The next one remembers nothing."""
+        for pid in children(self.sender.process.pid):
+            kill(pid, signal.SIGKILL)
 
     def victim(self, of_sender):
         """Kills the worker, or the session (and not the process that listens)."""
@@ -243,16 +268,17 @@ def deaths(world, senders, receivers):
 
 def one_way(place):
     deaths(World(place, "hard_links = true; xattrs = true; sparse = true; checksum = true;", ""),
-           [k for k in SENDERS if k not in MOVED], [k for k in RECEIVERS if k not in BOTH_WAYS + MOVED])
+           SENDERS, RECEIVERS)
 
 
-def moved_content(place):
-    deaths(World(place, "", ""), (p.SIGN, ), (p.SIGNATURE, ))
+def alike(place):
+    """What is asked where nothing but size and time counts: directories by their digests; content that moved; owners by name."""
+    deaths(World(place, "", ""), [k for k in ALIKE_SENDERS if k != p.NAME or os.geteuid() == 0], ALIKE_RECEIVERS)
 
 
 def both_ways(place):
-    deaths(World(place, "", "bidirectional = true;"), (p.ITEM, p.ANSWER, p.END), (p.NOTE, p.CONFLICT, p.AGREED, p.DONE))
+    deaths(World(place, "", "bidirectional = true;"), BOTH_SENDERS, BOTH_RECEIVERS)
 
 
 own_file_system()
-main([one_way, moved_content, both_ways])
+main([one_way, alike, both_ways])

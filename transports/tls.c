@@ -411,6 +411,11 @@ enum tls_want tls_handshake(struct tls_conn *c, struct err *err)
 			err_set(err, ERR_AUTH, "TLS handshake: the peer proved nothing of itself");
 			return TLS_FAILED;
 		}
+		/* Without a name it would be taken for one that had no need to prove anything. */
+		if (c->context->server && c->peer[0] == '\0') {
+			err_set(err, ERR_AUTH, "TLS handshake: the peer's certificate bears no name (CN)");
+			return TLS_FAILED;
+		}
 	}
 	return TLS_DONE;
 }

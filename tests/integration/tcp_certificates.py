@@ -26,8 +26,8 @@ class Authority:
         return ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", self.path(name, "key"),
                 "-out", self.path(name, "pem"))
 
-    def issue(self, name, alternative):
-        self.openssl("req", "-x509", *self.fresh(name), "-subj", "/CN=" + name, "-days", "2", "-CA", self.path("ca", "pem"),
+    def issue(self, name, alternative, subject=None):
+        self.openssl("req", "-x509", *self.fresh(name), "-subj", subject or "/CN=" + name, "-days", "2", "-CA", self.path("ca", "pem"),
                      "-CAkey", self.path("ca", "key"), "-addext", "subjectAltName=" + alternative, "-addext",
                      "basicConstraints=critical,CA:FALSE")
         return self
@@ -38,8 +38,8 @@ class Authority:
 
 
 class Pair:
-    def __init__(self, place, sender=None, trusted=None, allow="web", more=""):
-        ours = Authority(place + "/ours").issue("receiver", "IP:127.0.0.1,DNS:mirror.example").issue("web", "DNS:web")
+    def __init__(self, place, sender=None, trusted=None, allow="web", more="", made=None):
+        ours = made or Authority(place + "/ours").issue("receiver", "IP:127.0.0.1,DNS:mirror.example").issue("web", "DNS:web")
         self.source, self.target = place + "/source", place + "/target"
         for d in (self.source, self.target):
             os.makedirs(d)
@@ -47,8 +47,8 @@ class Pair:
             f.write("content")
         port = free_port()
         self.receiver = Daemon(place + "/r", 'receiver = { listen = [ "127.0.0.1:%d" ]; %s\n'
-                               '  modules = ( { name = "web"; path = "%s"; allow = [ "%s" ]; } ); };\n' % (
-                                   port, ours.section("receiver"), self.target, allow))
+                               '  modules = ( { name = "web"; path = "%s"; %s } ); };\n' % (
+                                   port, ours.section("receiver"), self.target, 'allow = [ "%s" ];' % allow if allow else ""))
         self.sender = Daemon(place + "/s", 'sync = ( { name = "dr"; transport = "tcp"; source = "%s"; host = "127.0.0.1"; '
                              'port = %d; module = "web"; retryMin = 0.1; retryMax = 0.5; %s %s } );\n' % (
                                  self.source, port, (sender or ours).section("web", trusted), more))
@@ -96,6 +96,15 @@ def not_allowed(place):
         p.refused("no module")
 
 
+def without_a_name(place):
+    """A module that names nobody is for senders without TLS from this host: a certificate without a name is none of these."""
+    ours = Authority(place + "/ours").issue("receiver", "IP:127.0.0.1")
+    ours.issue("web", "DNS:web", subject="/O=nobody")
+    with Pair(place, sender=ours, trusted=ours, made=ours, allow=None) as p:
+        p.refused("alert", "closed", "reset", "name")
+        await_fact(lambda: "bears no name" in p.receiver.log(), 20, "the receiver says why")
+
+
 def stranger_as_sender(place):
     """A sender whose certificate another authority signed. TLS 1.3 says so after the sender's part of the handshake."""
     others = Authority(place + "/others").issue("web", "DNS:web")
@@ -120,4 +129,4 @@ class Authority_of:
         return "%s/%s.%s" % (self.place, name, kind)
 
 
-main([by_address, by_name, another_peer_name, not_allowed, stranger_as_sender, stranger_as_receiver])
+main([by_address, by_name, another_peer_name, not_allowed, without_a_name, stranger_as_sender, stranger_as_receiver])

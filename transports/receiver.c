@@ -112,6 +112,30 @@ static void log_sink(void *ctx, enum log_category cat, const char *text, size_t 
 
 /* ---- keys and modules ---- */
 
+static void wipe_keys(struct tls_key *keys, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		tls_key_wipe(&keys[i]);
+}
+
+/* Room for one more. Where they were before no key is left, which each session would have a copy of. */
+static bool grow_keys(struct receiver *r)
+{
+	struct tls_key *more;
+
+	if ((r->n_keys & (r->n_keys - 1)) != 0)
+		return true; /* it was doubled */
+	more = calloc(r->n_keys == 0 ? 1 : 2 * r->n_keys, sizeof(*more));
+	if (more == NULL)
+		return false;
+	if (r->n_keys > 0)
+		memcpy(more, r->keys, r->n_keys * sizeof(*more));
+	wipe_keys(r->keys, r->n_keys);
+	free(r->keys);
+	r->keys = more;
+	return true;
+}
+
 static int read_keys(struct receiver *r, struct err *err)
 {
 	DIR *dir = r->opt->keys == NULL ? NULL : opendir(r->opt->keys);
@@ -124,15 +148,11 @@ static int read_keys(struct receiver *r, struct err *err)
 	while ((e = readdir(dir)) != NULL && r->n_keys < KEYS_MAX) {
 		size_t n = strlen(e->d_name);
 		struct err why = ERR_INIT;
-		struct tls_key *more;
 		char *path;
 
 		if (n < 5 || strcmp(e->d_name + n - 4, ".key") != 0)
 			continue;
-		more = realloc(r->keys, (r->n_keys + 1) * sizeof(*more));
-		if (more != NULL)
-			r->keys = more;
-		if (more == NULL || asprintf(&path, "%s/%s", r->opt->keys, e->d_name) < 0) {
+		if (!grow_keys(r) || asprintf(&path, "%s/%s", r->opt->keys, e->d_name) < 0) {
 			(void)closedir(dir);
 			return err_set(err, ERR_NOMEM, "out of memory for keys");
 		}
@@ -653,8 +673,7 @@ static void tear_down(struct receiver *r)
 		module_owners_done(&r->module_owners[i]);
 	free(r->module_owners);
 	receiver_lookups_free(r->lookups);
-	for (size_t i = 0; i < r->n_keys; i++)
-		tls_key_wipe(&r->keys[i]);
+	wipe_keys(r->keys, r->n_keys);
 	free(r->keys);
 	if (r->config != NULL)
 		r->deps->unload(r->config);

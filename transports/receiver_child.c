@@ -73,6 +73,15 @@ static bool find_key(void *ctx, const char *name, struct tls_key *out)
 	return false;
 }
 
+/* It has no use for them any more, and the others' are not for it to see. */
+static void on_proved(void *ctx)
+{
+	const struct child *ch = ctx;
+
+	for (size_t i = 0; i < ch->c->n_keys; i++)
+		tls_key_wipe(&ch->c->keys[i]);
+}
+
 static void on_ended(void *ctx)
 {
 	struct child *ch = ctx;
@@ -168,6 +177,7 @@ static int serve(struct child *ch, struct tls_context *tls, struct err *err)
 						.module_fds = c->module_fds,
 						.from = c->from,
 						.module_owners = c->module_owners,
+						.proved = on_proved,
 						.greeted = on_greeted,
 						.look_up = look_up,
 						.ended = on_ended,

@@ -19,7 +19,7 @@ struct receiver_child {
 	const struct receiver_options *opt;
 	const int *module_fds;
 	const struct module_owners *module_owners; /* one a module */
-	const struct tls_key *keys;
+	struct tls_key *keys; /* this process's own copy; wiped once the peer has proved who it is */
 	size_t n_keys;
 	unsigned char host_id[TCP_HOST_ID];
 	const char *from; /* the peer's address */

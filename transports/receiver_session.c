@@ -784,6 +784,8 @@ static void on_ready(void *ctx, const char *peer)
 	struct receiver_session *s = ctx;
 	struct err why = ERR_INIT;
 
+	if (s->up.proved != NULL)
+		s->up.proved(s->up.ctx);
 	s->peer = strdup(peer);
 	if (s->peer != NULL)
 		return;

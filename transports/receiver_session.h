@@ -28,6 +28,8 @@ struct receiver_session_setup {
 	const struct module_owners *module_owners; /* one a module; NULL: none has a table */
 	unsigned char host_id[TCP_HOST_ID];
 	const char *from; /* the peer's address, for the log */
+	/* The handshake is over: no key is looked for any more. NULL: nobody wants to know. */
+	void (*proved)(void *ctx);
 	/* The peer has proved who it is, and its greeting was accepted: receiver_session_welcome is to follow. `from`:
 	 * the tree that it sends, all but the address. */
 	void (*greeted)(void *ctx, const struct host_tree *from);

@@ -14,6 +14,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import fansync
+from memory import readable
 from fansync import Daemon, Receiver, Skipped, Sshd, await_fact, children, command, dirs, expect, free_port, kill, main, put, run
 
 
@@ -102,31 +103,6 @@ class Everything:
         self.sshd.stop()
         self.rsyncd.kill()
         self.rsyncd.wait()
-
-
-def readable(pid):
-    """What a core dump, or a debugger of the same user, would show: all mappings that are not left out of one."""
-    try:
-        with open("/proc/%d/smaps" % pid) as f:
-            text = f.read()
-        with open("/proc/%d/mem" % pid, "rb", buffering=0) as mem:
-            for start, end, rest in re.findall(r"^([0-9a-f]+)-([0-9a-f]+) (.*?)(?=^[0-9a-f]+-[0-9a-f]+ |\Z)", text, re.M | re.S):
-                flags = re.search(r"VmFlags:(.*)", rest)
-                if rest[0] != "r" or " dd" in flags.group(1) or " io" in flags.group(1) or "[v" in rest:
-                    continue
-                rss = int(re.search(r"Rss: +(\d+)", rest).group(1)) + int(re.search(r"Swap: +(\d+)", rest).group(1))
-                at, size = int(start, 16), int(end, 16) - int(start, 16)
-                if rss == 0:
-                    continue
-                mem.seek(at)
-                while size > 0:
-                    piece = mem.read(min(size, 64 << 20))
-                    if not piece:
-                        break
-                    yield piece
-                    size -= len(piece)
-    except (OSError, ValueError):
-        return
 
 
 def status(pid, word):
@@ -249,6 +225,10 @@ int seccomp_load(void *ctx)
 """
 
 
+# CHOWN, DAC_OVERRIDE, FOWNER, FSETID, MKNOD, SETFCAP
+SESSION_CAPABILITIES = sum(1 << n for n in (0, 1, 3, 4, 27, 31))
+
+
 def landlock():
     return ctypes.CDLL(None).syscall(444, None, 0, 1)
 
@@ -269,7 +249,8 @@ def hijacked(place):
         text = f.read().split("\n", 1)[1]
     e.daemon.write_config(text.replace("sync = ( ", 'sync = ( { name = "direct"; transport = "direct"; source = "%s"; target = "%s"; }, '
                                        % (source, target)))
-    e.daemon.prefix += ["env", "LD_PRELOAD=%s/probe.so" % place, "SECRET=" + secret, "NEW=" + place + ".new", "PROBE=%s/probe" % place]
+    for d in (e.daemon, e.receiver.daemon):
+        d.prefix += ["env", "LD_PRELOAD=%s/probe.so" % place, "SECRET=" + secret, "NEW=" + place + ".new", "PROBE=%s/probe" % place]
     try:
         e.receiver.start()
         e.daemon.start()
@@ -281,10 +262,16 @@ def hijacked(place):
         expect(said.get("direct") == denied + " socket 1 exec 1" + zone, "direct: %s" % said)
         for name in ("sftp", "tcp"):
             expect(said.get(name) == denied + " socket 0 exec 1" + zone, "%s: %s" % (name, said))
+        expect(said.get("sessio") == denied + " socket 1 exec 1 zone %d" % (2 if zone == " zone 2" else 13 if abi >= 2 else 0),
+               "a receiver's session: %s" % said)
         expect("rsync" not in said, "who starts programs is not: %s" % said)
         for role, pid in e.processes().items():
-            if role in ("d:fansyncd:direct", "d:fansyncd:sftp", "d:fansyncd:tcp"):
+            if role in ("d:fansyncd:direct", "d:fansyncd:sftp", "d:fansyncd:tcp", "r:fansyncd:sessio"):
                 expect(status(pid, "Seccomp") == "2" and status(pid, "NoNewPrivs") == "1", role)
+            if role == "r:fansyncd:sessio":
+                for kind in ("CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd"):
+                    more = int(status(pid, kind), 16) & ~SESSION_CAPABILITIES
+                    expect(more == 0 or kind == "CapBnd", "%s of %s: %x more" % (kind, role, more))
         # They do their work, also with a connection that was cut.
         e.sshd.cut()
         for name in ("sftp", "tcp", "source"):

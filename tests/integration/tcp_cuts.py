@@ -66,7 +66,8 @@ def connections_are_cut(place):
             if c.chance.random() < 0.2:
                 relay.cut()
             elif relay.cut_after is None:
-                relay.cut_after = relay.bytes[0] + c.chance.choice([1, 10, 300, 5000, 100000])
+                relay.cut_way = c.chance.randrange(2)
+                relay.cut_after = relay.bytes[relay.cut_way] + c.chance.choice([1, 10, 300, 5000, 100000])
         counters, done = c.run(relay.port, cut, 100)
         print("# %d operations, %d connections" % (done, relay.connections))
         if relay.connections < 3:

@@ -39,7 +39,8 @@ class Relay:
         self.waits = 0  # times that the client said nothing for as long as the delay: no more than its round trips
         self.connections = 0
         self.last = None
-        self.cut_after = None  # bytes to the server, then everything is cut
+        self.cut_after = None  # bytes to the server (cut_way 1: to the client), then everything is cut
+        self.cut_way = 0
         self.refuse_then = False  # and from then on all are refused
         self.refusing = False  # who connects is sent away
         self.stopping = self.cutting = False
@@ -107,7 +108,7 @@ class Relay:
             self.last = time.monotonic()
         way.queue.append((time.monotonic() + self.delay, data))
         way.queued += len(data)
-        if self.cut_after is not None and self.bytes[0] >= self.cut_after:
+        if self.cut_after is not None and self.bytes[self.cut_way] >= self.cut_after:
             self.cut_after = None
             self.refusing = self.refuse_then
             self.cutting = True

@@ -3,6 +3,7 @@
 """Hostile peers of the tcp transport: nothing outside a module or a source is written, deleted or read, memory stays bounded,
 honest peers are served meanwhile."""
 import os
+import resource
 import socket
 import struct
 import sys
@@ -14,6 +15,7 @@ import tcp_peer as tcp
 from fansync import Daemon, Failure, Receiver, await_fact, children, differences, main, tree
 from tcp_peer import DIR, FILE, OTHER, SYMLINK, Ended, FakeReceiver, Sender, Zstd
 
+HALF_OPEN = int(os.environ.get("HALF_OPEN", "300"))
 MAX_RSS_KIB = 64 << 10  # above what an idle process of the (sanitized) program has
 
 
@@ -549,16 +551,20 @@ def memory_stays_bounded(place):
 
 
 def half_open_and_slow(place):
-    """Hundreds of connections that say nothing, or a byte at a time: an honest sender comes through, and they end."""
+    """Hundreds of connections that say nothing, or a byte at a time: an honest sender comes through, and they end. HALF_OPEN=N: so
+    many (tests/soak/half_open.sh: 10,000)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, HALF_OPEN + 200)), hard))
     with World(place, options="handshakeTimeout = 3; maxConnections = 40;") as w:
         silent = []
-        for i in range(300):
+        for i in range(HALF_OPEN):
             silent.append(socket.create_connection(("127.0.0.1", w.receiver.port), 20))
             if i % 3 == 1:
                 silent[-1].sendall(b"P")
             if i % 3 == 2:
                 silent[-1].sendall(b"\x16\x03\x01\x02\x00\x01")
             if i % 100 == 99:
+                w.watch_memory("%d half open" % i)
                 w.still_serves("while %d are half open" % i)
         if len(w.receiver.sessions()) > 42:
             raise Failure("%d processes" % len(w.receiver.sessions()))
@@ -588,6 +594,7 @@ def half_open_and_slow(place):
         s.close()
         w.still_serves()
         await_fact(lambda: len(w.receiver.sessions()) == 1, 20, "the sessions end")
+        print("# %d half open, at most %d KiB more than an idle process" % (len(silent), w.peak))
 
 
 def lying_signatures(source, fake):

@@ -19,7 +19,7 @@ MAGIC = 0x31636e7973616e66
 APPLY, RECONCILE = 1, 2
 ABSENT, DIR, FILE, SYMLINK, OTHER = range(1, 6)
 OK, GONE = 0, 2
-ZSTD, FEATURE_FINER, FEATURE_PARTS = 16, 32, 512
+ZSTD, FEATURE_FINER, FEATURE_PARTS, FEATURE_BOOT = 16, 32, 512, 2048
 LINKS, TIMES, PERMS, OWNER, GROUP, DEVICES, SPECIALS, HARD_LINKS = (1 << n for n in (0, 1, 2, 3, 4, 5, 6, 9))
 FLAGS = LINKS | TIMES | PERMS | SPECIALS | HARD_LINKS | 1 << 16
 FORMAT = {DIR: stat.S_IFDIR, FILE: stat.S_IFREG, SYMLINK: stat.S_IFLNK, OTHER: stat.S_IFIFO}
@@ -193,7 +193,9 @@ class Connection:
             self.record(piece, self.packs)
 
     def more(self, seconds):
-        if not select.select([self.sock], [], [], seconds)[0]:
+        waits = select.poll()  # select() knows descriptors below 1024 only
+        waits.register(self.sock, select.POLLIN)
+        if not waits.poll(max(0, seconds) * 1000):
             return False
         try:
             data = self.sock.recv(1 << 16)
@@ -418,8 +420,8 @@ class FakeReceiver:
         self.listener.settimeout(30)
         self.port = self.listener.getsockname()[1]
 
-    def accept(self, credit=4 << 20, changes=4096, version=1, features=1, refuse=None):
-        """`refuse`: the answer is a REFUSE with these words."""
+    def accept(self, credit=4 << 20, changes=4096, version=1, features=1, refuse=None, host=b"r" * 16, root=(1, 2), boot=b"b" * 16):
+        """`refuse`: the answer is a REFUSE with these words. `boot` is told with that feature."""
         c = Connection(self.listener.accept()[0])
         data = c.sock.recv(1)
         if data != b"P":
@@ -430,14 +432,33 @@ class FakeReceiver:
         if refuse:
             c.frame(REFUSE, error(9, refuse))
             return c
-        c.frame(WELCOME, struct.pack("<HI", version, features) + b"r" * 16 + counted("a test")
-                + struct.pack("<IQIQQ", 63, credit, changes, 1, 2))
         c.offered = got[1].take("QHHI")[3]
+        features &= c.offered
+        c.frame(WELCOME, struct.pack("<HI", version, features) + host + counted("a test")
+                + struct.pack("<IQIQQ", 63, credit, changes, *root) + (boot if features & FEATURE_BOOT else b""))
         c.zstd = Zstd() if c.offered & features & ZSTD else None
         return c
 
     def close(self):
         self.listener.close()
+
+
+def carry(c, seconds=30):
+    """A receiver's end that does nothing, and says it has: the next work from its beginning to its end, (kind, paths of its items)."""
+    while True:
+        kind, r = c.next(seconds)
+        if kind == WORK:
+            work, first, what = r.take("QQB")
+            r.take("Bq")
+            renames, left, _ = r.take("III")
+            paths = []
+        elif kind == ITEM:
+            paths.append(r.bytes().decode())
+            left -= 1
+        if kind in (WORK, ITEM) and left == 0:
+            c.frame(ACK, struct.pack("<QI", first + renames + len(paths) - 1, 0))
+            c.frame(DONE, struct.pack("<QQQQQ", work, 0, 0, 0, 0))
+            return what, paths
 
 
 def ask(c, kind, request, path, more=b""):

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -77,4 +78,22 @@ int host_id_get(const char *state_dir, unsigned char out[HOST_ID_BYTES], struct 
 	free(path);
 	free(lock_path);
 	return result;
+}
+
+/* A UUID: its digits stand in groups. */
+void host_boot_get(unsigned char out[HOST_ID_BYTES])
+{
+	struct err ignored = ERR_INIT;
+	struct buf text, digits;
+
+	buf_init(&text, 256);
+	buf_init(&digits, 256);
+	if (read_file("/proc/sys/kernel/random/boot_id", 200, &text, &ignored) == 0)
+		for (size_t i = 0; i < text.len; i++)
+			if (text.data[i] != '-')
+				buf_add_byte(&digits, (unsigned char)text.data[i]);
+	if (!parse(&digits, out))
+		memset(out, 0, HOST_ID_BYTES);
+	buf_done(&text);
+	buf_done(&digits);
 }

@@ -18,11 +18,15 @@
 /* A directory of another host. Its address is part of it, because hosts are cloned, and their ids with them. */
 struct host_tree {
 	unsigned char host[HOST_ID_BYTES], address[ADDRESS_BYTES];
-	uint64_t dev, ino;	     /* of its root, there; ino 0: not told */
-	uint64_t here_dev, here_ino; /* an origin's: the directory here that it is written to */
+	uint64_t dev, ino;		   /* of its root, there; ino 0: not told */
+	uint64_t here_dev, here_ino;	   /* an origin's: the directory here that it is written to */
+	unsigned char boot[HOST_ID_BYTES]; /* of its kernel (host_boot_get); zero: not told */
 };
 
 bool host_tree_same(const struct host_tree *a, const struct host_tree *b);
+/* Whether what was written to `before` may be missing in `now`: that is another directory, another host's, or its
+ * kernel was started anew. Where either is not known nothing says so. By whatever address it is reached. */
+bool host_tree_lost(const struct host_tree *before, const struct host_tree *now);
 
 /* Beyond these there is no saving. */
 #define ORIGINS_MAX 256u

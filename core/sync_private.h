@@ -38,7 +38,8 @@ struct sync {
 	bool worker_leaves;	    /* no batch came to its end since a `down`: that may have been its last word */
 	char *runtime_dir;
 	uint32_t workers_started;
-	struct host_tree peer; /* what the target is; ino 0: not known */
+	struct host_tree peer;	    /* what the target is; ino 0: not known */
+	struct host_tree last_peer; /* the same, kept while there is no connection */
 
 	struct batch *batch; /* in flight; NULL: none */
 	int64_t batch_started_ns;

@@ -364,11 +364,22 @@ static void on_guard(void *ctx, const char *text, size_t len)
 	s->env->guard_learned(s->env->ctx, s->opt, text, len);
 }
 
+/* One way: what was acknowledged by another one, or before its kernel was started anew, need not be there. Both ways
+ * the archive takes what is missing for deleted, so a comparison would bring nothing back. */
 static void on_peer(void *ctx, const struct host_tree *t)
 {
 	struct sync *s = ctx;
 
 	s->peer = *t;
+	if (t->ino == 0)
+		return;
+	if (!s->opt->bidirectional && host_tree_lost(&s->last_peer, t)) {
+		sync_log(s, LOG_CAT_NORMAL, NULL,
+			 "%s: the receiver was started anew, or is not where it was: everything is compared",
+			 s->opt->name);
+		sync_reconcile(s, "another receiver", false, false, s->generation);
+	}
+	s->last_peer = *t;
 }
 
 static void on_linked(void *ctx, const struct wire_linked *f)

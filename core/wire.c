@@ -201,6 +201,7 @@ static void put_tree(struct buf *out, const struct host_tree *t)
 	buf_add_u64(out, t->ino);
 	buf_add_u64(out, t->here_dev);
 	buf_add_u64(out, t->here_ino);
+	buf_add(out, t->boot, sizeof(t->boot));
 }
 
 bool wire_put_peer(struct buf *out, const struct host_tree *t)
@@ -505,7 +506,7 @@ bool wire_get_linked(const char *p, size_t len, struct wire_linked *out)
 
 static void get_tree(struct reader *r, struct host_tree *t)
 {
-	const void *host = reader_bytes(r, sizeof(t->host)), *address = reader_bytes(r, sizeof(t->address));
+	const void *host = reader_bytes(r, sizeof(t->host)), *address = reader_bytes(r, sizeof(t->address)), *boot;
 
 	*t = (struct host_tree){ 0 };
 	if (host != NULL)
@@ -516,6 +517,9 @@ static void get_tree(struct reader *r, struct host_tree *t)
 	t->ino = reader_u64(r);
 	t->here_dev = reader_u64(r);
 	t->here_ino = reader_u64(r);
+	boot = reader_bytes(r, sizeof(t->boot));
+	if (boot != NULL)
+		memcpy(t->boot, boot, sizeof(t->boot));
 }
 
 bool wire_get_peer(const char *p, size_t len, struct host_tree *out)

@@ -20,6 +20,7 @@
 #include "core/clock.h"
 #include "core/confine.h"
 #include "core/frame.h"
+#include "core/host_id.h"
 #include "core/listen_fds.h"
 #include "core/log.h"
 #include "core/loop.h"
@@ -77,7 +78,7 @@ struct receiver {
 	struct receiver_lookups *lookups;
 	struct tls_key *keys;
 	size_t n_keys;
-	unsigned char host_id[TCP_HOST_ID];
+	unsigned char host_id[TCP_HOST_ID], boot[TCP_HOST_ID];
 	struct session *sessions;
 	size_t n_sessions, n_ending;
 	struct failed failed[FAILED_ADDRESSES];
@@ -299,6 +300,7 @@ static void become_session(struct receiver *r, int fd, int go_fd, const unsigned
 	(void)sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 	memcpy(own.host_id, r->host_id, sizeof(own.host_id));
+	memcpy(own.boot, r->boot, sizeof(own.boot));
 	memcpy(own.address, address, sizeof(own.address));
 	receiver_child_run(&own);
 }
@@ -549,6 +551,7 @@ static int take_config(struct receiver *r, const char *payload, size_t len, stru
 	if (r->opt == NULL)
 		return err_set(err, ERR_BUG, "the daemon sent a configuration without a receiver");
 	memcpy(r->host_id, c.host_id, sizeof(r->host_id));
+	host_boot_get(r->boot);
 	r->module_fds = calloc(r->opt->n_modules + 1, sizeof(*r->module_fds));
 	r->module_owners = calloc(r->opt->n_modules + 1, sizeof(*r->module_owners));
 	if (r->module_fds == NULL || r->module_owners == NULL)

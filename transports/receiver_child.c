@@ -191,6 +191,7 @@ static int serve(struct child *ch, struct tls_context *tls, struct err *err)
 	if (ch->loop == NULL)
 		return -1;
 	memcpy(setup.host_id, c->host_id, sizeof(setup.host_id));
+	memcpy(setup.boot, c->boot, sizeof(setup.boot));
 	ch->session = receiver_session_new(&setup, err);
 	if (ch->session == NULL)
 		return -1;

@@ -21,7 +21,7 @@ struct receiver_child {
 	const struct module_owners *module_owners; /* one a module */
 	struct tls_key *keys; /* this process's own copy; wiped once the peer has proved who it is */
 	size_t n_keys;
-	unsigned char host_id[TCP_HOST_ID];
+	unsigned char host_id[TCP_HOST_ID], boot[TCP_HOST_ID];
 	const char *from; /* the peer's address */
 	bool from_here;	  /* it is this host's: plaintext is allowed */
 };

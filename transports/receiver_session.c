@@ -733,6 +733,7 @@ void receiver_session_welcome(struct receiver_session *s)
 	w->max_changes = CHANGES_MAX;
 	w->caps = s->caps;
 	memcpy(w->host_id, s->up.host_id, sizeof(w->host_id));
+	memcpy(w->boot, s->up.boot, sizeof(w->boot));
 	buf_clear(&s->scratch);
 	tcp_put_welcome(&s->scratch, w);
 	(void)tcp_stream_send_buf(s->stream, TCP_WELCOME, &s->scratch);
@@ -762,9 +763,9 @@ static bool on_hello(struct receiver_session *s, const char *payload, size_t len
 	}
 	s->welcome.version = h.version_max < TCP_VERSION_MAX ? h.version_max : TCP_VERSION_MAX;
 	s->welcome.features =
-		h.features &
-		(TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY | TCP_FEATURE_MOVED | TCP_FEATURE_ZSTD |
-		 TCP_FEATURE_FINER | TCP_FEATURE_SAME | TCP_FEATURE_RENAMES | TCP_FEATURE_PARTS | TCP_FEATURE_STATE);
+		h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY | TCP_FEATURE_MOVED |
+			      TCP_FEATURE_ZSTD | TCP_FEATURE_FINER | TCP_FEATURE_SAME | TCP_FEATURE_RENAMES |
+			      TCP_FEATURE_PARTS | TCP_FEATURE_STATE | TCP_FEATURE_BOOT);
 	if (s->names)
 		s->welcome.features |= TCP_FEATURE_NAMES;
 	memcpy(from.host, h.host_id, sizeof(from.host));

@@ -26,7 +26,7 @@ struct receiver_session_setup {
 	const struct receiver_options *opt;
 	const int *module_fds;			   /* one a module, O_DIRECTORY; -1: it is not there */
 	const struct module_owners *module_owners; /* one a module; NULL: none has a table */
-	unsigned char host_id[TCP_HOST_ID];
+	unsigned char host_id[TCP_HOST_ID], boot[TCP_HOST_ID];
 	const char *from; /* the peer's address, for the log */
 	/* The handshake is over: no key is looked for any more. NULL: nobody wants to know. */
 	void (*proved)(void *ctx);

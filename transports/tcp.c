@@ -464,6 +464,7 @@ static void tell_peer(const struct tcp_target *t, const struct tcp_welcome *w)
 	struct host_tree peer = { .dev = w->dev, .ino = w->ino };
 
 	memcpy(peer.host, w->host_id, sizeof(peer.host));
+	memcpy(peer.boot, w->boot, sizeof(peer.boot));
 	tcp_stream_peer(t->stream, peer.address);
 	if (t->env->host != NULL && (w->features & TCP_FEATURE_STATE) != 0)
 		t->env->host(t->env->ctx, &w->state);
@@ -693,7 +694,8 @@ static void on_ready(void *ctx, const char *peer)
 				     : TCP_FEATURE_DELTA | TCP_FEATURE_MOVED | TCP_FEATURE_FINER | TCP_FEATURE_PARTS) |
 			    TCP_FEATURE_RESUME | TCP_FEATURE_ZSTD | TCP_FEATURE_SAME |
 			    (t->twoway == NULL ? 0 : TCP_FEATURE_TWOWAY | TCP_FEATURE_RENAMES) |
-			    (tells_names(t) ? TCP_FEATURE_NAMES : 0) | (t->env->host == NULL ? 0 : TCP_FEATURE_STATE),
+			    (tells_names(t) ? TCP_FEATURE_NAMES : 0) | (t->env->host == NULL ? 0 : TCP_FEATURE_STATE) |
+			    (opt->durability == DURABILITY_NONE ? TCP_FEATURE_BOOT : 0),
 		.software = { "fansyncd " FANSYNCD_VERSION, strlen("fansyncd " FANSYNCD_VERSION) },
 		.module = { opt->tcp.module, strlen(opt->tcp.module) },
 		.sync = { opt->name, strlen(opt->name) }

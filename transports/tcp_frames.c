@@ -113,13 +113,15 @@ void tcp_put_welcome(struct buf *out, const struct tcp_welcome *w)
 	buf_add_u32(out, w->max_changes);
 	buf_add_u64(out, w->dev);
 	buf_add_u64(out, w->ino);
-	if ((w->features & TCP_FEATURE_STATE) == 0)
-		return;
-	buf_add_u64(out, (uint64_t)w->state.clock_ns);
-	buf_add_u64(out, w->state.bytes);
-	buf_add_u64(out, w->state.bytes_of);
-	buf_add_u64(out, w->state.inodes);
-	buf_add_u64(out, w->state.inodes_of);
+	if ((w->features & TCP_FEATURE_STATE) != 0) {
+		buf_add_u64(out, (uint64_t)w->state.clock_ns);
+		buf_add_u64(out, w->state.bytes);
+		buf_add_u64(out, w->state.bytes_of);
+		buf_add_u64(out, w->state.inodes);
+		buf_add_u64(out, w->state.inodes_of);
+	}
+	if ((w->features & TCP_FEATURE_BOOT) != 0)
+		buf_add(out, w->boot, sizeof(w->boot));
 }
 
 void tcp_put_work(struct buf *out, const struct tcp_work *w)

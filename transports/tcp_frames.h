@@ -98,7 +98,8 @@ enum tcp_feature {
 	TCP_FEATURE_NAMES = 1u << 7,
 	TCP_FEATURE_RENAMES = 1u << 8, /* both ways: they are carried, and told by MOVED */
 	TCP_FEATURE_PARTS = 1u << 9,   /* FINER says how many, and may be asked again */
-	TCP_FEATURE_STATE = 1u << 10   /* WELCOME tells the receiver's clock, and what space there is */
+	TCP_FEATURE_STATE = 1u << 10,  /* WELCOME tells the receiver's clock, and what space there is */
+	TCP_FEATURE_BOOT = 1u << 11    /* WELCOME tells which run of the receiver's kernel this is */
 };
 
 /* A byte string inside a payload. */
@@ -122,8 +123,9 @@ struct tcp_welcome {
 	uint32_t caps;
 	uint64_t credit;
 	uint32_t max_changes;
-	uint64_t dev, ino;	 /* of the module's directory */
-	struct host_state state; /* with that feature */
+	uint64_t dev, ino;		 /* of the module's directory */
+	struct host_state state;	 /* with that feature */
+	unsigned char boot[TCP_HOST_ID]; /* with that feature */
 };
 
 enum tcp_kind { TCP_APPLY = 1, TCP_RECONCILE };

@@ -220,6 +220,8 @@ bool tcp_get_welcome(const char *p, size_t len, struct tcp_welcome *out)
 		out->state.inodes = reader_u64(&r);
 		out->state.inodes_of = reader_u64(&r);
 	}
+	if ((out->features & TCP_FEATURE_BOOT) != 0)
+		get_raw(&r, out->boot, sizeof(out->boot));
 	return finished(&r) && out->max_changes > 0;
 }
 

@@ -174,6 +174,7 @@ def another_receiver(place):
         put(h.trees[0] + "/later", "more text")
         h.settle()
         await_fact(lambda: os.path.exists(place + "/new/later"), 20, "carried to the other directory")
+        await_fact(lambda: os.path.exists(place + "/new/before"), 20, "and what the old one had")
 
 
 def sessions_end(place):

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -28,6 +29,20 @@ static void get(struct scratch *s, unsigned char out[HOST_ID_BYTES])
 	struct err err = ERR_INIT;
 
 	assert_int_equal(host_id_get(s->dir, out, &err), 0);
+}
+
+/* The kernel tells 16 bytes that are not all zero; where it can't be asked they are. */
+static void of_this_boot(void **state)
+{
+	unsigned char first[HOST_ID_BYTES] = { 1 }, second[HOST_ID_BYTES] = { 2 };
+	const unsigned char nothing[HOST_ID_BYTES] = { 0 };
+
+	(void)state;
+	host_boot_get(first);
+	host_boot_get(second);
+	assert_memory_equal(first, second, HOST_ID_BYTES);
+	assert_int_equal(memcmp(first, nothing, HOST_ID_BYTES) != 0,
+			 access("/proc/sys/kernel/random/boot_id", R_OK) == 0);
 }
 
 static void stays_the_same(void **state)
@@ -55,6 +70,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(stays_the_same, set_up, tear_down),
+		cmocka_unit_test(of_this_boot),
 		cmocka_unit_test_setup_teardown(made_anew_when_it_makes_no_sense, set_up, tear_down),
 	};
 

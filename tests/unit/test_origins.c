@@ -11,7 +11,7 @@
 
 static void trees(void **state)
 {
-	const struct host_tree a = { "one", "here", 1, 2, 3, 4 };
+	const struct host_tree a = { "one", "here", 1, 2, 3, 4, "boot" };
 	struct host_tree b = a;
 
 	(void)state;
@@ -31,10 +31,37 @@ static void trees(void **state)
 	assert_false(host_tree_same(&b, &b)); /* what is not known is nobody's */
 }
 
+/* What was written to the first is in question at the second. */
+static void lost(void **state)
+{
+	const struct host_tree a = { "one", "here", 1, 2, 3, 4, "boot" }, nothing = { 0 };
+	struct host_tree b = a;
+
+	(void)state;
+	assert_false(host_tree_lost(&a, &b));
+	b.address[0] ^= 1; /* the same by another way */
+	b.here_ino = 9;
+	assert_false(host_tree_lost(&a, &b));
+	b.boot[HOST_ID_BYTES - 1] ^= 1;
+	assert_true(host_tree_lost(&a, &b));
+	memset(b.boot, 0, sizeof(b.boot)); /* it does not tell */
+	assert_false(host_tree_lost(&a, &b) || host_tree_lost(&b, &a));
+	b.ino = 3;
+	assert_true(host_tree_lost(&a, &b));
+	b = a;
+	b.dev = 3;
+	assert_true(host_tree_lost(&a, &b));
+	b = a;
+	b.host[0] ^= 1;
+	assert_true(host_tree_lost(&a, &b));
+	assert_false(host_tree_lost(&nothing, &a) || host_tree_lost(&a, &nothing) ||
+		     host_tree_lost(&nothing, &nothing));
+}
+
 static void processes(void **state)
 {
 	static struct origins o;
-	struct host_tree t = { "one", "here", 1, 2, 3, 4 };
+	struct host_tree t = { "one", "here", 1, 2, 3, 4, "boot" };
 
 	(void)state;
 	assert_null(origins_find(&o, 1));
@@ -61,6 +88,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(trees),
+		cmocka_unit_test(lost),
 		cmocka_unit_test(processes),
 	};
 

@@ -122,6 +122,40 @@ static void hello(void **state)
 	assert_false(read_hello(out.data, out.len));
 }
 
+static bool read_welcome(const char *p, size_t len)
+{
+	struct tcp_welcome w;
+
+	return tcp_get_welcome(p, len, &w);
+}
+
+/* What it tells with a feature is there with that alone. */
+static void welcome(void **state)
+{
+	struct tcp_welcome w = { .version = 1,
+				 .host_id = "0123456789abcde",
+				 .credit = 9,
+				 .max_changes = 8,
+				 .dev = 7,
+				 .ino = 6 },
+			   got;
+	const uint32_t features[] = { 0, TCP_FEATURE_STATE, TCP_FEATURE_BOOT, TCP_FEATURE_STATE | TCP_FEATURE_BOOT };
+
+	(void)state;
+	w.software = bytes("fansyncd");
+	w.state.inodes_of = 5;
+	memcpy(w.boot, "this run's", 10);
+	for (size_t i = 0; i < sizeof(features) / sizeof(features[0]); i++) {
+		w.features = features[i];
+		tcp_put_welcome(&out, &w);
+		assert_true(tcp_get_welcome(out.data, out.len, &got));
+		assert_true(got.features == features[i] && got.max_changes == 8 && got.ino == 6);
+		assert_int_equal(got.state.inodes_of, (features[i] & TCP_FEATURE_STATE) != 0 ? 5 : 0);
+		assert_int_equal(memcmp(got.boot, w.boot, sizeof(w.boot)) == 0, (features[i] & TCP_FEATURE_BOOT) != 0);
+		mangle(read_welcome);
+	}
+}
+
 static bool read_work(const char *p, size_t len)
 {
 	struct tcp_work w;
@@ -450,6 +484,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(hello, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(welcome, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(work, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(paths, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(item, set_up, tear_down),

@@ -40,6 +40,9 @@ struct confinement {
  * stays so. Capabilities are not touched, no_new_privs is set (core/privileges.h did that before). */
 int confine(const struct confine_place *places, size_t n, unsigned may, struct confinement *out, struct err *err);
 
+/* Once more, as to files alone: what it reaches from now on is what both calls give. */
+int confine_files(const struct confine_place *places, size_t n, struct err *err);
+
 /* No core dump, and nobody attaches a debugger. */
 int confine_memory(struct err *err);
 

@@ -113,6 +113,12 @@ static void on_greeted(void *ctx, const struct host_tree *from)
 	struct buf frame;
 	bool told;
 
+	/* Another module's sender is another one. */
+	if (receiver_confine_to(receiver_session_module(ch->session), ch->c->module_fds, ch->c->opt->n_modules, &err) <
+	    0) {
+		log_error("%s", err.text);
+		_exit(1);
+	}
 	memcpy(whole.address, ch->c->address, sizeof(whole.address));
 	buf_init(&frame, 128);
 	told = wire_put_origin(&frame, (uint32_t)getpid(), &whole) &&

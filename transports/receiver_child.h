@@ -17,9 +17,9 @@ struct receiver_child {
 	int go_fd;  /* that is answered here: a byte; it begins then. Later each WIRE_OWNER: a struct owner_answer */
 	unsigned char address[ADDRESS_BYTES]; /* the peer's */
 	const struct receiver_options *opt;
-	const int *module_fds;
+	int *module_fds; /* one a module, this process's own copy; its peer's alone stays open */
 	const struct module_owners *module_owners; /* one a module */
-	struct tls_key *keys; /* this process's own copy; wiped once the peer has proved who it is */
+	struct tls_key *keys;			   /* the same; wiped once the peer has proved who it is */
 	size_t n_keys;
 	unsigned char host_id[TCP_HOST_ID], boot[TCP_HOST_ID];
 	const char *from; /* the peer's address */

@@ -2,6 +2,7 @@
 
 #include <linux/capability.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "core/privileges.h"
 
@@ -21,4 +22,17 @@ int receiver_confine(const int *dirs, size_t n, struct confinement *out, struct 
 	result = privileges_keep(&own, err) < 0 ? -1 : confine(places, n, CONFINE_SECRETS, out, err);
 	free(places);
 	return result;
+}
+
+int receiver_confine_to(size_t own, int *dirs, size_t n, struct err *err)
+{
+	const struct confine_place place = { .fd = dirs[own], .rights = CONFINE_READ | CONFINE_WRITE };
+
+	for (size_t i = 0; i < n; i++) {
+		if (i == own || dirs[i] < 0)
+			continue;
+		(void)close(dirs[i]);
+		dirs[i] = -1;
+	}
+	return confine_files(&place, 1, err);
 }

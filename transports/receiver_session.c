@@ -287,7 +287,7 @@ static bool on_disk(struct receiver_session *s)
 		return true;
 	if (s->disk_failed)
 		return false;
-	if (syncfs(s->up.module_fds[s->module - s->up.opt->modules]) == 0)
+	if (syncfs(s->up.module_fds[receiver_session_module(s)]) == 0)
 		return true;
 	err_set(&why, err_class_of_errno(errno),
 		"the module %.100s: cannot sync: %s: nothing is acknowledged that a power failure might undo; look at "
@@ -642,7 +642,7 @@ static int take_hello(struct receiver_session *s, const struct tcp_hello *h, str
 	s->names = wants_names(s, h);
 	/* What is compared both ways is the numbers. */
 	s->opt->rsync.numeric_ids = s->opt->rsync.numeric_ids || s->opt->bidirectional;
-	fd = s->up.module_fds[s->module - s->up.opt->modules];
+	fd = s->up.module_fds[receiver_session_module(s)];
 	fd = fd < 0 ? -1 : openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		return err_errno(err, errno, "the module %s: its directory", s->module->name);
@@ -685,7 +685,7 @@ static int make_engine(struct receiver_session *s, const struct tcp_hello *h, st
 					 .progress = on_progress };
 	s->owners = receiver_owners_new(&(struct receiver_owners_setup){
 		.module = s->module,
-		.maps = s->up.module_owners == NULL ? NULL : &s->up.module_owners[s->module - s->up.opt->modules],
+		.maps = s->up.module_owners == NULL ? NULL : &s->up.module_owners[receiver_session_module(s)],
 		.names = s->names,
 		.look_up = s->up.look_up,
 		.ctx = s->up.ctx });
@@ -894,6 +894,11 @@ struct receiver_session *receiver_session_new(const struct receiver_session_setu
 	}
 	loop_timer_after(s->greeting, opt->handshake_ns);
 	return s;
+}
+
+size_t receiver_session_module(const struct receiver_session *s)
+{
+	return (size_t)(s->module - s->up.opt->modules);
 }
 
 bool receiver_session_proved(const struct receiver_session *s)

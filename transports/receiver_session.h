@@ -43,6 +43,8 @@ struct receiver_session_setup {
 struct receiver_session *receiver_session_new(const struct receiver_session_setup *setup, struct err *err);
 /* Answer the greeting: the peer may send works from now on. */
 void receiver_session_welcome(struct receiver_session *s);
+/* Which module it is about, once the greeting was accepted: an index into setup.opt->modules. */
+size_t receiver_session_module(const struct receiver_session *s);
 /* Whether the peer proved who it is, where it has to: the handshake came to its end. */
 bool receiver_session_proved(const struct receiver_session *s);
 void receiver_session_free(struct receiver_session *s);

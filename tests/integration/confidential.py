@@ -193,6 +193,7 @@ PRELOAD = r"""
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,6 +223,26 @@ int seccomp_load(void *ctx)
 	dprintf(told, "PROBE %s: read %d %d create %d socket %d exec %d zone %d\n", name, secret, shadow, new, sock, errno, zone);
 	return rc;
 }
+/* A session that knows its module is confined once more (landlock_restrict_self): can it reach another one then? */
+long syscall(long number, ...)
+{
+	long (*real)(long, ...) = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+	static int times;
+	char name[32] = "";
+	long a[6], rc;
+	va_list args;
+
+	va_start(args, number);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(args, long);
+	va_end(args);
+	rc = real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (number == 446 && rc == 0 && ++times == 2) {
+		prctl(PR_GET_NAME, name, 0, 0, 0);
+		dprintf(told, "PROBE %s:other create %d\n", name, open(getenv("OTHER"), O_WRONLY | O_CREAT, 0600) < 0 ? errno : 0);
+	}
+	return rc;
+}
 """
 
 
@@ -241,7 +262,7 @@ def hijacked(place):
     put(place + "/probe.c", PRELOAD)
     run("cc", "-shared", "-fPIC", "-o", place + "/probe.so", place + "/probe.c", "-ldl")
     e = Everything(place)
-    source, target = dirs(place, "source", "target")
+    source, target, other = dirs(place, "source", "target", "other")
     secret = place + ".secret"  # beside it: what lies in the directory of a key is readable
     put(secret, "x")
     put(source + "/f")
@@ -250,12 +271,17 @@ def hijacked(place):
     e.daemon.write_config(text.replace("sync = ( ", 'sync = ( { name = "direct"; transport = "direct"; source = "%s"; target = "%s"; }, '
                                        % (source, target)))
     for d in (e.daemon, e.receiver.daemon):
-        d.prefix += ["env", "LD_PRELOAD=%s/probe.so" % place, "SECRET=" + secret, "NEW=" + place + ".new", "PROBE=%s/probe" % place]
+        d.prefix += ["env", "LD_PRELOAD=%s/probe.so" % place, "SECRET=" + secret, "NEW=" + place + ".new", "PROBE=%s/probe" % place,
+                     "OTHER=" + other + "/f"]
+    with open(e.receiver.daemon.config_path) as f:
+        text = f.read()
+    put(e.receiver.daemon.config_path, text.replace("modules = ( ", 'modules = ( { name = "other"; path = "%s"; allow = [ "web" ]; }, ' % other))
     try:
         e.receiver.start()
         e.daemon.start()
         with open(place + "/probe") as f:
-            said = dict(re.findall(r"PROBE fansyncd:(\S+): (.*)", f.read()))
+            told = f.read()
+            said = dict(re.findall(r"PROBE fansyncd:(\S+): (.*)", told))
         abi = landlock()
         denied = "read 13 13 create 13" if abi >= 2 else "read 0 0 create 0"
         zone = " zone %d" % (0 if os.path.exists("/etc/localtime") else 2)
@@ -264,6 +290,8 @@ def hijacked(place):
             expect(said.get(name) == denied + " socket 0 exec 1" + zone, "%s: %s" % (name, said))
         expect(said.get("sessio") == denied + " socket 1 exec 1 zone %d" % (2 if zone == " zone 2" else 13 if abi >= 2 else 0),
                "a receiver's session: %s" % said)
+        if abi >= 2:
+            expect("PROBE fansyncd:sessio:other create 13" in told, "a session reaches its own module alone: %s" % told)
         expect("rsync" not in said, "who starts programs is not: %s" % said)
         for role, pid in e.processes().items():
             if role in ("d:fansyncd:direct", "d:fansyncd:sftp", "d:fansyncd:tcp", "r:fansyncd:sessio"):

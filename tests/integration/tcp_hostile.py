@@ -12,7 +12,7 @@ import zlib
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import tcp_peer as tcp
-from fansync import Daemon, Failure, Receiver, await_fact, children, differences, main, tree
+from fansync import Daemon, Failure, Receiver, await_fact, children, differences, main, put, tree
 from tcp_peer import DIR, FILE, OTHER, SYMLINK, Ended, FakeReceiver, Sender, Zstd
 
 HALF_OPEN = int(os.environ.get("HALF_OPEN", "300"))
@@ -126,6 +126,34 @@ def honest_use(place):
         bad = s.work([], renames=[("d", "e", True)])
         if bad or not os.path.exists(w.module + "/e/f"):
             raise Failure("not renamed: %s" % bad)
+        s.close()
+        # what the options are written like: a size, rules, a marker; and extended attributes
+        options = b"".join(tcp.option(key, value) for key, value in (
+            (3, b"1.5K"), (2, b"- *.no"), (5, struct.pack("<q", 10)), (6, b"\2"), (7, b"marker"), (130, struct.pack("<q", time.time_ns()))))
+        s = w.greeted(options=options, flags=tcp.FLAGS | 1 << 8)
+        for name, size in (("small", 1500), ("large", 1600), ("x.no", 10)):
+            s.add(name, content=b"x" * size)
+        s.xattrs[b"small"] = {b"user.one": b"1", b"user.none": b""}
+        try:
+            s.work(["small"])
+        except Ended:
+            pass
+        if s.why is None or s.why[0] != 12:
+            raise Failure("without the marker: %s" % (s.why,))
+        put(w.module + "/marker")
+        files, xattrs = s.entries, s.xattrs
+        s = w.greeted(options=options, flags=tcp.FLAGS | 1 << 8)
+        s.entries, s.xattrs = {**files, b"": (DIR, b"", {"mode": 0o755}), b"marker": (FILE, b"x", {})}, xattrs
+        bad = s.work([""], kind=tcp.RECONCILE)
+        left = sorted(os.listdir(w.module))
+        if bad or left != ["marker", "small"]:
+            raise Failure("%s %s" % (bad, left))
+        try:
+            names = {n: os.getxattr(w.module + "/small", n) for n in os.listxattr(w.module + "/small")}
+            if names != {"user.one": b"1", "user.none": b""}:
+                raise Failure("extended attributes: %s" % names)
+        except OSError:
+            pass  # a file system without
 
 
 def names_that_lead_out(place):
@@ -383,6 +411,9 @@ def frames_that_break_rules(place):
             sends((tcp.HOLE, struct.pack("<IQQ", 1, 2 ** 63, 2 ** 63))),
             sends((tcp.END, b"")), sends((tcp.LIST, struct.pack("<I", 1) + tcp.counted(""))),
         ]
+        late.append(lambda s: [s.frame(*f) for n in range(4) for f in (head(work=n + 1, first=n + 1), item("f", tcp.state(FILE, 100)))])
+        deep = "/".join(["d" * 255] * 240)
+        late.append(lambda s: [s.frame(*f) for f in [head(items=100)] + [item("%03d/%s" % (n, deep)) for n in range(100)]])
         for n, do in enumerate(late):
             s = w.greeted()
             try:

@@ -259,7 +259,7 @@ class Sender(Connection):
 
     def __init__(self, port, host="127.0.0.1", local="127.0.0.1", plain=True):
         super().__init__(socket.create_connection((host, port), 20, source_address=(local, 0)))
-        self.entries, self.files = {}, {}
+        self.entries, self.files, self.xattrs = {}, {}, {}
         self.works = self.sequence = 0
         self.verdicts = {}
         # both ways: what it has archived (kind, size, ns, attributes), what it was told
@@ -376,7 +376,8 @@ class Sender(Connection):
         elif kind == READLINK:
             self.frame(ANSWER, head + counted(content))
         elif kind == XATTRS:
-            self.frame(ANSWER, head + counted(b""))
+            its = self.xattrs.get(path, {})
+            self.frame(ANSWER, head + counted(b"".join(counted(n) + counted(its[n]) for n in sorted(its))))
         elif kind == DIGEST:
             self.frame(ANSWER, head + digest(content) + struct.pack("<Q", len(content)))
         else:

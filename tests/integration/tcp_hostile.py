@@ -356,6 +356,49 @@ def what_is_to_be_kept(place):
         s.close()
 
 
+def backups(place):
+    """What the module keeps of what was replaced is out of reach of who replaces, whatever he calls it, and goes nowhere else."""
+    with World(place, module='backupDir = "old/%Y";') as w:
+        old = w.module + "/old"
+        os.makedirs(old + "/2020")
+        put(old + "/2020/f", "first")
+        before = tree(old + "/2020")
+        s = w.greeted()
+
+        def intact(what):
+            w.intact()
+            found = differences(before, tree(old + "/2020"))
+            if found:
+                raise Failure("%s: %s" % (what, found))
+        for path in ("old/2020/f", "old/2020/new", "old/new", "old/2020", "old"):
+            for kind, content in ((FILE, b"evil"), (SYMLINK, w.outside.encode()), (DIR, b""), (OTHER, b"")):
+                s.entries = {}
+                s.add(path, kind, content, mode=0o755)
+                s.work([path], inline=True)
+                intact("%s as %d" % (path, kind))
+            s.entries = {}
+            s.work([path])
+            intact("%s is to go" % path)
+            s.add("x", content=b"evil")
+            s.work(["x"], inline=True)
+            s.work([], renames=[(path, "y", True)])
+            s.work([], renames=[("x", path, False)])
+            intact("%s is renamed" % path)
+        for what in ((DIR, b"", {"mode": 0o755}), (SYMLINK, w.outside.encode(), {}), None):
+            s.entries = {b"": (DIR, b"", {"mode": 0o755})}
+            if what:
+                s.entries[b"old"] = what
+            s.work([""], kind=tcp.RECONCILE)
+            intact("a comparison with %s" % (what,))
+        put(w.module + "/g", "mine")
+        s.add("g", content=b"new", mtime=7)
+        s.work(["g"], inline=True)
+        if not any("mine" == open(os.path.join(d, f)).read() for d, _, files in os.walk(old) for f in files):
+            raise Failure("what was replaced was not kept")
+        intact("in the end")
+        s.close()
+
+
 def frames_that_break_rules(place):
     with World(place) as w:
         def before_hello(kind, payload=b""):
@@ -870,4 +913,4 @@ def hostile_receiver(place):
 
 
 main([honest_use, names_that_lead_out, symlinks_planted_first, hard_links_to_outside, modules_not_allowed, both_ways, the_root_itself,
-      deletions_beyond_the_limit, what_is_to_be_kept, frames_that_break_rules, answers_that_lie, memory_stays_bounded, half_open_and_slow, hostile_receiver])
+      deletions_beyond_the_limit, what_is_to_be_kept, backups, frames_that_break_rules, answers_that_lie, memory_stays_bounded, half_open_and_slow, hostile_receiver])

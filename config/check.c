@@ -559,6 +559,14 @@ static void validate(struct config_run *run, struct sync_options *s, struct conf
 	}
 }
 
+/* Said at every start, as it is of a receiver. */
+static void check_plaintext(struct config_run *run, const struct sync_options *s, struct config_draft *d)
+{
+	if (s->tcp.insecure && s->tcp.key == NULL && s->tcp.certificate == NULL && !d->broken)
+		config_warn(run, config_draft_place(d, "insecure", SECTION_SYNC),
+			    "insecure = true: what is sent to %s can be read and changed on the way", s->host);
+}
+
 void config_finish_sync(struct config_run *run, size_t i)
 {
 	struct sync_options *s = &run->c->syncs[i];
@@ -591,4 +599,5 @@ void config_finish_sync(struct config_run *run, size_t i)
 			     "requireTargetMarker: \"%s\" can't look for it", s->transport);
 	config_check_tunnel(run, s, d);
 	validate(run, s, d);
+	check_plaintext(run, s, d);
 }

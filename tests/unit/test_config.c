@@ -591,6 +591,18 @@ static void test_without_effect(void **state)
 	       "t.conf:2: quiet is ignored: what rsync says is read, and only shown by the log category Exec\n");
 }
 
+/* Plaintext to another host is told of at each start. */
+static void test_plaintext(void **state)
+{
+	(void)state;
+#define PLAIN(more)                                                                                                    \
+	"sync = ( { transport = \"tcp\"; source = \"/a\"; host = \"h\"; module = \"m\";\ninsecure = true; " more " } " \
+														 ");"
+	warned(PLAIN(""), "t.conf:2: insecure = true: what is sent to h can be read and changed on the way\n");
+	warned(PLAIN("key = \"/k/web.key\";"), "");
+#undef PLAIN
+}
+
 /* cvs_exclude becomes rules behind all others, and no option for rsync is left. */
 static void test_cvs_exclude(void **state)
 {
@@ -699,6 +711,7 @@ int main(void)
 		cmocka_unit_test(test_targets_through_tunnels),
 		cmocka_unit_test(test_cvs_exclude),
 		cmocka_unit_test(test_backup_dir),
+		cmocka_unit_test(test_plaintext),
 		cmocka_unit_test(test_without_effect),
 	};
 

@@ -119,6 +119,21 @@ def difference(place):
             raise Failure("%d bytes for 100000 that were appended" % (p.counters()["bytes"] - before))
 
 
+def never_a_difference(place):
+    with Pair(place, more='delta = "never";') as p:
+        with open(p.source + "/disk", "wb") as f:
+            f.write(os.urandom(1 << 20))
+        p.sender.start()
+        p.equal("the whole")
+        before = p.counters()["bytes"]
+        with open(p.source + "/disk", "r+b") as f:
+            f.seek(500000)
+            f.write(os.urandom(1000))
+        p.equal("the whole again")
+        if p.counters()["bytes"] - before < 1 << 20:
+            raise Failure("%d bytes are a difference" % (p.counters()["bytes"] - before))
+
+
 def cold_differences(place):
     """All kinds of changes that a sender finds which knows nothing of what stands at the receiver."""
     size = 3 << 20
@@ -186,6 +201,8 @@ def limit_over_pieces(place):
             raise Failure("it is not said")
         p.sender.client("--sync-now", "--allow-delete")
         p.equal("allowed")
+
+
 def moved_content(place):
     """Something is inserted at the front of a large file: all blocks are elsewhere, little is sent."""
     with Pair(place) as p:
@@ -280,4 +297,4 @@ def another_port(place):
             raise Failure("%d: %s" % (done.returncode, done.stdout + done.stderr))
 
 
-main([everyday, another_port, moved_content, plaintext_on_loopback, difference, cold_differences, compared_after_a_reconnect, limit_over_pieces, wrong_key, read_only_module, unknown_module, either_end_dies])
+main([everyday, another_port, moved_content, plaintext_on_loopback, difference, never_a_difference, cold_differences, compared_after_a_reconnect, limit_over_pieces, wrong_key, read_only_module, unknown_module, either_end_dies])

@@ -597,7 +597,7 @@ static void test_plaintext(void **state)
 	(void)state;
 #define PLAIN(more)                                                                                                    \
 	"sync = ( { transport = \"tcp\"; source = \"/a\"; host = \"h\"; module = \"m\";\ninsecure = true; " more " } " \
-														 ");"
+	");"
 	warned(PLAIN(""), "t.conf:2: insecure = true: what is sent to h can be read and changed on the way\n");
 	warned(PLAIN("key = \"/k/web.key\";"), "");
 #undef PLAIN

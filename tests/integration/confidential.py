@@ -14,7 +14,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import fansync
-from memory import readable
+from memory import plain, readable
 from fansync import Daemon, Receiver, Skipped, Sshd, await_fact, children, command, dirs, expect, free_port, kill, main, put, run
 
 
@@ -154,15 +154,6 @@ def nowhere(place):
                         e.none(f.read(), path)
     finally:
         e.stop()
-
-
-def plain():
-    """The program without a sanitizer, which would change what is tested, is used from now on; returns what to put back."""
-    binary = os.environ.get("FANSYNCD_PLAIN")
-    if not binary:
-        raise Skipped("needs the program without a sanitizer")
-    before, fansync.BINARY = fansync.BINARY, binary
-    return before
 
 
 def no_core(place):

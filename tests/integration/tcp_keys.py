@@ -11,9 +11,10 @@ import struct
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import fansync
 import tcp_peer as tcp
 from fansync import Daemon, Failure, Receiver, Skipped, await_fact, children, expect, main, put, run
-from memory import readable
+from memory import plain, readable
 
 HERE, STRANGER, HONEST = "10.77.0.1", "10.77.0.2", "10.77.0.3"
 ALERT = 0x15
@@ -21,6 +22,7 @@ ALERT = 0x15
 
 def keys_of_others(place):
     """The process that serves one peer has no other's key in its memory."""
+    before = plain()
     os.makedirs(place + "/target")
     os.makedirs(place + "/source")
     put(place + "/source/f", "content")
@@ -50,6 +52,7 @@ def keys_of_others(place):
     finally:
         sender.stop()
         r.stop()
+        fansync.BINARY = before
 
 
 def key_files(place):

@@ -32,7 +32,7 @@ fi
 
 # Of the package prometheus the tests want one program, which needs nothing: 19 MB, where the package is 22 with eleven others,
 # takes ten times as long, and starts a server.
-promtool() {
+fetch_promtool() {
 	tools=$(dirname "$0")/../build/tools
 	if command -v promtool >/dev/null 2>&1 || [ -x "$tools/promtool" ]; then return; fi
 	place=$(mktemp -d)
@@ -57,7 +57,7 @@ for p in $wanted; do
 	esac
 done
 if [ -z "$missing" ]; then
-	[ "${1:-all}" != all ] || promtool
+	[ "${1:-all}" != all ] || fetch_promtool
 	exit 0
 fi
 
@@ -75,4 +75,4 @@ install_missing() {
 # A fresh image has no package lists, an old one stale lists.
 apt-get -q -o Acquire::Retries=3 update || echo 'apt-get update failed; trying with the lists that are there' >&2
 install_missing
-[ "${1:-all}" != all ] || promtool
+[ "${1:-all}" != all ] || fetch_promtool

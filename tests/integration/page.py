@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The page that shows all syncs: what is served, that only what changed is sent, that nobody who looks holds up anybody else. Where
-there is a Chromium (package chromium, not one that the tests install) it is also looked at with that."""
+"""The page that shows all syncs: what is served, that only what changed is sent, that nobody who looks holds up anybody else; and what a browser
+makes of it (`make deps` brings chromium-headless-shell)."""
 import json
 import os
 import re
@@ -10,7 +10,7 @@ import sys
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 sys.path.insert(0, os.path.join(TOP, "tests", "lib"))
 from browser import Browser
-from fansync import Daemon, Failure, await_fact, dirs, expect, free_port, main, put
+from fansync import Daemon, Failure, Skipped, await_fact, dirs, expect, free_port, main, put
 from http_client import connect, get
 
 HOSTILE = b"<script>document.title='owned'\xff\xe2\x80\xae.txt"  # markup, no UTF-8, and what turns a line around
@@ -20,9 +20,11 @@ def sync(name, source, target, more=""):
     return '{ name = "%s"; transport = "direct"; source = "%s"; target = "%s"; %s }' % (name, source, target, more)
 
 
-def start(place, where, *sections, wait=True):
+def start(place, where, *sections, wait=True, settings=""):
     listen = "127.0.0.1:%d" % where if isinstance(where, int) else where
-    return Daemon(place, "sync = ( %s );\nmetrics = { listen = \"%s\"; };\n" % (", ".join(sections), listen)).start(wait=wait)
+    daemon = Daemon(place, "")
+    daemon.write_config("sync = ( %s );\nmetrics = { listen = \"%s\"; };\n" % (", ".join(sections), listen), settings)
+    return daemon.start(wait=wait)
 
 
 class Stream:
@@ -128,6 +130,57 @@ def kept_up_to_date(place):
         daemon.stop()
 
 
+def many_syncs(place):
+    """Two hundred, most of which wait for a disk: all are shown, in the page, in the numbers and by --top, and one that changes arrives."""
+    n = 200
+    source, target = dirs(place, "source", "target")
+    where = free_port()
+    daemon = start(place, where, *[sync("disk%03d" % i, "%s/missing/%d" % (place, i), "%s/t%d" % (place, i)) for i in range(n - 1)],
+                   sync("here", source, target), wait=False, settings="insist = true;")
+    try:
+        daemon.ask("wait", "--only", "here")
+        with_stream(where, n, lambda: put(source + "/file", "12345"))
+        text = get(where)[2].decode()
+        expect(text.count('fansyncd_sync_state{sync="disk') == (n - 1) * 7 and "fansyncd_syncs 200\n" in text, "the numbers: %d" % len(text))
+        lines = daemon.client("--top").stdout.decode().splitlines()
+        expect(sum("no source" in line for line in lines) == n - 1 and sum("idle" in line for line in lines) == 1, "--top: %s" % lines[:4])
+        if Browser.found():
+            in_a_browser(place, where, n)
+    finally:
+        daemon.stop()
+
+
+def in_a_browser(place, port, n):
+    browser = Browser(place)
+    try:
+        show(browser, port)
+        expect(len(text_of(browser, "#syncs > li .name")) == n, "rows: %d" % len(text_of(browser, "#syncs > li .name")))
+        expect(browser.run("document.title") == "(%d) fansyncd" % (n - 1), "the title: %s" % browser.run("document.title"))
+        browser.key("/", "/")
+        for c in "disk117":
+            browser.key(c, c)
+        expect(browser.run(VISIBLE) == ["disk117"], "found: %s" % browser.run(VISIBLE))
+        browser.key("Escape")
+        # The last row is reached by keys, and comes into view.
+        browser.key("k", "k")
+        expect(browser.run("document.activeElement.getBoundingClientRect().bottom <= innerHeight"), "it is out of sight")
+        expect(browser.run("document.activeElement.querySelector('.name').textContent") == "here", "the last one")
+    finally:
+        browser.close()
+
+
+def with_stream(where, n, change):
+    stream = Stream(where)
+    try:
+        names = [value["name"] for name, value in stream.message() if name == "sync"]
+        expect(len(names) == len(set(names)) == n, "all of them: %d" % len(names))
+        change()
+        while stream.syncs().get("here", {"counters": {"files": 0}})["counters"]["files"] != 1:
+            pass
+    finally:
+        stream.close()
+
+
 def many_look(place):
     """More than are served at a time, some of whom never read."""
     source, target = dirs(place, "source", "target")
@@ -157,6 +210,14 @@ def one_more(where, held):
         return False
 
 
+VISIBLE = "Array.from(document.querySelectorAll('#syncs > li')).filter(e => !e.hidden).map(e => e.querySelector('.name').textContent)"
+
+
+def show(browser, port, *how):
+    browser.show("http://127.0.0.1:%d/" % port, *how)
+    await_fact(lambda: browser.run("document.documentElement && document.documentElement.dataset.ready") == "yes", 20, "the page")
+
+
 def text_of(browser, selector):
     return browser.run("Array.from(document.querySelectorAll(%s)).map(e => e.textContent)" % json.dumps(selector))
 
@@ -164,15 +225,14 @@ def text_of(browser, selector):
 def looked_at(place):
     """In a browser: names that are markup, keys, small and dark, and a daemon that goes away."""
     if not Browser.found():
-        return
+        raise Skipped("there is no Chromium")
     source, other, target, target2 = dirs(place, "source", "other", "target", "target2")
     port = free_port()
     daemon = start(place, port, sync("web<b>x", source, target), sync("late", other, target2, "delay = 1000.0;"),
                    sync("stopped", source, dirs(place, "target3")[0], 'requireMarker = "<i>marker";'), wait=False)
     browser = Browser(place)
     try:
-        browser.show("http://127.0.0.1:%d/" % port)
-        await_fact(lambda: browser.run("document.documentElement && document.documentElement.dataset.ready") == "yes", 20, "the page")
+        show(browser, port)
         await_fact(lambda: "stopped" in text_of(browser, ".state"), 20, "the state that it is in")
         expect(text_of(browser, ".name")[0] == "stopped", "trouble first: %s" % text_of(browser, ".name"))
         expect("web<b>x" in text_of(browser, ".name") and any("<i>marker" in t for t in text_of(browser, ".sub")), "markup is text")
@@ -187,13 +247,11 @@ def looked_at(place):
         browser.key("/", "/")
         for c in "late":
             browser.key(c, c)
-        visible = "Array.from(document.querySelectorAll('#syncs > li')).filter(e => !e.hidden).map(e => e.querySelector('.name').textContent)"
-        expect(browser.run(visible) == ["late"], "found: %s" % browser.run(visible))
+        expect(browser.run(VISIBLE) == ["late"], "found: %s" % browser.run(VISIBLE))
         browser.key("Escape")
-        expect(len(browser.run(visible)) == 3, "all again")
+        expect(len(browser.run(VISIBLE)) == 3, "all again")
         for width, dark in ((1280, True), (700, False), (360, False)):
-            browser.show("http://127.0.0.1:%d/" % port, width, 700, dark)
-            await_fact(lambda: browser.run("document.documentElement && document.documentElement.dataset.ready") == "yes", 20, "the page")
+            show(browser, port, width, 700, dark)
             expect(browser.run("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out at %d" % width)
             light = browser.run("getComputedStyle(document.body).backgroundColor")
             expect((sum(map(int, re.findall(r"\d+", light)[:3])) < 200) == dark, "dark where that is wanted: %s" % light)
@@ -210,4 +268,4 @@ def looked_at(place):
 
 
 if __name__ == "__main__":
-    main([served, kept_up_to_date, many_look, looked_at])
+    main([served, kept_up_to_date, many_syncs, many_look, looked_at])

@@ -11,7 +11,7 @@ import time
 class Browser:
     @staticmethod
     def found():
-        return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+        return next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"))), None)
 
     def __init__(self, place):
         to_it, ours_out = os.pipe()
@@ -49,7 +49,7 @@ class Browser:
         message, self.said = self.said.split(b"\0", 1)
         return json.loads(message)
 
-    def call(self, method, timeout=30, **params):
+    def call(self, method, timeout=90, **params):
         self.next += 1
         request = {"id": self.next, "method": method, "params": params}
         if self.session:

@@ -115,6 +115,44 @@ def right(place):
     expect(not os.path.exists(where), "the socket is gone with the daemon")
 
 
+def tunnels(place):
+    """Of a sync that has one: whether it is up, how often it was started, and what it said; of the others nothing."""
+    source, other, target, other_target = dirs(place, "source", "other", "target", "other_target")
+    where, words = place + "/m.sock", place + "/words"
+    put(words, "the far end is closed")
+    program = '[ "/bin/sh", "-c", "test ! -s \\"$0\\" || { cat \\"$0\\"; exit 7; }; exec sleep 1000", "%s" ]' % words
+    daemon = start(place, where, [direct("plain", source, target),
+                                  direct("behind", other, other_target, "retryMin = 0.1; retryMax = 0.2; tunnel = { command = %s; readyDelay = 0.1; };"
+                                         % program)], wait=False)
+
+    def shown():
+        with connect(where, 30) as s, s.makefile("rb") as stream:
+            s.sendall(b"GET /events HTTP/1.0\r\n\r\n")
+            for line in stream:
+                if line.startswith(b"data: ") and b'"name":"behind"' in line.replace(b'": "', b'":"'):
+                    return json.loads(line[6:])
+        raise Failure("the stream ended")
+    try:
+        await_fact(lambda: answers(where), 20, "the socket")
+        daemon.ask("wait", "--only", "plain")
+        await_fact(lambda: value(numbers(where), "fansyncd_sync_tunnel_starts_total", "behind") >= 2, 20, "tried again")
+        v = numbers(where)
+        expect(list(v["fansyncd_sync_tunnel_up"]) == [(("sync", "behind"),)], "of it alone: %s" % v["fansyncd_sync_tunnel_up"])
+        expect(value(v, "fansyncd_sync_tunnel_up", "behind") == 0, "up")
+        expect(value(v, "fansyncd_sync_errors_total", "behind", **{"class": "network"}) >= 1, "its errors: %s" % v["fansyncd_sync_errors_total"])
+        expect(value(v, "fansyncd_sync_state", "plain", state="idle") == 1, "the other one")
+        await_fact(lambda: shown()["tunnel_said"] == "the far end is closed" and shown()["state"] == "down", 20, "on the page: %s" % shown())
+        put(words, "")
+        await_fact(lambda: value(numbers(where), "fansyncd_sync_tunnel_up", "behind") == 1, 20, "up")
+        daemon.wait()
+        p = shown()
+        expect(p["tunnel"] == "up" and p["tunnel_starts"] == value(numbers(where), "fansyncd_sync_tunnel_starts_total", "behind") and
+               p["tunnel_said"] is None and p["state"] == "idle", p)
+        checked_by_promtool(get(where)[2])
+    finally:
+        daemon.stop()
+
+
 def checked_by_promtool(text):
     promtool = shutil.which("promtool") or os.path.join(TOP, "build", "tools", "promtool")
     if not os.access(promtool, os.X_OK):
@@ -286,4 +324,4 @@ def refused(place):
 
 
 if __name__ == "__main__":
-    main([right, who_may_ask, unix_socket, confined, killed, refused])
+    main([right, tunnels, who_may_ask, unix_socket, confined, killed, refused])

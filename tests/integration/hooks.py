@@ -222,6 +222,31 @@ def one_that_hangs_is_ended(place):
         w.daemon.stop()
 
 
+def one_that_hangs_leaves_its_place(place):
+    """A preBatch counts for maxProcesses: the other sync waits for it, but no longer than hookTimeout, and each time that one is asked again."""
+    w = Place(place, ["preBatch"], "hookTimeout = 1.0;", start=False)
+    other, to_other = place + "/other", place + "/to_other"
+    os.mkdir(other)
+    os.mkdir(to_other)
+    with open(w.daemon.config_path) as f:
+        text = f.read()
+    text = text[text.index("sync = "):].replace("sync = (", 'sync = ( { name = "o"; transport = "direct"; source = "%s"; target = "%s"; },' % (other, to_other))
+    w.daemon.write_config(text, "maxProcesses = 1")
+    w.flag("hold.preBatch")
+    w.put("held")
+    w.daemon.start(wait=False)
+    for i in range(3):
+        await_fact(lambda: len(w.told("preBatch", "start")) > i, 20, "it is asked, and hangs")
+        with open("%s/%d" % (other, i), "w"):
+            pass
+        w.daemon.ask("wait", "--only", "o", "--timeout", "60")
+        expect(os.path.exists("%s/%d" % (to_other, i)), "the other one is held up: %s" % w.daemon.status())
+    expect(not w.there("held") and "took too long" in w.daemon.log(), "it was sent unasked")
+    w.flag("hold.preBatch", False)
+    await_fact(lambda: w.there("held"), 20, "asked again")
+    w.daemon.stop()
+
+
 def so_many_at_once(place):
     """While one runs the batches go on, and what they carried is told together afterwards."""
     w = Place(place, ["onBatch"])
@@ -289,5 +314,5 @@ def other_account(place):
     w.daemon.stop()
 
 
-main([veto_and_repair, a_veto_at_the_start, a_change_is_looked_at_soon, told_which_paths, errors, reconnects, one_that_hangs_is_ended, so_many_at_once,
+main([veto_and_repair, a_veto_at_the_start, a_change_is_looked_at_soon, told_which_paths, errors, reconnects, one_that_hangs_is_ended, one_that_hangs_leaves_its_place, so_many_at_once,
       reload_and_end, one_that_can_not_be_started, other_account])

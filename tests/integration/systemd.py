@@ -315,6 +315,62 @@ def credentials(_):
         stop(m, unit)
 
 
+def through_a_tunnel(_):
+    """ssh as a tunnel's program runs inside the sandbox, is started again there, and goes with the unit."""
+    m = MACHINE
+    m.inside("mkdir", "-p", "/srv/tun", "/mnt/tun", "/run/sshd", "/root/tun/home")
+    for name in ("host", "user"):
+        m.inside("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/tun/" + name)
+    m.write("/root/tun/known_hosts", "far " + m.text("cat", "/root/tun/host.pub") + "\n")
+    m.write("/root/tun/sshd_config", "Port 2222\nListenAddress 127.0.0.1\nHostKey /root/tun/host\nAuthorizedKeysFile /root/tun/user.pub\nPidFile none\n"
+            "StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nSetEnv HOME=/root/tun/home\n")
+    m.write("/root/tun/rsyncd.conf", "use chroot = no\nuid = 0\ngid = 0\n[m]\npath = /mnt/tun\nread only = no\n")
+    m.inside("systemd-run", "-q", "--unit=tun-sshd", "/usr/sbin/sshd", "-D", "-e", "-f", "/root/tun/sshd_config")
+    m.inside("systemd-run", "-q", "--unit=tun-rsyncd", "rsync", "--daemon", "--no-detach", "--address=127.0.0.1", "--port=8730",
+             "--config=/root/tun/rsyncd.conf")
+    config(m, "/etc/fansyncd/tun.conf", sync("tun", "rsync://127.0.0.1:${port}/m", more='rsync = { archive = true; }; tunnel = { command = [ "ssh", '
+           '"-N", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-o", "HostKeyAlias=far", "-o", "UserKnownHostsFile=/root/tun/known_hosts",\n'
+           '"-i", "/root/tun/user", "-p", "2222", "-L", "127.0.0.1:${port}:127.0.0.1:8730", "127.0.0.1" ]; };').replace("direct", "rsync"))
+    start(m, "fansyncd@tun")
+
+    def tunnel():
+        return status(m, "/etc/fansyncd/tun.conf")["syncs"][0]["tunnel"]
+    mirrored(m, "tun", "through ssh", "/mnt/tun")
+    first = tunnel()
+    text = dict(re.findall(r"^(\w+):\s*(.*)$", m.text("cat", "/proc/%d/status" % first["pid"]), re.M))
+    expect(int(text["CapEff"], 16) >> 21 & 1 == 0 and text["NoNewPrivs"] == "1" and text["Seccomp"] == "2", "the sandbox: %s" % text)
+    m.inside("kill", "-KILL", str(first["pid"]))
+    mirrored(m, "tun", "through another", "/mnt/tun")
+    second = tunnel()
+    expect(second["starts"] == 2 and second["port"] == first["port"] and second["pid"] != first["pid"], "%s, then %s" % (first, second))
+    stop(m, "fansyncd@tun")
+    expect(m.inside("test", "-e", "/proc/%d" % second["pid"], check=False).returncode != 0, "ssh is left")
+    for unit in ("tun-sshd", "tun-rsyncd"):
+        stop(m, unit)
+
+
+def a_tunnel_of_another_account(_):
+    """It can't be had in the sandbox, which says so, and can with the drop-in that docs/OPERATIONS.md names."""
+    m = MACHINE
+    m.inside("mkdir", "-p", "/srv/acc", "/mnt/acc")
+    config(m, "/etc/fansyncd/acc.conf", sync("acc", more='tunnel = { command = [ "sleep", "1000" ]; readyDelay = 0.1; user = "nobody"; };'))
+    start(m, "fansyncd@acc")
+
+    def told():
+        return status(m, "/etc/fansyncd/acc.conf")["syncs"][0]
+    await_fact(lambda: "not permitted" in (told()["reason"] or ""), 20, "the reason: %s" % told())
+    stop(m, "fansyncd@acc")
+    drop_in(m, "fansyncd@acc.service", "[Service]\nCapabilityBoundingSet=CAP_SETUID CAP_SETGID CAP_KILL\n")
+    start(m, "fansyncd@acc")
+    mirrored(m, "acc", "behind nobody's tunnel")
+    pid = told()["tunnel"]["pid"]
+    text = dict(re.findall(r"^(\w+):\s*(.*)$", m.text("cat", "/proc/%d/status" % pid), re.M))
+    expect(text["Uid"].split() == ["65534"] * 4 and int(text["CapEff"], 16) == 0, "whose it is: %s" % text)
+    stop(m, "fansyncd@acc")
+    expect(m.inside("test", "-e", "/proc/%d" % pid, check=False).returncode != 0, "it is left")
+    no_drop_in(m, "fansyncd@acc.service")
+
+
 def made_inaccessible(_):
     """What a drop-in hides below the source is empty to the service. That empties nothing on the target, not even at a first start."""
     m = MACHINE
@@ -388,6 +444,6 @@ if __name__ == "__main__":
         MACHINE.start()
         install(MACHINE)
         main([watches_and_mirrors, a_group_reads_the_metrics, sandboxed, programs_do_not_regain, reload, watchdog, read_only, nothing_configured, receiver_by_socket,
-              credentials, made_inaccessible, sync_now, of_a_user])
+              credentials, through_a_tunnel, a_tunnel_of_another_account, made_inaccessible, sync_now, of_a_user])
     finally:
         MACHINE.stop()

@@ -177,6 +177,49 @@ def sftp_and_tcp(place):
         sshd.stop()
 
 
+def by_an_alias(place):
+    """rsyncssh through ssh, each of the two servers known by a name of its own: whoever else answers at either end is refused."""
+    source, target = dirs(place, "source", "target")
+    put(source + "/a")
+    jump, behind = Sshd(place + "/jump"), Sshd(place + "/behind")
+    keys = {name: open(sshd.host_key + ".pub").read() for name, sshd in (("jump", jump), ("behind", behind))}
+
+    def known(**names):
+        put(place + "/known", "".join("%s %s" % (name, keys[of]) for name, of in names.items()))
+
+    jump.start()
+    behind.start()
+    daemon = Daemon(place, 'sync = ( { name = "t"; transport = "rsyncssh"; source = "%s"; host = "127.0.0.1"; targetdir = "%s"; delay = 0.02; '
+                    'watcher = "inotify"; retryMin = 0.1; retryMax = 0.4; rsync = { archive = true; };\n'
+                    'ssh = { port = "${port}"; identityFile = "%s"; knownHostsFile = "%s/known"; hostKeyAlias = "behind"; };\n'
+                    'tunnel = { command = [ "ssh", "-N", "-F", "none", "-o", "BatchMode=yes", "-o", "ExitOnForwardFailure=yes", "-i", "%s",\n'
+                    '  "-o", "UserKnownHostsFile=%s/known", "-o", "HostKeyAlias=jump", "-p", "%d", "-L", "127.0.0.1:${port}:127.0.0.1:%d",\n'
+                    '  "127.0.0.1" ]; }; } );\n' % (source, target, behind.key, place, jump.key, place, jump.port, behind.port))
+    try:
+        known(jump="behind", behind="behind")
+        daemon.start(wait=False)
+        await_fact(lambda: "Host key verification failed" in (daemon.sync("t")["reason"] or ""), 30, "a stranger at this end: %s" % daemon.sync("t"))
+        expect(daemon.sync("t")["reason"].startswith("tunnel: exit 255: "), daemon.sync("t"))
+        known(jump="jump", behind="jump")
+        await_fact(lambda: daemon.sync("t")["tunnel"]["state"] == "up" and "ost key" in (daemon.sync("t")["reason"] or ""), 60,
+                   "a stranger at the other: %s" % daemon.sync("t"))
+        expect(not os.listdir(target), "something was sent to it")
+        known(jump="jump", behind="behind")
+        await_fact(lambda: daemon.sync("t")["state"] == "idle", 60, "both are who they are: %s" % daemon.sync("t"))
+        expect_equal(source, target)
+        # Renames take the shared connection, which leads through it as well.
+        os.rename(source + "/a", source + "/b")
+        daemon.wait()
+        expect_equal(source, target)
+        expect(daemon.sync("t")["counters"]["renames"] == 1, "carried: %s" % daemon.sync("t")["counters"])
+        daemon.stop()
+    finally:
+        if daemon.process:
+            daemon.stop(signal.SIGKILL)
+        jump.stop()
+        behind.stop()
+
+
 def bad_ones(place):
     """Those that exit, never listen, talk nonsense, or are not there: the sync says so, another one does not notice."""
     good, to_good, target = dirs(place, "good", "to_good", "target")
@@ -402,4 +445,5 @@ def many(place):
             daemon.stop(signal.SIGKILL)
 
 
-main([over_ssh, sftp_and_tcp, bad_ones, strangers, reloads, a_stubborn_one_at_the_end, asked_from_outside, many])
+if __name__ == "__main__":
+    main([over_ssh, sftp_and_tcp, by_an_alias, bad_ones, strangers, reloads, a_stubborn_one_at_the_end, asked_from_outside, many])

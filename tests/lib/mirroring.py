@@ -1029,6 +1029,42 @@ def what_becomes_a_link_is_put_away(make):
     expect(kept(w) == {"b": [b"that"]}, "once: %s" % kept(w))
 
 
+def linked_names_are_put_away(make):
+    """Each as it was, by itself, whatever is done to the other names of its file."""
+    w = backup_world(make, "hard_links = true;")
+
+    def linked(*names):
+        return len({os.lstat(w.there(n)).st_ino for n in names}) == 1
+
+    w.put("a", "first")
+    os.makedirs(w.at("d"))
+    os.link(w.at("a"), w.at("d/b"))
+    os.link(w.at("a"), w.at("c"))
+    w.sync()
+    expect(linked("a", "d/b", "c") and kept(w) == {}, "linked: %s" % kept(w))
+    with open(w.at("c"), "wb") as f:
+        f.write(b"second, through one name")
+    w.sync()
+    w.equal("written through one name", (b".old",))
+    expect(linked("a", "d/b", "c"), "still one file")
+    expect(kept(w) == {n: [b"first"] for n in ("a", "d/b", "c")}, "all names: %s" % kept(w))
+    os.unlink(w.at("c"))
+    os.unlink(w.at("d/b"))
+    w.put("d/b", "on its own")
+    w.sync()
+    w.equal("one name deleted, one replaced", (b".old",))
+    second = [b"first", b"second, through one name"]
+    expect(kept(w) == {"a": [b"first"], "d/b": second, "c": second}, "these two: %s" % kept(w))
+    with open(w.at("a"), "wb") as f:
+        f.write(b"third")
+    w.sync()
+    w.equal("the last name", (b".old",))
+    expect(kept(w) == {n: second for n in ("a", "d/b", "c")}, "each once: %s" % kept(w))
+    shutil.rmtree(w.at("d"))
+    w.sync()
+    expect(kept(w)["d/b"] == sorted(second + [b"on its own"]), "%s" % kept(w))
+
+
 def without_a_backup_nothing_is_replaced(make):
     w = backup_world(make)
     w.put("f", "first")
@@ -1082,7 +1118,8 @@ RULES = [all_kinds_of_entries, devices_for_root, any_bytes_in_names, names_of_fu
          rewritten_in_place, changes_while_it_is_read, moved_directory, file_where_a_directory_is_due, removed_tree_is_one_deletion,
          nothing_left_of_a_killed_run, failures_are_named_and_tried_again,
          replaced_and_deleted_is_put_away, versions_are_kept_apart, backups_are_left_alone, types_that_change_are_put_away,
-         readers_see_whole_files_with_backups, moved_over_another_is_put_away, what_becomes_a_link_is_put_away, without_a_backup_nothing_is_replaced, limits_hold_with_backups]
+         readers_see_whole_files_with_backups, moved_over_another_is_put_away, what_becomes_a_link_is_put_away, linked_names_are_put_away,
+         without_a_backup_nothing_is_replaced, limits_hold_with_backups]
 
 
 def run_rules(transport):

@@ -45,8 +45,19 @@ text 0644 scripts/systemd/fansyncd.logrotate "$SYSCONFDIR/logrotate.d/fansyncd"
 file 0644 scripts/completions/fansyncd.bash "$BASHCOMPDIR/fansyncd"
 file 0644 scripts/completions/fansyncd.zsh "$ZSHCOMPDIR/_fansyncd"
 file 0644 scripts/completions/fansyncd.fish "$FISHCOMPDIR/fansyncd.fish"
+# All pages lie in one directory there, with the examples below it: their links lead there.
+page() { # SOURCE DESTINATION
+	if [ "$action" = install ]; then
+		sed -e 's#](\.\./README\.md#](README.md#g' -e 's#](docs/\([A-Z]\)#](\1#g' -e 's#](docs/examples#](examples#g' \
+			-e 's#](\(docs/\)\{0,1\}\(recipes\|monitoring\)#](examples/\2#g' -e 's#](\.\./examples)#](..)#g' "$1" >"$BUILD/install.text"
+		file 0644 "$BUILD/install.text" "$2"
+		rm -f "$BUILD/install.text"
+	else
+		file 0644 "$@"
+	fi
+}
 for doc in README.md docs/*.md; do
-	file 0644 "$doc" "$DOCDIR/$(basename "$doc")"
+	page "$doc" "$DOCDIR/$(basename "$doc")"
 done
 for example in docs/examples/*.conf; do
 	file 0644 "$example" "$DOCDIR/examples/$(basename "$example")"
@@ -57,9 +68,16 @@ done
 for example in docs/monitoring/*; do
 	file 0644 "$example" "$DOCDIR/examples/monitoring/$(basename "$example")"
 done
+for recipe in docs/recipes/*.*; do
+	case $recipe in
+	*.md) page "$recipe" "$DOCDIR/examples/recipes/$(basename "$recipe")" ;;
+	*.conf) file 0644 "$recipe" "$DOCDIR/examples/recipes/$(basename "$recipe")" ;;
+	*) file 0755 "$recipe" "$DOCDIR/examples/recipes/$(basename "$recipe")" ;;
+	esac
+done
 
 if [ "$action" = uninstall ]; then
-	for d in "$DOCDIR/examples/monitoring" "$DOCDIR/examples/systemd" "$DOCDIR/examples" "$DOCDIR"; do
+	for d in "$DOCDIR/examples/recipes" "$DOCDIR/examples/monitoring" "$DOCDIR/examples/systemd" "$DOCDIR/examples" "$DOCDIR"; do
 		[ ! -d "$DESTDIR$d" ] || rmdir --ignore-fail-on-non-empty "$DESTDIR$d"
 	done
 fi

@@ -57,15 +57,43 @@ def installed(place, action="install"):
     run(TOP + "/scripts/install.sh", action, env=dict(os.environ, **places))
 
 
+def links_lead_somewhere(root):
+    """From each page that is installed to what is installed, and to a heading that is there."""
+    found = 0
+    for d, _, names in os.walk(root):
+        for name in names:
+            if not name.endswith(".md"):
+                continue
+            with open(os.path.join(d, name), encoding="utf-8") as f:
+                text = re.sub(r"`[^`\n]*`", lambda m: m.group(0) if "](" not in m.group(0) else "", f.read())
+            for link in re.findall(r"\]\(([^)\s]+)\)", text):
+                if link.startswith(("http:", "https:")):
+                    continue
+                found += 1
+                path, _, heading = link.partition("#")
+                there = os.path.join(d, path) if path else os.path.join(d, name)
+                expect(os.path.exists(there), "%s: %s leads nowhere" % (name, link))
+                if heading:
+                    with open(there, encoding="utf-8") as f:
+                        headings = {re.sub(r"[^\w\s-]", "", h.lower()).strip().replace(" ", "-") for h in re.findall(r"^#+ (.*)$", f.read(), re.M)}
+                    expect(heading in headings, "%s: %s: no such heading" % (name, link))
+    expect(found > 30, "%d links" % found)
+
+
 def install(place):
     root = os.path.join(place, "root")
     words = ["DESTDIR=" + root, "PREFIX=/usr"]
     make("install", *words)
     found = [f for f in files_below(root) if not f.startswith("usr/share/doc/fansyncd/")]
     expect(found == FILES, "missing: %s; too many: %s" % (set(FILES) - set(found), set(found) - set(FILES)))
-    for doc in ("README.md", "OPERATIONS.md", "examples/maxscale.conf", "examples/systemd/credentials.conf"):
+    for doc in ("README.md", "OPERATIONS.md", "examples/maxscale.conf", "examples/systemd/credentials.conf", "examples/monitoring/alerts.yml"):
         expect(os.path.exists(root + "/usr/share/doc/fansyncd/" + doc), doc)
     expect(os.access(root + "/usr/bin/fansyncd", os.X_OK), "the program can't be run")
+    links_lead_somewhere(root + "/usr/share/doc/fansyncd")
+    recipes = root + "/usr/share/doc/fansyncd/examples/recipes/"
+    expect(sorted(os.listdir(recipes)) == sorted(os.listdir(TOP + "/docs/recipes")), "recipes: %s" % os.listdir(recipes))
+    for name in os.listdir(recipes):
+        expect(os.access(recipes + name, os.X_OK) == name.endswith((".sh", ".py")), "who runs " + name)
     for unit in FILES:
         if "/systemd/" in unit:
             with open(os.path.join(root, unit), encoding="utf-8") as f:

@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "core/log_ids.h"
 #include "core/progress.h"
+#include "core/proc.h"
 #include "core/runtime_dir.h"
 
 #define EXIT_BAD 255
@@ -601,6 +602,7 @@ static int set_up_service(struct daemon *d, struct err *err)
 
 static int set_up(struct daemon *d, struct err *err)
 {
+	proc_allow_files();
 	d->loop = loop_new(err);
 	if (d->loop == NULL || add_signals(d, err) < 0 || add_timers(d, err) < 0)
 		return -1;

@@ -17,6 +17,7 @@
 
 #include "core/doctor_private.h"
 #include "core/path.h"
+#include "core/proc.h"
 #include "core/transport.h"
 
 /* Descriptors of the daemon's own, and of each sync. */
@@ -59,6 +60,7 @@ static void descriptors(const struct config *c, struct exam *x)
 {
 	size_t need = FILES_BASE + FILES_EACH * c->n_syncs;
 	struct rlimit l;
+	rlim_t may;
 	char remedy[128];
 
 	exam_begin(x, "descriptors");
@@ -66,12 +68,15 @@ static void descriptors(const struct config *c, struct exam *x)
 		exam_skip(x, "the limit is not known: %s", strerror(errno));
 		return;
 	}
-	(void)snprintf(remedy, sizeof(remedy), "ulimit -n %zu, or LimitNOFILE=%zu in the unit", 2 * need, 2 * need);
-	if (l.rlim_cur < need)
-		exam_warn(x, remedy, "%llu files may be open, %zu syncs may need %zu", (unsigned long long)l.rlim_cur,
+	may = l.rlim_max < PROC_FILES ? l.rlim_max : PROC_FILES; /* the daemon takes what it may have */
+	if (may < l.rlim_cur)
+		may = l.rlim_cur;
+	(void)snprintf(remedy, sizeof(remedy), "ulimit -Hn %zu, or LimitNOFILE=%zu in the unit", 2 * need, 2 * need);
+	if (may < need)
+		exam_warn(x, remedy, "%llu files may be open, %zu syncs may need %zu", (unsigned long long)may,
 			  c->n_syncs, need);
 	else
-		exam_ok(x, "%llu files may be open", (unsigned long long)l.rlim_cur);
+		exam_ok(x, "%llu files may be open", (unsigned long long)may);
 }
 
 /* The directory that a file is made in. false: no memory. */

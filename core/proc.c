@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -318,6 +319,18 @@ void proc_user_done(struct proc_user *u)
 	free(u->name);
 	free(u->home);
 	*u = (struct proc_user){ 0 };
+}
+
+/* ---- limits ---- */
+
+void proc_allow_files(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0 || l.rlim_cur >= PROC_FILES || l.rlim_cur >= l.rlim_max)
+		return;
+	l.rlim_cur = l.rlim_max < PROC_FILES ? l.rlim_max : PROC_FILES;
+	(void)setrlimit(RLIMIT_NOFILE, &l); /* else it stays, and what does not fit is told when it is missed */
 }
 
 /* ---- memory ---- */

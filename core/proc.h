@@ -14,6 +14,8 @@
 #include "core/err.h"
 
 enum { PROC_MORE_FDS = 16 };
+/* What proc_allow_files asks for, at most. */
+enum { PROC_FILES = 65536 };
 
 /* An account, looked up once: who a child becomes. */
 struct proc_user {
@@ -54,6 +56,9 @@ struct proc {
  * capabilities. The caller closes the descriptors (proc_close) and reaps the pid (loop_child). */
 int proc_spawn(struct proc *p, const struct proc_spec *spec, struct err *err);
 void proc_close(struct proc *p);
+/* Of what the hard limit allows this process may have open as many files as a daemon with thousands of syncs needs; so may
+ * what it starts. A shell's soft limit is for programs that can't count that far. */
+void proc_allow_files(void);
 /* Memory that was freed goes back to the kernel as it does at a program's start, however large a thing was once: by
  * itself glibc keeps the more the larger it was. And not bit by bit, which costs a call each. */
 void proc_return_memory(void);

@@ -414,6 +414,14 @@ def the_daemons_own(place):
     expect(stat.S_IMODE(os.stat(state).st_mode) == 0o700 and sorted(os.listdir(state)) == ["sub"], "the state was touched")
 
 
+def so_many_descriptors(place):
+    """The hard limit is what counts: the daemon takes what it may have."""
+    a, t = filled(place, "a", "t")
+    text = sync("s", "direct", a, 'target = "%s";' % t)
+    Doctor(place, text, prefix=("prlimit", "--nofile=70:70")).expect("warn", "host", "descriptors", "70 files may be open", "ulimit -Hn 160")
+    Doctor(place, text, prefix=("prlimit", "--nofile=70:4000")).expect("ok", "host", "descriptors", "4000 files may be open")
+
+
 def rings(place):
     """Two syncs that undo each other; one that sends on what a receiver takes in; and the same with bidirectional."""
     a, b, c = filled(place, "a", "b", "c")
@@ -444,4 +452,4 @@ def what_hangs(place):
 
 
 main([all_is_well, logins, at_the_other_host, rsync_daemons, programs, hooks, senders, receivers, credentials, a_running_daemon, sources, another_directory, unreadable, inotify_limit, local_targets,
-      the_daemons_own, rings, what_hangs])
+      the_daemons_own, so_many_descriptors, rings, what_hangs])

@@ -421,7 +421,7 @@ def asked_from_outside(place):
 
 
 def many(place):
-    """Each sync its own, up by time, and all gone at the end."""
+    """Each sync its own, up by time, and all gone at the end; with more descriptors than a shell's soft limit gives, which is what it is for."""
     n = 20
     sections = []
     for i in range(n):
@@ -429,7 +429,7 @@ def many(place):
         put(source + "/f")
         sections.append('{ name = "m%d"; transport = "direct"; source = "%s"; target = "%s"; watcher = "inotify"; '
                         'tunnel = { command = [ "sleep", "1000" ]; readyDelay = 0.2; }; }' % (i, source, target))
-    daemon = Daemon(place, "sync = ( %s );\n" % ", ".join(sections), )
+    daemon = Daemon(place, "sync = ( %s );\n" % ", ".join(sections), prefix=["prlimit", "--nofile=64:4096"])
     try:
         daemon.start()
         syncs = daemon.status()["syncs"]

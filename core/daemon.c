@@ -13,8 +13,8 @@
 #include "core/fsutil.h"
 #include "core/log.h"
 #include "core/log_ids.h"
-#include "core/progress.h"
 #include "core/proc.h"
+#include "core/progress.h"
 #include "core/runtime_dir.h"
 
 #define EXIT_BAD 255

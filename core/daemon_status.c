@@ -466,8 +466,8 @@ void status_line(struct daemon *d, char *out, size_t size)
 				      ? 1
 				      : 0;
 	}
-	(void)snprintf(out, size, "%zu sync%s, %zu changes pending, %zu failures, %zu targets or sources out of reach",
-		       d->n_members, d->n_members == 1 ? "" : "s", pending, failures, in_trouble);
+	(void)snprintf(out, size, "%zu sync%s, %zu pending, %zu failures, %zu out of reach", d->n_members,
+		       d->n_members == 1 ? "" : "s", pending, failures, in_trouble);
 }
 
 void status_sample_rates(struct daemon *d)

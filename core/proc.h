@@ -56,8 +56,8 @@ struct proc {
  * capabilities. The caller closes the descriptors (proc_close) and reaps the pid (loop_child). */
 int proc_spawn(struct proc *p, const struct proc_spec *spec, struct err *err);
 void proc_close(struct proc *p);
-/* Of what the hard limit allows this process may have open as many files as a daemon with thousands of syncs needs; so may
- * what it starts. A shell's soft limit is for programs that can't count that far. */
+/* Of what the hard limit allows this process may have open as many files as a daemon with thousands of syncs needs; so
+ * may what it starts. A shell's soft limit is for programs that can't count that far. */
 void proc_allow_files(void);
 /* Memory that was freed goes back to the kernel as it does at a program's start, however large a thing was once: by
  * itself glibc keeps the more the larger it was. And not bit by bit, which costs a call each. */

@@ -441,8 +441,8 @@ static void put_summary(const struct top_view *v, char *out, size_t size)
 		failed += v->rows[i].failed > 0 ? 1 : 0;
 	}
 	put_span(up, sizeof(up), v->now > v->started ? (double)(v->now - v->started) : 0);
-	(void)snprintf(out, size, "fansyncd %s, up %s: %zu syncs, %zu in trouble, %zu busy, %zu with failures   %s",
-		       v->version, up, v->n_rows, trouble, busy, failed, v->config);
+	(void)snprintf(out, size, "fansyncd %s, up %s: %zu sync%s, %zu in trouble, %zu busy, %zu with failures   %s",
+		       v->version, up, v->n_rows, v->n_rows == 1 ? "" : "s", trouble, busy, failed, v->config);
 }
 
 static void draw_selected(const struct pen *p, const struct top_view *v)

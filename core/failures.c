@@ -102,6 +102,16 @@ size_t failures_given_up(const struct failures *f)
 	return n;
 }
 
+int64_t failures_oldest_ns(const struct failures *f)
+{
+	int64_t oldest = INT64_MAX;
+
+	for (size_t i = 0; i < f->n; i++)
+		if (!f->v[i].given_up && f->v[i].since_ns < oldest)
+			oldest = f->v[i].since_ns;
+	return oldest;
+}
+
 void failures_done(struct failures *f)
 {
 	for (size_t i = 0; i < f->n; i++)

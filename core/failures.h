@@ -37,6 +37,8 @@ void failures_clear(struct failures *f, const char *path, size_t len);
  * then stays. */
 void failures_clear_below(struct failures *f, const char *path, size_t len, int64_t began_ns);
 size_t failures_given_up(const struct failures *f);
+/* Wall clock of the first failure of what has failed for longest and is still tried; INT64_MAX: there is nothing. */
+int64_t failures_oldest_ns(const struct failures *f);
 void failures_done(struct failures *f);
 
 #endif

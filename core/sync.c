@@ -488,12 +488,22 @@ static enum sync_state state_of(const struct sync *s)
 	return changeset_pending(s->changes) + changeset_pending_renames(s->changes) > 0 ? SYNC_WAITING : SYNC_IDLE;
 }
 
-void sync_snapshot(const struct sync *s, struct sync_snapshot *out)
+/* Age of the oldest change that is not on the target, and is to get there: due, in flight, or failed and tried again.
+ */
+static int64_t lag_of(const struct sync *s)
 {
-	int64_t oldest = changeset_oldest_ns(s->changes), now = clock_mono_ns();
+	int64_t oldest = changeset_oldest_ns(s->changes), now = clock_mono_ns(), lag, failing;
 
 	if (s->batch != NULL && s->batch_started_ns < oldest)
 		oldest = s->batch_started_ns;
+	lag = oldest == INT64_MAX || oldest > now ? 0 : now - oldest;
+	oldest = failures_oldest_ns(&s->failures);
+	failing = oldest == INT64_MAX ? 0 : clock_real_ns() - oldest;
+	return failing > lag ? failing : lag;
+}
+
+void sync_snapshot(const struct sync *s, struct sync_snapshot *out)
+{
 	*out = (struct sync_snapshot){
 		.opt = s->opt,
 		.state = state_of(s),
@@ -501,7 +511,7 @@ void sync_snapshot(const struct sync *s, struct sync_snapshot *out)
 		.pending = changeset_pending(s->changes),
 		.pending_renames = changeset_pending_renames(s->changes),
 		.in_flight = changeset_in_flight(s->changes),
-		.lag_ns = oldest == INT64_MAX || oldest > now ? 0 : now - oldest,
+		.lag_ns = lag_of(s),
 		.down_tries = s->down_tries,
 		.next_try_ns = s->down_until_ns,
 		.last_done_real_ns = s->last_done_real_ns,

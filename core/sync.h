@@ -85,7 +85,7 @@ struct sync_snapshot {
 	const char *reason;
 	bool first_done; /* the first reconcile is over */
 	size_t pending, pending_renames, in_flight;
-	int64_t lag_ns;		   /* age of the oldest mark that is due or in flight; 0: none */
+	int64_t lag_ns;		   /* age of the oldest change that is due, in flight or tried again; 0: none */
 	uint32_t down_tries;	   /* failed attempts to reach the target since it last worked */
 	int64_t next_try_ns;	   /* DOWN: monotonic time of the next attempt */
 	int64_t last_done_real_ns; /* wall clock of the last batch that ended well; 0: none yet */

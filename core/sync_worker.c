@@ -30,11 +30,21 @@ static uint32_t random_bits(void)
 
 /* ---- what it says ---- */
 
+/* Why it failed, without the path in front of it, which some say and some do not: who is told has it already. */
+static const char *reason_of(const struct err *e, const char *path, size_t len)
+{
+	const char *why = e->text;
+
+	if (e->class == ERR_NONE)
+		return "no reason was given";
+	return len > 0 && strncmp(why, path, len) == 0 && strncmp(why + len, ": ", 2) == 0 ? why + len + 2 : why;
+}
+
 /* ERR_AGAIN: nothing is known to be wrong. */
 static void log_failure(struct sync *s, const char *path, size_t len, const struct err *e, uint32_t tries,
 			bool given_up)
 {
-	const char *why = e->class == ERR_NONE ? "no reason was given" : e->text;
+	const char *why = reason_of(e, path, len);
 	char text[4096 + ERR_TEXT_MAX];
 	const struct log_fields at = { .sync = s->opt->name,
 				       .path = len == 0 ? "." : path,
@@ -68,7 +78,7 @@ static void count_error(struct sync *s, const struct err *e)
 static void item_verdict(struct sync *s, const struct wire_verdict *v)
 {
 	const struct batch_item *item = &s->batch->items[v->index];
-	const char *why = v->why.class == ERR_NONE ? "no reason was given" : v->why.text;
+	const char *why = reason_of(&v->why, item->path, item->len);
 	int64_t now = clock_mono_ns(), not_before = 0;
 	uint32_t tries;
 
@@ -149,7 +159,7 @@ static bool is_absent(const struct sync *s, const char *path, size_t len)
 static void on_found(void *ctx, const struct wire_found *f)
 {
 	struct sync *s = ctx;
-	const char *why = f->why.class == ERR_NONE ? "no reason was given" : f->why.text;
+	const char *why = reason_of(&f->why, f->path, f->len);
 	struct intake_record r = { .change = { .kind = CHANGE_TOUCH, .path = f->path, .path_len = f->len } };
 	int64_t now = clock_mono_ns();
 	uint32_t tries;

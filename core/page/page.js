@@ -102,6 +102,10 @@
   /* What a row says in its second line: why it does not go on, or what it is doing. */
   function remark(d) {
     if (d.reason && (TROUBLE[d.state] || d.state !== "idle")) return safe(d.reason);
+    if (d.failures.length) {
+      const f = d.failures[0];
+      return (d.failed > 1 ? count(d.failed) + " failed, one of them " : "failed: ") + safe(f.path || ".") + ": " + safe(f.reason || "no reason was given");
+    }
     if (d.progress && d.progress.path) return safe((d.progress.phase ? d.progress.phase + ": " : "") + d.progress.path);
     if (d.progress && d.progress.phase) return safe(d.progress.phase);
     if (!d.started) return "the first comparison is not over";
@@ -123,7 +127,7 @@
     mark(p.failed, "num failed" + (d.failed > 0 ? " bad" : ""));
     put(p.done, ago(d.last_done));
     put(p.sub, text);
-    mark(p.sub, "sub" + (TROUBLE[d.state] ? " trouble" : ""));
+    mark(p.sub, "sub" + (TROUBLE[d.state] || d.failures.length ? " trouble" : ""));
     p.sub.hidden = text === "";
     p.row.setAttribute("aria-expanded", String(Boolean(s.open)));
     if (s.open) drawMore(s);

@@ -153,6 +153,31 @@ def tunnels(place):
         daemon.stop()
 
 
+def what_fails_is_behind(place):
+    """A file that is tried again and again is not on the target: the lag grows, although nothing is due."""
+    source, target = dirs(place, "source", "target")
+    where = place + "/m.sock"
+    put(source + "/f", "first")
+    daemon = start(place, where, [direct("web", source, target, 'backupDir = ".old/%Y"; retryMin = 30.0; retryMax = 30.0;')])
+    try:
+        expect(value(numbers(where), "fansyncd_sync_lag_seconds", "web") == 0, "no lag")
+        put(target + "/.old", "in the way of the backup")
+        put(source + "/f", "second")
+        await_fact(lambda: value(numbers(where), "fansyncd_sync_failed_paths", "web") == 1, 20, "it fails")
+        s = daemon.sync("web")
+        first = s["lag_seconds"]
+        expect(s["failures"][0]["reason"].startswith("left as it is") and "again: f: left as it is" in daemon.log(), "the path once: %s" % s["failures"])
+        await_fact(lambda: value(numbers(where), "fansyncd_sync_lag_seconds", "web") > first + 0.5, 20, "it grows")
+        expect(value(numbers(where), "fansyncd_sync_in_flight_paths", "web") == 0, "it waits for its next try")
+        os.unlink(target + "/.old")
+        put(source + "/f", "third")
+        await_fact(lambda: value(numbers(where), "fansyncd_sync_failed_paths", "web") == 0, 60, "sent")
+        daemon.wait()
+        expect(value(numbers(where), "fansyncd_sync_lag_seconds", "web") == 0, "no lag any more")
+    finally:
+        daemon.stop()
+
+
 def checked_by_promtool(text):
     promtool = shutil.which("promtool") or os.path.join(TOP, "build", "tools", "promtool")
     if not os.access(promtool, os.X_OK):
@@ -324,4 +349,4 @@ def refused(place):
 
 
 if __name__ == "__main__":
-    main([right, tunnels, who_may_ask, unix_socket, confined, killed, refused])
+    main([right, tunnels, what_fails_is_behind, who_may_ask, unix_socket, confined, killed, refused])

@@ -226,10 +226,14 @@ def looked_at(place):
     """In a browser: names that are markup, keys, small and dark, and a daemon that goes away."""
     if not Browser.found():
         raise Skipped("there is no Chromium")
-    source, other, target, target2 = dirs(place, "source", "other", "target", "target2")
+    source, other, target, target2, failing, target4 = dirs(place, "source", "other", "target", "target2", "failing", "target4")
+    put(failing + "/file", "first")
+    put(target4 + "/file", "another")
+    put(target4 + "/.old", "in the way of the backup")
     port = free_port()
     daemon = start(place, port, sync("web<b>x", source, target), sync("late", other, target2, "delay = 1000.0;"),
-                   sync("stopped", source, dirs(place, "target3")[0], 'requireMarker = "<i>marker";'), wait=False)
+                   sync("stopped", source, dirs(place, "target3")[0], 'requireMarker = "<i>marker";'),
+                   sync("fails", failing, target4, 'backupDir = ".old/%Y"; retryMin = 60.0;'), wait=False)
     browser = Browser(place)
     try:
         show(browser, port)
@@ -238,6 +242,8 @@ def looked_at(place):
         expect("web<b>x" in text_of(browser, ".name") and any("<i>marker" in t for t in text_of(browser, ".sub")), "markup is text")
         expect(browser.run("document.querySelectorAll('b b, i, img').length") == 0, "and nothing else")
         expect(browser.run("document.title") == "(1) fansyncd", "the title counts what is in trouble")
+        await_fact(lambda: any(t.startswith("failed: file: left as it is") for t in text_of(browser, ".sub.trouble")), 20,
+                   "a file that fails: %s" % text_of(browser, ".sub"))
         # By keys alone: to a row, open it, close it; search.
         browser.key("j", "j")
         browser.key("Enter", "\r")
@@ -249,7 +255,7 @@ def looked_at(place):
             browser.key(c, c)
         expect(browser.run(VISIBLE) == ["late"], "found: %s" % browser.run(VISIBLE))
         browser.key("Escape")
-        expect(len(browser.run(VISIBLE)) == 3, "all again")
+        expect(len(browser.run(VISIBLE)) == 4, "all again")
         for width, dark in ((1280, True), (700, False), (360, False)):
             show(browser, port, width, 700, dark)
             expect(browser.run("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out at %d" % width)

@@ -236,6 +236,21 @@ def read_only(_):
     expect(m.text("ls", "/run/fansyncd") != "", "it took the runtime directory of another one along")
 
 
+def rotated(_):
+    """What logrotate runs after it has moved the log away."""
+    m = MACHINE
+    log = "/var/log/fansyncd/rot.log"
+    m.inside("mkdir", "-p", "/srv/rot", "/mnt/rot", "/var/log/fansyncd")
+    m.write("/etc/fansyncd/rot.conf", 'settings = { logfile = "%s"; };\nsync = ( %s );\n' % (log, sync("rot")))
+    start(m, "fansyncd@rot")
+    m.inside("mv", log, log + ".1")
+    script = re.search(r"postrotate\n(.*?)endscript", m.text("cat", "/etc/logrotate.d/fansyncd"), re.S).group(1)
+    m.inside("sh", "-e", "-c", script)
+    await_fact(lambda: "log reopened" in m.text("cat", log, check=False), 20, "a new log\n" + m.text("cat", log + ".1"))
+    mirrored(m, "rot", "it goes on")
+    stop(m, "fansyncd@rot")
+
+
 def nothing_configured(_):
     """The file as it is installed: the service ends, and is not tried again and again."""
     m = MACHINE
@@ -443,7 +458,7 @@ if __name__ == "__main__":
     try:
         MACHINE.start()
         install(MACHINE)
-        main([watches_and_mirrors, a_group_reads_the_metrics, sandboxed, programs_do_not_regain, reload, watchdog, read_only, nothing_configured, receiver_by_socket,
+        main([watches_and_mirrors, a_group_reads_the_metrics, sandboxed, programs_do_not_regain, reload, watchdog, read_only, rotated, nothing_configured, receiver_by_socket,
               credentials, through_a_tunnel, a_tunnel_of_another_account, made_inaccessible, sync_now, of_a_user])
     finally:
         MACHINE.stop()

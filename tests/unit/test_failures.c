@@ -31,9 +31,12 @@ static void counts_and_keeps_the_first_time(void **state)
 	assert_int_equal(f.v[0].since_ns, 10);
 	assert_int_equal(f.v[2].len, 0);
 	assert_int_equal(failures_given_up(&f), 1);
+	assert_int_equal(failures_oldest_ns(&f), 30); /* what was given up is not under way */
 	assert_int_equal(note(&f, "a", "again", false, 50), 3);
 	assert_int_equal(failures_given_up(&f), 0);
+	assert_int_equal(failures_oldest_ns(&f), 10);
 	failures_done(&f);
+	assert_int_equal(failures_oldest_ns(&f), INT64_MAX);
 	assert_int_equal(f.n, 0);
 }
 

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """scripts/lsyncd2fansyncd: what a configuration of lsyncd becomes. Each result passes --check; some are run, over rsync, to an sshd, and beside
 lsyncd itself, whose calls of rsync are compared."""
+import glob
+import gzip
 import os
 import re
 import shutil
@@ -243,6 +245,71 @@ def old_forms(place):
     c.expect_keys(logfile='"%s/l"' % place, nodaemon="true", perms="true", times="true", update="true", links="false")
 
 
+def archive_as_an_argument(place):
+    """-a switches all of its members on, also those that were off before it; what comes behind it may switch them off."""
+    for options, off in (('rsyncOps = { "-ausOS", "--temp-dir=/tmp" }', ()), ('rsyncOpts = "-rlptgoD"', ()), ('rsyncOps = "-pt"', ("links", "owner", "group")),
+                         ('rsync = { links = false, perms = false, _extra = { "-a" } }', ()),
+                         ('rsync = { _extra = { "--no-owner", "--archive" } }', ()),
+                         ('rsync = { owner = false, _extra = { "-a", "--no-group" } }', ("group",)),
+                         ('rsync = { archive = true, owner = false }', ("owner",))):
+        c = Converted(place, 'sync { default.rsync, source = "%s", target = "/x", %s }' % (place, options))
+        expect(c.status == 0, c.said)
+        found = c.check()
+        are_off = [k for k in ("links", "times", "perms", "owner", "group") if found[k] != ["true"]]
+        expect(sorted(are_off) == sorted(off), "%s: off are %s\n%s" % (options, are_off, c.text))
+
+
+def shipped_examples(place):
+    """lsyncd's own, where its package has them: each is carried over, or it is said line by line what is not."""
+    examples = sorted(glob.glob("/usr/share/doc/lsyncd/examples/*.lua*"))
+    if not examples:
+        raise Skipped("lsyncd's examples are not installed")
+    dirs(place, "src", "dst", "src2")
+    carried = 0
+    for example in examples:
+        with (gzip.open if example.endswith(".gz") else open)(example, "rt", encoding="utf-8") as f:
+            text = f.read()
+        c = Converted(place, text)
+        name = os.path.basename(example)
+        if name == "lsayirc.lua" and c.status == 1:  # it talks to a server while it is read
+            expect(":20: " in c.said and "socket" in c.said and ":93: " in c.said, "%s: %s" % (name, c.said))
+            continue
+        expect(c.status in (0, 3), "%s: %d %s" % (name, c.status, c.said))
+        lost = [line for line in c.text.split("\n") if "NOT CARRIED OVER" in line]
+        expect((c.status == 3) == bool(lost), "%s: %d, %s" % (name, c.status, lost))
+        functions = re.findall(r"^\s*(on[A-Z]\w+|action|init|collect)\s*=(?!\s*(?:true|false|nil)\b)", re.sub(r"--.*", "", text), re.M)
+        for word in functions:
+            expect(word in c.said, "%s: nothing is said of %s: %s" % (name, word, c.said))
+        done = run(BINARY, "--check", c.path, check=False)
+        expect(done.returncode == 0 or b"neither a sync" in done.stderr or b"No such file" in done.stderr, "%s: %s" % (name, done.stderr.decode()))
+        carried += done.returncode == 0
+    expect(carried >= 2, "%d of %d are carried over" % (carried, len(examples)))
+
+
+def as_people_write_them(place):
+    """Forms that real ones have: truth as text, a shell's variables, rules among the arguments, ssh as rsync's shell, a list of hosts."""
+    put(place + "/key")
+    os.environ["MIGRATION_HOSTS"] = '"a.example, b.example"'
+    c = Converted(place, """
+        settings { nodaemon = "true", logfile = "%(p)s/log", statusFile = "/dev/null", statusInterval = 20, inotifyMode = "CloseWrite or Modify" }
+        local one, two = os.getenv("MIGRATION_HOSTS"):match('"([^,]+),%%s*([^,]+)"')
+        for _, host in ipairs { one, two } do
+            sync { default.rsyncssh, source = "%(p)s", host = "me@" .. host, targetdir = "/srv", delete = 'running', delay = 0,
+                   rsync = { archive = "true", whole_file = false, rsh = "/usr/bin/ssh -p 10022 -i %(p)s/key -o StrictHostKeyChecking=no" } }
+        end
+        sync { default.rsync, source = "%(p)s", target = "10.0.0.2:/var/db/", rsync = { binary = "/usr/bin/rsync", owner = true,
+               _extra = { "--include=astdb.sqlite3", "--exclude=*", "--bwlimit=2000" } } }
+        sync { default.rsync, source = "%(p)s", target = "me@10.0.0.3:/www", rsyncOps = { "-rlpgoDvz", "-e", "/usr/bin/ssh -i %(p)s/key" } }
+        """ % {"p": place})
+    expect(c.status == 0, c.said)
+    found = c.check()
+    expect(found["host"] == ['"me@a.example"', '"me@b.example"', '"10.0.0.2"', '"me@10.0.0.3"'], found["host"])
+    expect(found["nodaemon"] == ["true"] and found["archive"] == ["true", "true", "false", "false"], found["archive"])
+    expect(found["port"][0] == "10022" and found["identityFile"].count('"%s/key"' % place) == 3, "%s" % found["identityFile"])
+    expect(found["times"] == ["true", "true", "true", "false"] and found["perms"][3] == "true" and found["bwlimit"][2] == "2000", c.text)
+    expect('"--include=astdb.sqlite3"' in c.text and '"--exclude=*"' in c.text, c.text)
+
+
 def arguments_of_rsync(place):
     """What stands in _extra becomes keys where there are such."""
     c = Converted(place, """
@@ -447,5 +514,5 @@ def as_lsyncd_calls_it(place):
         expect(ours and all(o == theirs for o in ours), "%s: lsyncd %s, converted %s" % (options, sorted(theirs), [sorted(o) for o in ours]))
 
 
-main([simple, all_of_it, tunnels, keys_in_order, programs, scripts_are_listed, wrong_keys, old_forms, arguments_of_rsync, rules_as_arguments, targets, one_target_twice,
+main([simple, all_of_it, tunnels, keys_in_order, programs, scripts_are_listed, wrong_keys, old_forms, archive_as_an_argument, shipped_examples, as_people_write_them, arguments_of_rsync, rules_as_arguments, targets, one_target_twice,
       nothing_is_done, what_cannot_be_run, mirrors, mirrors_over_ssh, as_lsyncd_calls_it])

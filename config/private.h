@@ -101,7 +101,7 @@ size_t config_key_index(const struct config_key *k);
 /* "settings", "sync", "rsync", "ssh", "exec", "tunnel", "receiver", "module", "metrics". */
 const char *config_section_name(enum config_section section);
 
-/* The key that is most like `word`, within reason, or NULL. */
+/* The key, or the section within that section, that is most like `word`, within reason, or NULL. */
 const char *config_suggest_key(enum config_section section, bool native, const char *word);
 /* The same out of any list of n strings. */
 const char *config_suggest(const char *const *words, size_t n, const char *word);

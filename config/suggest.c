@@ -87,6 +87,17 @@ const char *config_suggest(const char *const *words, size_t n, const char *word)
 	return best.word;
 }
 
+/* What stands in a section, and is a section itself. */
+static void consider_groups(struct best *best, const char *folded, size_t len, enum config_section section)
+{
+	static const enum config_section of_sync[] = { SECTION_RSYNC, SECTION_SSH, SECTION_EXEC, SECTION_TUNNEL };
+
+	for (size_t i = 0; section == SECTION_SYNC && i < sizeof(of_sync) / sizeof(of_sync[0]); i++)
+		consider(best, folded, len, config_section_name(of_sync[i]));
+	if (section == SECTION_RECEIVER)
+		consider(best, folded, len, "modules");
+}
+
 const char *config_suggest_key(enum config_section section, bool native, const char *word)
 {
 	char folded[WORD_MAX];
@@ -105,5 +116,6 @@ const char *config_suggest_key(enum config_section section, bool native, const c
 		    (native && section == SECTION_SYNC && k->section == SECTION_RSYNC && (k->flags & KEY_PROGRAM) == 0))
 			consider(&best, folded, len, k->name);
 	}
+	consider_groups(&best, folded, len, section);
 	return best.word;
 }

@@ -247,6 +247,10 @@ static void test_unknown_keys(void **state)
 		"t.conf:2: unknown key \"hardlinks\" in a rsync section; did you mean \"hard_links\"?\n");
 	refused(ONE(RSYNC "\nssh = {\nidentity_file = \"x\"; };"),
 		"t.conf:3: unknown key \"identity_file\" in a ssh section; did you mean \"identityFile\"?\n");
+	refused(ONE(RSYNC "\ntunel = { };"),
+		"t.conf:2: unknown key \"tunel\" in a sync section; did you mean \"tunnel\"?\n");
+	refused(ONE(RSYNC "\nRsync = { };"),
+		"t.conf:2: unknown key \"Rsync\" in a sync section; did you mean \"rsync\"?\n");
 	refused(ONE(RSYNC "\nqqqq = 1;"), "t.conf:2: unknown key \"qqqq\" in a sync section\n");
 	/* Where it belongs, if another section has it. */
 	refused(ONE(RSYNC "\ncompress = true;"),

@@ -344,7 +344,9 @@ static void on_listener(void *ctx, int fd, unsigned events)
 	if (getnameinfo((struct sockaddr *)&a, len, host, sizeof(host), port, sizeof(port),
 			NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		(void)snprintf(host, sizeof(host), "?");
-	(void)snprintf(from, sizeof(from), "%s", host);
+	/* To a socket of both kinds an IPv4 address comes in the dress of the other. */
+	(void)snprintf(from, sizeof(from), "%s",
+		       strncmp(host, "::ffff:", 7) == 0 && strchr(host, '.') != NULL ? host + 7 : host);
 	open_modules(r);
 	start_session(r, conn, address, from);
 }

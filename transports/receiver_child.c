@@ -50,7 +50,10 @@ static void log_sink(void *ctx, enum log_category cat, const char *text, size_t 
 	const struct child *ch = ctx;
 	char line[LINE_MAX_BYTES];
 	struct buf frame;
-	int n = snprintf(line, sizeof(line), "%s: %.*s", ch->c->from, (int)(len < 900 ? len : 900), text);
+	size_t named = strlen(ch->c->from);
+	bool has_it = len > named + 1 && memcmp(text, ch->c->from, named) == 0 && memcmp(text + named, ": ", 2) == 0;
+	int n = snprintf(line, sizeof(line), "%s%s%.*s", has_it ? "" : ch->c->from, has_it ? "" : ": ",
+			 (int)(len < 900 ? len : 900), text);
 
 	buf_init(&frame, 2 * LINE_MAX_BYTES);
 	if (n > 0 && wire_put_log(&frame, (uint32_t)cat, line, (size_t)n)) {

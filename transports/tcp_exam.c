@@ -42,6 +42,8 @@ static void on_peer(void *ctx, const struct host_tree *t)
 	struct visit *v = ctx;
 
 	(void)t;
+	if (v->over)
+		return; /* told again, with what it found out of us */
 	if (v->opt->tcp.key != NULL || v->opt->tcp.certificate != NULL)
 		exam_ok(v->x, "%s answers, and lets %s write", v->opt->target,
 			v->opt->tcp.key != NULL ? "this key" : "this certificate");

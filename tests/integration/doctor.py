@@ -253,7 +253,8 @@ def senders(place):
             return sync(name, "tcp", a, 'host = "127.0.0.1"; port = %d; module = "%s"; key = "%s"; timeout = 10.0;' % (port, module, key))
         before = snapshot(t)
         # each by itself: two syncs may not write to one module
-        Doctor(place, to("good")).expect_well()
+        good = Doctor(place, to("good")).expect_well()
+        expect(sum("lets this key write" in f["text"] for f in good.of("ok")) == 1, "told once: %s" % good.of("ok"))
         Doctor(place, to("key", key=place + "/k/web.key")).expect("fail", "key", "receiver", "", "the same key file")
         Doctor(place, to("module", module="other")).expect("fail", "module", "receiver", "other", "modules")
         Doctor(place, to("closed", port=free_port())).expect("fail", "closed", "receiver", "refused", "port")

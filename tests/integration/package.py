@@ -18,7 +18,7 @@ from systemd import PLAIN, TOP, config, mirrored, program, start, sync
 
 MACHINE, DEBS = None, {}
 PURGED = ("/etc/fansyncd.conf", "/etc/logrotate.d/fansyncd", "/usr/bin/fansyncd", "/lib/systemd/system/fansyncd.service",
-          "/var/lib/fansyncd", "/var/lib/fansyncd-two", "/var/log/fansyncd", "/usr/share/doc/fansyncd")
+          "/var/lib/fansyncd", "/var/lib/fansyncd-two", "/var/log/fansyncd", "/var/log/fansyncd.log", "/usr/share/doc/fansyncd")
 
 
 def build(version, older):
@@ -119,6 +119,7 @@ def removed(_):
 
 def purged(_):
     m = MACHINE
+    m.inside("touch", "/var/log/fansyncd.log", "/var/log/fansyncd.log.1")
     dpkg("-P", "fansyncd")
     left = [p for p in PURGED if exists(p)]
     expect(not left, "left: %s" % left)

@@ -286,6 +286,8 @@ def receiver_by_socket(_):
     expect(done.returncode == 0, "%s\n%s" % (done.stderr.decode(), m.journal("fansyncd-receiver")))
     expect(m.text("cat", "/srv/module/file") == "over the socket", "the file")
     expect(m.show("fansyncd-receiver.service", "ActiveState") == "active", "it does not run")
+    said = m.journal("fansyncd-receiver")
+    expect("receiver: 127.0.0.1: web mirrors send to module web" in said and "::ffff:" not in said, "who sends: " + said)
     pid = m.show("fansyncd-receiver.service", "MainPID")
     links = m.text("nsenter", "-t", pid, "-n", "ip", "-o", "link")
     expect(len(links.split("\n")) == 1 and "lo" in links, "it has a network: " + links)

@@ -120,7 +120,7 @@ def tunnels(place):
     source, other, target, other_target = dirs(place, "source", "other", "target", "other_target")
     where, words = place + "/m.sock", place + "/words"
     put(words, "the far end is closed")
-    program = '[ "/bin/sh", "-c", "test ! -s \\"$0\\" || { cat \\"$0\\"; exit 7; }; exec sleep 1000", "%s" ]' % words
+    program = '[ "/bin/sh", "-c", "test ! -s \\"$0\\" || { cat \\"$0\\"; exit 7; }; exec tail -f /dev/null", "%s" ]' % words
     daemon = start(place, where, [direct("plain", source, target),
                                   direct("behind", other, other_target, "retryMin = 0.1; retryMax = 0.2; tunnel = { command = %s; readyDelay = 0.1; };"
                                          % program)], wait=False)

@@ -40,13 +40,23 @@ static int env_config_text(void *ctx, const struct sync_options *opt, uint16_t t
 	return d->deps->text_of(d->config, (size_t)(opt - d->config->syncs), tunnel_port, out);
 }
 
-static void env_drain(void *ctx)
+static uint64_t env_drain(void *ctx)
 {
 	struct daemon *d = ctx;
 	struct err err = ERR_INIT;
+	uint64_t ticket = 0;
 
-	if (d->watchers != NULL && watcher_drain(d->watchers, &err) < 0)
+	/* Once we stop nothing is done with what is recorded, and the next start compares. */
+	if (d->watchers != NULL && !d->stopping && watcher_drain_begin(d->watchers, &ticket, &err) < 0)
 		log_error("cannot read the kernel's events: %s", err.text);
+	return ticket;
+}
+
+static bool env_drained(void *ctx, uint64_t ticket)
+{
+	const struct daemon *d = ctx;
+
+	return d->watchers == NULL || d->stopping || watcher_drained(d->watchers, ticket);
 }
 
 static bool env_slot_take(void *ctx)
@@ -467,6 +477,8 @@ static void before_wait(void *ctx)
 		sources_poll(d);
 	receiver_poll(d);
 	metrics_poll(d);
+	if (d->watchers != NULL && watcher_turn(d->watchers))
+		d->poll_all = true;
 	for (int round = 0; d->poll_all && round < POLL_ROUNDS; round++) {
 		d->poll_all = false;
 		poll_syncs(d);
@@ -626,6 +638,7 @@ static int set_up(struct daemon *d, struct err *err)
 		.guard_text = guards_text,
 		.guard_learned = guards_learned,
 		.drain = env_drain,
+		.drained = env_drained,
 		.slot_take = env_slot_take,
 		.slot_give = env_slot_give,
 		.linked = sources_on_linked,

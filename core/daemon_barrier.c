@@ -1,6 +1,6 @@
 /*
- * Barriers: --wait and --sync-now. A barrier notes the generation, urges the syncs, and answers when each of them has a
- * verdict for every mark of that generation or before.
+ * Barriers: --wait and --sync-now. A barrier has the kernel's events read, notes the generation, urges the syncs, and
+ * answers when each of them has a verdict for every mark of that generation or before.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -32,6 +32,7 @@ struct barrier {
 	struct daemon *daemon;
 	struct sink sink;
 	struct barrier_request rq; /* `only` is not kept */
+	uint64_t ticket;	   /* of the kernel's events up to it, which are still being read; 0: it has begun */
 	uint64_t generation;
 	int64_t began_ns;
 	struct awaited *awaited;
@@ -219,10 +220,50 @@ static void check(struct barrier *b, struct awaited *a)
 	}
 }
 
+static void urge(struct barrier *b)
+{
+	struct daemon *d = b->daemon;
+
+	for (size_t i = 0; i < b->n; i++) {
+		struct member *m = daemon_member(d, b->awaited[i].name);
+
+		if (m == NULL)
+			continue;
+		if (b->rq.sync_now) {
+			/* A source that is not trusted is looked at once more, before the answer. */
+			if (!m->running) {
+				m->accept = m->accept || b->rq.allow_delete;
+				m->source->retry_ns = 0;
+			}
+			/* `once`: the comparison at the start is the one that was asked for. */
+			if (!d->options->once)
+				sync_reconcile(m->sync, "asked for", false, b->rq.allow_delete, b->generation);
+			sync_retry_now(m->sync);
+		}
+		sync_urge(m->sync, b->generation);
+	}
+	d->poll_all = true;
+}
+
+/* All that happened before it was asked for has been recorded: what is recorded from now on is not of it. */
+static bool begin(struct barrier *b)
+{
+	struct daemon *d = b->daemon;
+
+	if (b->ticket != 0 && !watcher_drained(d->watchers, b->ticket))
+		return false;
+	b->ticket = 0;
+	b->generation = d->generation++;
+	urge(b);
+	return true;
+}
+
 static bool poll_one(struct barrier *b)
 {
 	bool all = true, failed = false;
 
+	if (b->ticket != 0 && !begin(b))
+		return false;
 	for (size_t i = 0; i < b->n; i++) {
 		if (!b->awaited[i].over)
 			check(b, &b->awaited[i]);
@@ -259,6 +300,8 @@ static void on_deadline(void *ctx)
 {
 	struct barrier *b = ctx;
 
+	if (b->ticket != 0)
+		buf_add_str(&b->complaints, "the kernel's events are still being read\n");
 	for (size_t i = 0; i < b->n; i++)
 		if (!b->awaited[i].over) {
 			const struct member *m = daemon_member(b->daemon, b->awaited[i].name);
@@ -342,29 +385,6 @@ static int arm(struct barrier *b)
 	return 0;
 }
 
-static void urge(struct barrier *b)
-{
-	struct daemon *d = b->daemon;
-
-	for (size_t i = 0; i < b->n; i++) {
-		struct member *m = daemon_member(d, b->awaited[i].name);
-
-		if (b->rq.sync_now) {
-			/* A source that is not trusted is looked at once more, before the answer. */
-			if (!m->running) {
-				m->accept = m->accept || b->rq.allow_delete;
-				m->source->retry_ns = 0;
-			}
-			/* `once`: the comparison at the start is the one that was asked for. */
-			if (!d->options->once)
-				sync_reconcile(m->sync, "asked for", false, b->rq.allow_delete, b->generation);
-			sync_retry_now(m->sync);
-		}
-		sync_urge(m->sync, b->generation);
-	}
-	d->poll_all = true;
-}
-
 static struct barrier *refuse(const struct sink *sink, const char *what, const char *name)
 {
 	char text[ERR_TEXT_MAX + 128];
@@ -379,11 +399,12 @@ struct barrier *barrier_new(struct daemon *d, const struct barrier_request *rq, 
 {
 	struct barrier *b;
 	struct err err = ERR_INIT;
+	uint64_t ticket = 0;
 	const char *unknown = unknown_name(d, rq);
 
 	if (unknown != NULL)
 		return refuse(sink, "there is no sync of that name", unknown);
-	if (d->watchers != NULL && watcher_drain(d->watchers, &err) < 0)
+	if (d->watchers != NULL && watcher_drain_begin(d->watchers, &ticket, &err) < 0)
 		return refuse(sink, "cannot read the kernel's events", err.text);
 	b = calloc(1, sizeof(*b));
 	if (b == NULL)
@@ -393,7 +414,7 @@ struct barrier *barrier_new(struct daemon *d, const struct barrier_request *rq, 
 	b->rq = *rq;
 	b->rq.only = NULL;
 	b->began_ns = clock_mono_ns();
-	b->generation = d->generation++;
+	b->ticket = ticket;
 	buf_init(&b->report, ANSWER_MAX);
 	buf_init(&b->complaints, ANSWER_MAX);
 	if (choose(b, rq) < 0 || arm(b) < 0) {
@@ -402,6 +423,6 @@ struct barrier *barrier_new(struct daemon *d, const struct barrier_request *rq, 
 	}
 	b->next = d->barriers;
 	d->barriers = b;
-	urge(b);
+	(void)begin(b);
 	return b;
 }

@@ -34,13 +34,14 @@ static void on_down(void *ctx, const struct err *why)
 	set_why(r, why->text);
 }
 
-/* Before the session may write; and after its end, when all that it did was read of. */
+/* Before the session may write; and after its end, when all that it did was read of. Where that takes longer the rest
+ * is carried back: the number is perhaps another's by then. */
 static void on_origin(void *ctx, uint32_t pid, const struct host_tree *from)
 {
 	struct receiver_service *r = ctx;
 
 	if (from->ino == 0) {
-		r->daemon->env.drain(r->daemon->env.ctx);
+		(void)r->daemon->env.drain(r->daemon->env.ctx);
 		origins_drop(&r->origins, pid);
 		return;
 	}

@@ -23,6 +23,11 @@ int frame_next(struct buf *in, size_t max, uint8_t *type, const char **payload, 
 	return 1;
 }
 
+void frame_again(struct buf *in, size_t len)
+{
+	in->head -= FRAME_HEADER + len;
+}
+
 bool frame_add(struct buf *out, uint8_t type, const void *payload, size_t len)
 {
 	bool failed = out->failed;

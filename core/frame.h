@@ -21,6 +21,8 @@
  * bytes are dropped by a later call, the caller consumes nothing. Outputs are untouched unless it returns 1.
  */
 int frame_next(struct buf *in, size_t max, uint8_t *type, const char **payload, size_t *len);
+/* Have the frame that was just handed out handed out again by the next call. */
+void frame_again(struct buf *in, size_t len);
 /* Append a frame. false: ceiling or memory; `out` is as before then, and not failed by it. */
 bool frame_add(struct buf *out, uint8_t type, const void *payload, size_t len);
 

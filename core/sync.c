@@ -293,6 +293,8 @@ void sync_poll(struct sync *s)
 	int64_t now = clock_mono_ns(), next = INT64_MAX, look;
 	struct err err = ERR_INIT;
 
+	if (s->drain_ticket != 0 && s->env->drained(s->env->ctx, s->drain_ticket))
+		worker_link_resume(s->worker);
 	if (s->worker_ended)
 		sync_drop_worker(s);
 	loop_timer_stop(s->timer);

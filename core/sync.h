@@ -38,8 +38,10 @@ struct sync_env {
 	int (*guard_text)(void *ctx, const struct sync_options *opt, struct buf *out);
 	void (*guard_learned)(void *ctx, const struct sync_options *opt, const char *text, size_t len);
 	/* Read the kernel's events to the end now. A verdict may only be believed when every rename that happened while
-	 * the batch was in flight has been recorded: it copies marks that are in flight, and the verdict ends them. */
-	void (*drain)(void *ctx);
+	 * the batch was in flight has been recorded: it copies marks that are in flight, and the verdict ends them.
+	 * That may take longer than a moment: 0: done; else a ticket for `drained`, and the sync is polled then. */
+	uint64_t (*drain)(void *ctx);
+	bool (*drained)(void *ctx, uint64_t ticket);
 	/* settings.maxProcesses: a batch may leave only with a slot. */
 	bool (*slot_take)(void *ctx);
 	void (*slot_give)(void *ctx);

@@ -36,6 +36,7 @@ struct sync {
 	bool worker_killed;	    /* for want of progress */
 	bool worker_told;	    /* a `down` of its own explains its end */
 	bool worker_leaves;	    /* no batch came to its end since a `down`: that may have been its last word */
+	uint64_t drain_ticket;	    /* what its verdicts wait for; 0: nothing */
 	char *runtime_dir;
 	uint32_t workers_started;
 	struct host_tree peer; /* what the target is; ino 0: not known */

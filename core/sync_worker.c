@@ -109,11 +109,16 @@ static void item_verdict(struct sync *s, const struct wire_verdict *v)
 	(void)changeset_settle(s->changes, s->batch->id, v->index, v->v, not_before, now);
 }
 
-static void before_verdicts(void *ctx)
+static bool before_verdicts(void *ctx)
 {
 	struct sync *s = ctx;
 
-	s->env->drain(s->env->ctx);
+	if (s->drain_ticket == 0)
+		s->drain_ticket = s->env->drain(s->env->ctx);
+	if (!s->env->drained(s->env->ctx, s->drain_ticket))
+		return false;
+	s->drain_ticket = 0;
+	return true;
 }
 
 static void on_verdict(void *ctx, uint64_t batch_id, const struct wire_verdict *v)
@@ -421,6 +426,7 @@ void sync_drop_worker(struct sync *s)
 		close_counters(s);
 	worker_link_free(s->worker);
 	s->worker = NULL;
+	s->drain_ticket = 0;
 	s->worker_ended = false;
 	if (s->runtime_dir != NULL && remove_tree(s->runtime_dir, &err) < 0)
 		sync_log(s, LOG_CAT_WARN, NULL, "%s: %s", s->opt->name, err.text);

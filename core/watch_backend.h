@@ -49,6 +49,11 @@ struct watch_backend {
 	int (*drain)(void *backend, struct err *err);
 	/* Fill in the backend's numbers. */
 	void (*info)(void *backend, const struct watched *w, struct watched_info *out);
+	/* The same as drain by turns, for queues that may be long (else both are NULL). `ask` notes what is queued now;
+	 * `turn` reads on for `ns` at the most, 0: not at all, which the loop does meanwhile. 1: what was noted has
+	 * been delivered; 0: not yet; -1: a failure, which ends it. */
+	void (*ask)(void *backend);
+	int (*turn)(void *backend, int64_t ns, struct err *err);
 };
 
 extern const struct watch_backend watch_fanotify;

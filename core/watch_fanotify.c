@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 #include "core/clock.h"
 #include "core/watch_fanotify.h"
 
-#define READ_SIZE ((size_t)256 << 10)
+#define READ_SIZE ((size_t)16 << 10)
 #define CACHE_MAX ((size_t)64 << 10)
 #define TEXT_MAX ((size_t)64 << 20)
 /* Between reads in a stream, so that the kernel merges repeats: read alone, each event costs several times as much. */
@@ -28,8 +29,9 @@
 #define CREDIT_NS (20 * NS_PER_MS)
 /* How often the roots are looked at: not all that takes one away can be heard. */
 #define CHECK_NS (10 * NS_PER_S)
-/* Reads in one round of the loop, so that others get their turn. */
-#define READS_MAX 16
+/* Reads in one turn of the loop end after so long, so that others get theirs: a long queue, of directories that have to
+ * be looked for each, takes minutes. */
+#define TURN_NS (100 * NS_PER_MS)
 
 /* Older headers. */
 #ifndef FAN_REPORT_DFID_NAME
@@ -90,13 +92,21 @@ static bool probe_rename(int fd)
 
 /* ---- reading ---- */
 
-/* Read up to `limit` events, to the end of the queue, or `reads` times. Returns whether anything came, -1: failure. */
-static int pump(struct fan *b, uint64_t limit, unsigned reads, struct err *err)
+static int64_t after(int64_t ns)
 {
+	int64_t now = clock_mono_ns();
+
+	return ns > INT64_MAX - now ? INT64_MAX : now + ns;
+}
+
+/* Read up to `limit` events, to the end of the queue, or for so long. Returns whether anything came, -1: failure. */
+static int pump(struct fan *b, uint64_t limit, int64_t ns, struct err *err)
+{
+	int64_t until = after(ns);
 	uint64_t events = 0;
 	bool empty = false;
 
-	for (unsigned i = 0; i < reads && !empty && (events == 0 || events < limit); i++) {
+	do {
 		ssize_t n = read(b->fd, b->in, READ_SIZE);
 
 		if (n < 0 && errno == EINTR)
@@ -107,7 +117,10 @@ static int pump(struct fan *b, uint64_t limit, unsigned reads, struct err *err)
 		b->now_ns = clock_mono_ns();
 		if (n > 0)
 			fan_handle(b, b->in, (size_t)n, &events);
-	}
+	} while (!empty && (events == 0 || events < limit) && clock_mono_ns() < until);
+	b->seen += events;
+	if (empty)
+		b->goal = b->seen; /* however many were counted */
 	if (b->check_roots) {
 		b->check_roots = false;
 		fan_check_roots(b);
@@ -173,15 +186,23 @@ static void read_and_pause(struct fan *b)
 {
 	struct err err = ERR_INIT;
 	uint64_t related = b->related;
-	int r = pump(b, UINT64_MAX, READS_MAX, &err);
+	int r = pump(b, UINT64_MAX, TURN_NS, &err);
 	bool at_once = r == 0 || (r > 0 && take_credit(b));
 
 	tell_states(b);
-	if (r < 0)
+	if (r < 0) {
 		b->lost = true;
+		b->goal = b->seen; /* all is compared instead */
+	}
 	loop_fd_set(b->fd_source, at_once ? LOOP_READ : 0);
-	if (!at_once)
-		loop_timer_after(b->pause, r < 0 ? NS_PER_S : b->related != related ? PAUSE_NS : PAUSE_UNRELATED_NS);
+	if (at_once)
+		return;
+	if (r < 0)
+		loop_timer_after(b->pause, NS_PER_S);
+	else if (b->seen < b->goal)
+		loop_timer_after(b->pause, 0); /* somebody waits for the rest */
+	else
+		loop_timer_after(b->pause, b->related != related ? PAUSE_NS : PAUSE_UNRELATED_NS);
 }
 
 static void on_readable(void *ctx, int fd, unsigned events)
@@ -211,20 +232,50 @@ void fan_later(struct fan *b)
 	loop_timer_after(b->pause, 0);
 }
 
-/* As much as was in the queue when it began: under a steady stream it would never be empty. */
-static int fan_drain(void *backend, struct err *err)
+static uint64_t queued(const struct fan *b)
+{
+	int bytes = 0;
+
+	if (ioctl(b->fd, FIONREAD, &bytes) < 0 || bytes < 0)
+		bytes = INT_MAX; /* then to its end */
+	return (uint64_t)bytes / FAN_EVENT_METADATA_LEN;
+}
+
+/* As much as is in the queue now: under a steady stream it would never be empty. */
+static void fan_ask(void *backend)
 {
 	struct fan *b = backend;
-	int bytes = 0, r;
 
-	if (ioctl(b->fd, FIONREAD, &bytes) < 0)
-		bytes = 0;
-	b->check_roots = true;
-	r = pump(b, (uint64_t)bytes / FAN_EVENT_METADATA_LEN + 1, UINT32_MAX, err);
-	if (r >= 0 && mounts_pending(b))
+	b->asked = b->check_roots = true;
+	b->goal = b->seen + queued(b);
+}
+
+static int fan_turn(void *backend, int64_t ns, struct err *err)
+{
+	struct fan *b = backend;
+	int r = 0;
+
+	if (!b->asked)
+		return 1;
+	if (ns > 0)
+		r = pump(b, b->goal - b->seen, ns, err);
+	if (r >= 0 && b->seen < b->goal) {
+		fan_later(b);
+		return 0;
+	}
+	b->asked = false;
+	if (r < 0)
+		b->lost = true;
+	else if (mounts_pending(b))
 		mounts_changed(b);
 	tell_states(b);
-	return r < 0 ? -1 : 0;
+	return r < 0 ? -1 : 1;
+}
+
+static int fan_drain(void *backend, struct err *err)
+{
+	fan_ask(backend);
+	return fan_turn(backend, INT64_MAX, err) < 0 ? -1 : 0;
 }
 
 /* ---- the group ---- */
@@ -397,4 +448,6 @@ const struct watch_backend watch_fanotify = {
 	.remove = fan_remove,
 	.drain = fan_drain,
 	.info = fan_info,
+	.ask = fan_ask,
+	.turn = fan_turn,
 };

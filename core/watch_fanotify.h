@@ -85,7 +85,9 @@ struct fan {
 	int fd, mounts_fd;
 	struct loop_fd *fd_source, *mounts_source;
 	struct loop_timer *pause, *check;
-	int credit; /* reads that need no pause */
+	uint64_t seen, goal; /* events read; how many are to have been read when what was asked for is delivered */
+	bool asked;	     /* for `goal` */
+	int credit;	     /* reads that need no pause */
 	int64_t credit_ns;
 	bool has_rename, unlimited;
 	struct fan_cache *cache;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -257,7 +258,12 @@ static void handle(struct link_watch *lw, int wd, uint32_t mask)
 
 int link_watch_drain(struct link_watch *lw, struct err *err)
 {
-	while (lw->fd >= 0) {
+	int left = 0;
+
+	/* Under a steady stream the queue would never be empty. */
+	if (lw->fd < 0 || ioctl(lw->fd, FIONREAD, &left) < 0)
+		return 0;
+	while (left > 0) {
 		ssize_t n = read(lw->fd, lw->in, READ_SIZE);
 
 		if (n < 0 && errno == EINTR)
@@ -271,6 +277,7 @@ int link_watch_drain(struct link_watch *lw, struct err *err)
 			handle(lw, e.wd, e.mask);
 			at += (ssize_t)(sizeof(e) + e.len);
 		}
+		left -= (int)n;
 	}
 	return 0;
 }

@@ -16,6 +16,8 @@
 #include "core/watch_count.h"
 #include "core/watch_links.h"
 
+/* A drain by turns goes on for so long before it is left to the loop. */
+#define DRAIN_TURN_NS (100 * NS_PER_MS)
 /* A tree of at most so many directories is cheaper to watch one by one than with its whole file system. */
 #define SMALL_TREE 512u
 #define SMALL_NS (20 * NS_PER_MS)
@@ -54,6 +56,10 @@ struct watcher_set {
 	struct watch_group *groups; /* opened when first needed */
 	struct loop_timer *look;    /* whether another backend suits better */
 	struct link_watch *files;   /* with names outside; NULL while there are none */
+	/* Drains by turns are rounds. Who comes while one is under way gets the next one's number, or a steady stream
+	 * of askers would put the end off for ever. */
+	uint64_t round, rounds_over;
+	bool next_wanted;
 };
 
 static const struct watch_backend *backend_of(unsigned i)
@@ -521,6 +527,84 @@ int watcher_drain(struct watcher_set *ws, struct err *err)
 		if (backend_of(g->backend)->drain(g->priv, err) < 0)
 			return -1;
 	return ws->files == NULL ? 0 : link_watch_drain(ws->files, err);
+}
+
+/* What has no turns is drained here. */
+static int ask_all(struct watcher_set *ws, struct err *err)
+{
+	for (const struct watch_group *g = ws->groups; g != NULL; g = g->next) {
+		const struct watch_backend *b = backend_of(g->backend);
+
+		if (b->ask != NULL)
+			b->ask(g->priv);
+		else if (b->drain(g->priv, err) < 0)
+			return -1;
+	}
+	return ws->files == NULL ? 0 : link_watch_drain(ws->files, err);
+}
+
+/* As a backend's turn: 1, 0 or -1. */
+static int turn_all(struct watcher_set *ws, int64_t ns, struct err *err)
+{
+	int all = 1;
+
+	for (const struct watch_group *g = ws->groups; g != NULL; g = g->next) {
+		const struct watch_backend *b = backend_of(g->backend);
+		int r = b->turn == NULL ? 1 : b->turn(g->priv, ns, err);
+
+		if (r < 0)
+			return -1;
+		all = all && r;
+	}
+	return all;
+}
+
+/* -1: a failure, with which the round is over. */
+static int begin_round(struct watcher_set *ws, struct err *err)
+{
+	int r;
+
+	ws->round++;
+	r = ask_all(ws, err) < 0 ? -1 : turn_all(ws, DRAIN_TURN_NS, err);
+	if (r != 0)
+		ws->rounds_over = ws->round;
+	return r < 0 ? -1 : 0;
+}
+
+int watcher_drain_begin(struct watcher_set *ws, uint64_t *ticket, struct err *err)
+{
+	*ticket = 0;
+	if (ws->rounds_over < ws->round) {
+		ws->next_wanted = true;
+		*ticket = ws->round + 1;
+		return 0;
+	}
+	if (begin_round(ws, err) < 0)
+		return -1;
+	if (ws->rounds_over < ws->round)
+		*ticket = ws->round;
+	return 0;
+}
+
+bool watcher_drained(const struct watcher_set *ws, uint64_t ticket)
+{
+	return ticket <= ws->rounds_over;
+}
+
+bool watcher_turn(struct watcher_set *ws)
+{
+	struct err err = ERR_INIT;
+	int r = ws->rounds_over == ws->round ? 0 : turn_all(ws, 0, &err);
+
+	if (r == 0)
+		return false;
+	/* What a queue that could not be read has lost is compared: its backend says so. */
+	ws->rounds_over = ws->round;
+	if (ws->next_wanted) {
+		ws->next_wanted = false;
+		(void)begin_round(ws, &err);
+	}
+	return true;
 }
 
 /* Whether a path below the source is one of our own files or lies below one of our own directories. */

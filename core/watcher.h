@@ -100,4 +100,11 @@ enum watched_state watched_state(const struct watched *w);
  * call returned before this call has been delivered. */
 int watcher_drain(struct watcher_set *ws, struct err *err);
 
+/* The same, but what takes longer than a moment is left to the loop's turns: a queue may hold millions of events. Sets
+ * *ticket to 0 when all has been delivered on return, else to what watcher_drained is asked for. */
+int watcher_drain_begin(struct watcher_set *ws, uint64_t *ticket, struct err *err);
+bool watcher_drained(const struct watcher_set *ws, uint64_t ticket);
+/* Look how far the loop is, before it waits: whether a ticket came true since the last call. May deliver records. */
+bool watcher_turn(struct watcher_set *ws);
+
 #endif

@@ -25,6 +25,8 @@ struct worker_link {
 	struct loop_fd *fd_source;
 	struct buf in, out;
 	int64_t heard_ns;
+	bool held;     /* nothing is read and taken until it is resumed */
+	char how[128]; /* it ended so while it was held; "": not */
 };
 
 static void close_socket(struct worker_link *l)
@@ -53,7 +55,7 @@ static void broken(struct worker_link *l, const char *what)
 static void want_write(struct worker_link *l)
 {
 	if (l->fd_source != NULL)
-		loop_fd_set(l->fd_source, l->out.len > 0 ? LOOP_READ | LOOP_WRITE : LOOP_READ);
+		loop_fd_set(l->fd_source, (l->held ? 0 : LOOP_READ) | (l->out.len > 0 ? LOOP_WRITE : 0));
 }
 
 static void flush_out(struct worker_link *l)
@@ -81,7 +83,6 @@ static bool on_verdicts(struct worker_link *l, const char *p, size_t len)
 
 	if (l->events.verdict == NULL || !wire_get_verdicts(p, len, &r, &id))
 		return false;
-	l->events.before_verdicts(l->events.ctx);
 	while ((got = wire_next_verdict(&r, &v)) > 0)
 		l->events.verdict(l->events.ctx, id, &v);
 	return got == 0;
@@ -193,11 +194,19 @@ static void take_frames(struct worker_link *l)
 	uint8_t type;
 	int got;
 
-	while ((got = frame_next(&l->in, WIRE_FRAME_MAX, &type, &payload, &len)) > 0)
+	while ((got = frame_next(&l->in, WIRE_FRAME_MAX, &type, &payload, &len)) > 0) {
+		if (type == WIRE_VERDICTS && l->events.before_verdicts != NULL &&
+		    !l->events.before_verdicts(l->events.ctx)) {
+			frame_again(&l->in, len);
+			l->held = true;
+			want_write(l);
+			return;
+		}
 		if (!on_frame(l, type, payload, len)) {
 			broken(l, "a malformed message");
 			return;
 		}
+	}
 	if (got < 0)
 		broken(l, "a frame that is too long");
 }
@@ -232,23 +241,41 @@ static void on_socket(void *ctx, int fd, unsigned events)
 	(void)fd;
 	if ((events & LOOP_WRITE) != 0)
 		flush_out(l);
-	if ((events & (LOOP_READ | LOOP_HUP)) != 0)
+	if ((events & (LOOP_READ | LOOP_HUP)) != 0 && !l->held)
 		(void)read_some(l);
 }
 
 /* What it said before it died still counts: verdicts of what has passed the commit point. */
+static void read_last(struct worker_link *l)
+{
+	while (l->fd >= 0 && !l->held && read_some(l))
+		;
+	if (l->held)
+		return;
+	close_socket(l);
+	l->events.ended(l->events.ctx, l->how);
+}
+
 static void on_child(void *ctx, pid_t pid, int status)
 {
 	struct worker_link *l = ctx;
-	char how[128];
 
 	(void)pid;
 	l->pid = 0;
-	while (l->fd >= 0 && read_some(l))
-		;
-	close_socket(l);
-	proc_status_text(status, how, sizeof(how));
-	l->events.ended(l->events.ctx, how);
+	proc_status_text(status, l->how, sizeof(l->how));
+	read_last(l);
+}
+
+void worker_link_resume(struct worker_link *l)
+{
+	if (!l->held)
+		return;
+	l->held = false;
+	l->heard_ns = clock_mono_ns();
+	want_write(l);
+	take_frames(l);
+	if (l->how[0] != '\0')
+		read_last(l);
 }
 
 /* ---- start and end ---- */
@@ -355,7 +382,7 @@ pid_t worker_link_pid(const struct worker_link *l)
 
 int64_t worker_link_heard_ns(const struct worker_link *l)
 {
-	return l->heard_ns;
+	return l->held ? clock_mono_ns() : l->heard_ns;
 }
 
 void worker_link_free(struct worker_link *l)

@@ -23,8 +23,10 @@ struct worker_link;
 /* NULL: that kind of process may not send it; `ended` is needed. */
 struct worker_events {
 	void (*ready)(void *ctx);
-	/* Verdicts follow: the moment to read what the kernel has to say of the time in which they came about. */
-	void (*before_verdicts)(void *ctx);
+	/* Verdicts follow: the moment to read what the kernel has to say of the time in which they came about. false:
+	 * that takes longer. Then these verdicts, and all that comes behind them, wait for worker_link_resume, and it
+	 * is asked again. */
+	bool (*before_verdicts)(void *ctx);
 	void (*verdict)(void *ctx, uint64_t batch_id, const struct wire_verdict *v);
 	void (*found)(void *ctx, const struct wire_found *f);
 	void (*batch_done)(void *ctx, uint64_t batch_id);
@@ -63,8 +65,10 @@ int worker_link_known(struct worker_link *l, uint32_t pid);
 int worker_link_show(struct worker_link *l, enum wire_view view, const char *text, size_t len);
 /* End it now; `ended` follows from the loop. */
 void worker_link_kill(struct worker_link *l);
+/* Go on with what before_verdicts held up, if anything is. Calls back at once. */
+void worker_link_resume(struct worker_link *l);
 pid_t worker_link_pid(const struct worker_link *l);
-/* When it last said anything (monotonic). */
+/* When it last said anything (monotonic); while it is held up: now. */
 int64_t worker_link_heard_ns(const struct worker_link *l);
 /* Kill it if it lives, and forget it: no callback any more. NULL is fine. */
 void worker_link_free(struct worker_link *l);

@@ -214,7 +214,7 @@ def one(place, watcher, transport, changes, seed, max_pending=None, growth=None)
         began = time.monotonic()
         write_much(source, seed, changes, watch)
         wrote = time.monotonic() - began
-        d.ask("wait", "--timeout", "0.1")  # everything is read
+        await_fact(lambda: b"still being read" not in d.ask("wait", "--timeout", "0.1").stderr, 900, "the end of the kernel's events")
         watch()
         needed = ruler.line()
         events = d.sync("far")["watcher"]["events"]

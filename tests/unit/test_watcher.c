@@ -156,10 +156,31 @@ static void fake_info(void *b, const struct watched *w, struct watched_info *out
 	out->unwatched = w->backend == &watch_inotify ? unwatched : 0;
 }
 
-const struct watch_backend watch_fanotify = { "fanotify",  fake_open,  fake_close, fake_add,
-					      fake_remove, fake_drain, fake_info };
-const struct watch_backend watch_inotify = { "inotify",	  fake_open_always, fake_close, fake_add,
-					     fake_remove, fake_drain,	    fake_info };
+/* A queue that takes `turns_needed` turns, of which the first is the asker's. */
+static unsigned asked, turns_needed, turns_left;
+static bool turn_fails;
+
+static void fake_ask(void *b)
+{
+	(void)b;
+	asked++;
+	turns_left = turns_needed;
+}
+
+static int fake_turn(void *b, int64_t ns, struct err *e)
+{
+	(void)b;
+	if (turn_fails)
+		return err_set(e, ERR_LIMIT, "cannot read");
+	if (ns > 0 && turns_left > 0)
+		turns_left--;
+	return turns_left == 0;
+}
+
+const struct watch_backend watch_fanotify = { "fanotify", fake_open, fake_close, fake_add, fake_remove,
+					      fake_drain, fake_info, fake_ask,	 fake_turn };
+const struct watch_backend watch_inotify = { "inotify",	 fake_open_always, fake_close, fake_add, fake_remove,
+					     fake_drain, fake_info,	   NULL,       NULL };
 
 static unsigned exact, inexact, changed, kept;
 
@@ -226,6 +247,59 @@ static void state_changed(void *ctx, struct watched *w, enum watched_state state
 	(void)w;
 	(void)state;
 	(void)why;
+}
+
+/* A long queue is read by turns; who asks meanwhile waits for what is queued by then, and no longer. */
+static void drains_by_turns(void **state)
+{
+	enum change_kind kind = CHANGE_NONE;
+	struct watcher_settings s = { 0 };
+	struct watcher_callbacks cb = { .record = record, .ctx = &kind };
+	struct watch_request rq = { .path = "/proc/self/fd", .choice = WATCHER_FANOTIFY };
+	struct err err = ERR_INIT;
+	struct watcher_set *ws = watcher_set_new(NULL, &s, &cb, &err);
+	uint64_t first, second, third;
+
+	(void)state;
+	rq.root_fd = open(rq.path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	assert_non_null(watcher_add(ws, &rq, NULL, &err));
+	turns_needed = 1;
+	assert_int_equal(watcher_drain_begin(ws, &first, &err), 0);
+	assert_int_equal(first, 0);
+	assert_true(watcher_drained(ws, first));
+	assert_false(watcher_turn(ws));
+
+	turns_needed = 2;
+	assert_int_equal(watcher_drain_begin(ws, &first, &err), 0);
+	assert_int_not_equal(first, 0);
+	assert_false(watcher_drained(ws, first));
+	assert_false(watcher_turn(ws));
+	assert_false(watcher_drained(ws, first));
+	asked = 0;
+	assert_int_equal(watcher_drain_begin(ws, &second, &err), 0);
+	assert_int_equal(watcher_drain_begin(ws, &third, &err), 0);
+	assert_int_equal(asked, 0); /* the end of the first one must not move */
+	turns_left = 0;
+	assert_true(watcher_turn(ws));
+	assert_int_equal(asked, 1);
+	assert_true(watcher_drained(ws, first));
+	assert_false(watcher_drained(ws, second));
+	assert_int_equal(second, third);
+	turns_left = 0;
+	assert_true(watcher_turn(ws));
+	assert_true(watcher_drained(ws, second));
+	assert_int_equal(asked, 1);
+	assert_false(watcher_turn(ws));
+
+	assert_int_equal(watcher_drain_begin(ws, &first, &err), 0);
+	assert_int_equal(watcher_drain_begin(ws, &second, &err), 0);
+	turn_fails = true; /* nobody waits for ever */
+	assert_true(watcher_turn(ws));
+	assert_true(watcher_drained(ws, first) && watcher_drained(ws, second));
+	assert_int_equal(watcher_drain_begin(ws, &first, &err), -1);
+	turn_fails = false;
+	watcher_set_free(ws);
+	(void)close(rq.root_fd);
 }
 
 static void look(unsigned times)
@@ -369,8 +443,8 @@ static void gaps_at_start(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(choices), cmocka_unit_test(changeover),
-					    cmocka_unit_test(gaps_at_start) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(choices), cmocka_unit_test(drains_by_turns),
+					    cmocka_unit_test(changeover), cmocka_unit_test(gaps_at_start) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

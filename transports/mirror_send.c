@@ -187,6 +187,9 @@ static enum fileops_result checked(struct entry *e)
 		e->step = cleared_temp;
 		return e->m->target.ops->unlink(e->m->target.ctx, &e->op, e->temp, e->temp_len);
 	}
+	if (e->tries == READS_MAX)
+		log_info("%.*s changes whenever it is read: it goes as it is", (int)(e->len < 1000 ? e->len : 1000),
+			 e->path);
 	e->store.size = e->op.copied;
 	close_source(e);
 	return send_replace(e);

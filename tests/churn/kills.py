@@ -11,6 +11,7 @@ Without names all cells; a part of a name may be `*`. As root; everything is mou
 """
 import argparse
 import ctypes
+import filecmp
 import fnmatch
 import hashlib
 import json
@@ -19,6 +20,7 @@ import random
 import re
 import select
 import signal
+import stat
 import sys
 import time
 import traceback
@@ -104,11 +106,13 @@ def intact(name, data):
 class Sealer:
     """Writes sealed files: "whole" ones are written aside and renamed into place; "inplace" ones are overwritten by a single write(2) of
     the same length, which XFS makes one step for whoever reads (the inode's lock). So each state that the source is ever in is intact, and
-    what is not intact at the target was made so on the way."""
+    what is not intact at the target was made so on the way. A file that changes whenever it is read goes as it is at the third time (README,
+    limits): on a machine that is busy, one that is overwritten every half second does."""
+    REST = 5.0  # seconds
 
     def __init__(self, source, aside, kinds, seed):
         self.source, self.aside, self.kinds, self.random = source, aside, kinds, random.Random(seed)
-        self.bodies = {}
+        self.bodies, self.overwritten = {}, {}
         os.makedirs(aside, exist_ok=True)
         for kind in kinds:
             os.makedirs("%s/%s" % (source, kind), exist_ok=True)
@@ -142,7 +146,11 @@ class Sealer:
 
     def step(self):
         kind, i = self.random.choice(self.kinds), self.random.randrange(FILES)
-        (self.replace if kind == "whole" else self.overwrite)(kind, i)
+        if kind == "whole":
+            self.replace(kind, i)
+        elif time.monotonic() > self.overwritten.get(i, 0) + self.REST:
+            self.overwrite(kind, i)
+            self.overwritten[i] = time.monotonic()
 
 
 class Reader:
@@ -278,6 +286,29 @@ class Cell(matrix.Cell):
             self.orphans(self.own)
 
 
+def old_at_target(source, target):
+    """Of files whose content differs: when they changed, and what other names they have."""
+    names, wrong = {}, []
+    for base, _, files in os.walk(os.fsencode(source)):
+        for name in files:
+            path = os.path.join(base, name)
+            st = os.lstat(path)
+            if not stat.S_ISREG(st.st_mode):
+                continue
+            there = os.path.join(os.fsencode(target), os.path.relpath(path, os.fsencode(source)))
+            names.setdefault(st.st_ino, []).append(path)
+            try:
+                same = filecmp.cmp(path, there, shallow=False)
+            except OSError as e:
+                same = "at the target: %s" % e.strerror
+            if same is not True:
+                at = os.lstat(there) if os.path.lexists(there) else None
+                wrong.append((st, path, same, at and (at.st_ino, at.st_nlink, at.st_mtime_ns, at.st_ctime_ns)))
+    return "".join("\n  %r %s: inode %d, %d names, mtime %.6f, ctime %.6f; target's inode, names, mtime, ctime: %s; all names: %s" % (
+        path[-60:], same, st.st_ino, st.st_nlink, st.st_mtime_ns / 1e9, st.st_ctime_ns / 1e9, at, [p[-60:] for p in names[st.st_ino]])
+        for st, path, same, at in wrong)
+
+
 class Attack:
     """Rounds of churn and kills, each ended by the judge."""
 
@@ -364,8 +395,8 @@ class Attack:
             # What a killed run left of a file goes with the next comparison (README): it is told to come.
             found = judge.compare(self.cell.source, self.cell.target, self.cell.wanted("hard_links"), left_over(self.cell.source, self.cell.target))
             if found:
-                raise Failure("round %d: not equal, when all was quiet:\n  %s\n%s" % (
-                    self.rounds, "\n  ".join(found), self.cell.daemon.tail(40)))
+                raise Failure("round %d: not equal, when all was quiet:\n  %s%s\n%s" % (
+                    self.rounds, "\n  ".join(found), old_at_target(self.cell.source, self.cell.target), self.cell.daemon.tail(40)))
             self.cell.daemon.client("--sync-now")
             self.cell.expect(judge.compare(self.cell.source, self.cell.target, self.cell.wanted()), "round %d, after a comparison" % self.rounds)
         except Failure as e:

@@ -23,10 +23,8 @@ static struct failure *append(struct failures *f, const char *path, size_t len)
 {
 	struct failure *one;
 
-	if (f->n == FAILURES_MAX) {
-		f->unnamed++;
+	if (f->n == FAILURES_MAX)
 		return NULL;
-	}
 	if (f->n == f->cap) {
 		size_t cap = f->cap == 0 ? 16 : f->cap * 2;
 		struct failure *v = realloc(f->v, cap * sizeof(*v));
@@ -47,18 +45,29 @@ static struct failure *append(struct failures *f, const char *path, size_t len)
 	return one;
 }
 
-uint32_t failures_note(struct failures *f, const char *path, size_t len, const char *why, bool given_up,
+static void forget_unnamed(struct failures *f)
+{
+	if (f->unnamed > f->unnamed_given_up)
+		f->unnamed--;
+}
+
+uint32_t failures_note(struct failures *f, const char *path, size_t len, const char *why, bool given_up, bool again,
 		       int64_t real_ns)
 {
 	struct failure *one = find(f, path, len);
-	char *text = strdup(why);
+	bool named = one != NULL;
+	char *text;
 
-	if (one == NULL)
+	if (!named && again)
+		forget_unnamed(f);
+	if (!named)
 		one = append(f, path, len);
 	if (one == NULL) {
-		free(text);
+		f->unnamed++;
+		f->unnamed_given_up += given_up;
 		return 0;
 	}
+	text = strdup(why);
 	if (one->tries == 0)
 		one->since_ns = real_ns;
 	if (text != NULL) {
@@ -76,12 +85,19 @@ static void remove_at(struct failures *f, size_t i)
 	f->v[i] = f->v[--f->n];
 }
 
-void failures_clear(struct failures *f, const char *path, size_t len)
+void failures_clear(struct failures *f, const char *path, size_t len, bool failed)
 {
 	struct failure *one = f->n == 0 ? NULL : find(f, path, len);
 
-	if (one != NULL && (len > 0 || !one->given_up))
+	if (one == NULL && failed)
+		forget_unnamed(f);
+	else if (one != NULL && (len > 0 || !one->given_up))
 		remove_at(f, (size_t)(one - f->v));
+}
+
+void failures_quiet(struct failures *f)
+{
+	f->unnamed = f->unnamed_given_up;
 }
 
 void failures_clear_below(struct failures *f, const char *path, size_t len, int64_t began_ns)
@@ -90,7 +106,7 @@ void failures_clear_below(struct failures *f, const char *path, size_t len, int6
 		if (f->v[i].last_ns < began_ns && path_within(f->v[i].path, f->v[i].len, path, len))
 			remove_at(f, i);
 	if (len == 0)
-		f->unnamed = 0;
+		f->unnamed = f->unnamed_given_up = 0;
 }
 
 size_t failures_given_up(const struct failures *f)

@@ -76,7 +76,8 @@ static void item_verdict(struct sync *s, const struct wire_verdict *v)
 	case VERDICT_RETRY:
 		s->counters.retries++;
 		count_error(s, &v->why);
-		tries = failures_note(&s->failures, item->path, item->len, why, false, clock_real_ns());
+		tries = failures_note(&s->failures, item->path, item->len, why, false, item->tries > 0,
+				      clock_real_ns());
 		log_failure(s, item->path, item->len, &v->why, tries, false);
 		if (tries <= 1 && v->why.class != ERR_AGAIN)
 			sync_hooks_failed(s, item->path, item->len);
@@ -86,7 +87,7 @@ static void item_verdict(struct sync *s, const struct wire_verdict *v)
 	case VERDICT_REJECT:
 		s->counters.rejected++;
 		count_error(s, &v->why);
-		(void)failures_note(&s->failures, item->path, item->len, why, true, clock_real_ns());
+		(void)failures_note(&s->failures, item->path, item->len, why, true, item->tries > 0, clock_real_ns());
 		log_failure(s, item->path, item->len, &v->why, 1, true);
 		sync_hooks_failed(s, item->path, item->len);
 		break;
@@ -100,7 +101,7 @@ static void item_verdict(struct sync *s, const struct wire_verdict *v)
 		if ((item->flags & MARK_RECURSIVE) != 0)
 			failures_clear_below(&s->failures, item->path, item->len, s->batch_started_real_ns);
 		else
-			failures_clear(&s->failures, item->path, item->len);
+			failures_clear(&s->failures, item->path, item->len, item->tries > 0);
 		break;
 	case VERDICT_NONE:
 	case VERDICTS:
@@ -163,7 +164,7 @@ static void on_found(void *ctx, const struct wire_found *f)
 	if (f->v == VERDICT_REJECT) {
 		s->counters.rejected++;
 		count_error(s, &f->why);
-		(void)failures_note(&s->failures, f->path, f->len, why, true, clock_real_ns());
+		(void)failures_note(&s->failures, f->path, f->len, why, true, false, clock_real_ns());
 		log_failure(s, f->path, f->len, &f->why, 1, true);
 		sync_hooks_failed(s, f->path, f->len);
 		return;
@@ -176,7 +177,7 @@ static void on_found(void *ctx, const struct wire_found *f)
 	} else {
 		s->counters.retries++;
 		count_error(s, &f->why);
-		tries = failures_note(&s->failures, f->path, f->len, why, false, clock_real_ns());
+		tries = failures_note(&s->failures, f->path, f->len, why, false, false, clock_real_ns());
 		log_failure(s, f->path, f->len, &f->why, tries, false);
 		if (tries <= 1 && f->why.class != ERR_AGAIN)
 			sync_hooks_failed(s, f->path, f->len);
@@ -218,6 +219,8 @@ static void on_batch_done(void *ctx, uint64_t batch_id)
 	if (s->batch == NULL || s->batch->id != batch_id)
 		return;
 	changeset_finish(s->changes, batch_id, clock_mono_ns());
+	if (changeset_pending(s->changes) + changeset_pending_renames(s->changes) == 0)
+		failures_quiet(&s->failures);
 	s->worker_leaves = false;
 	tunnel_target_reached(s->tunnel);
 	sync_log(s, LOG_CAT_INFO, NULL, "%s: batch of %zu paths and %zu renames done in %.3f s", s->opt->name,

@@ -268,6 +268,11 @@ bool changeset_served(const struct changeset *cs, uint64_t generation)
 	return gens_served(&cs->m.gens, generation);
 }
 
+uint64_t changeset_oldest_generation(const struct changeset *cs, uint64_t latest)
+{
+	return gens_oldest(&cs->m.gens, latest);
+}
+
 bool changeset_has(const struct changeset *cs, const char *path, size_t len)
 {
 	const struct mark_node *n = marks_find(&cs->m, path, len);

@@ -85,6 +85,9 @@ void changeset_has_verdict(struct changeset *cs, const char *path, size_t len, i
 /* Whether no mark of generation `generation` or older is pending or in flight. Marks that a transport gave back
  * twice or more do not count: they have their verdict, and are named among the failures. */
 bool changeset_served(const struct changeset *cs, uint64_t generation);
+/* The oldest generation that is not served, at most `latest`: for what belongs to marks in flight and comes up later.
+ */
+uint64_t changeset_oldest_generation(const struct changeset *cs, uint64_t latest);
 
 /* Whether `path` itself is marked as pending or in flight (for tests and the status). */
 bool changeset_has(const struct changeset *cs, const char *path, size_t len);

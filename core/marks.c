@@ -78,6 +78,16 @@ bool gens_served(const struct gens *g, uint64_t gen)
 	return true;
 }
 
+uint64_t gens_oldest(const struct gens *g, uint64_t latest)
+{
+	uint64_t oldest = latest;
+
+	for (size_t i = 0; i < GEN_SLOTS; i++)
+		if (g->count[i] > 0 && g->gen[i] < oldest)
+			oldest = g->gen[i];
+	return oldest;
+}
+
 /* ---- nodes ---- */
 
 /* The parent's address is part of it: names chosen by others can't be aimed at one bucket without knowing that. */

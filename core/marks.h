@@ -32,6 +32,8 @@ void gens_put(struct gens *g, uint8_t slot);
 uint8_t gens_older(const struct gens *g, uint8_t a, uint8_t b);
 /* Whether nothing of `gen` or older is counted. */
 bool gens_served(const struct gens *g, uint64_t gen);
+/* The oldest one that is not served; `latest` when all are. */
+uint64_t gens_oldest(const struct gens *g, uint64_t latest);
 
 enum mark_queue {
 	QUEUE_NONE = 0,

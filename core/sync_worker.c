@@ -157,6 +157,8 @@ static void on_found(void *ctx, const struct wire_found *f)
 	struct sync *s = ctx;
 	const char *why = f->why.class == ERR_NONE ? "no reason was given" : f->why.text;
 	struct intake_record r = { .change = { .kind = CHANGE_TOUCH, .path = f->path, .path_len = f->len } };
+	/* It is part of what is in flight: who waits for that waits for it, too. */
+	uint64_t generation = changeset_oldest_generation(s->changes, s->generation);
 	int64_t now = clock_mono_ns();
 	uint32_t tries;
 	bool again = false;
@@ -196,7 +198,7 @@ static void on_found(void *ctx, const struct wire_found *f)
 	 * which the comparison that found it again would put off for as long as both fail. */
 	if (again)
 		changeset_has_verdict(s->changes, f->path, f->len, s->batch_started_ns);
-	sync_add_to_changes(s, &r, again ? CHANGESET_SERVED : s->generation, now);
+	sync_add_to_changes(s, &r, again ? CHANGESET_SERVED : generation, now);
 }
 
 void sync_come_back(struct sync *s)

@@ -497,11 +497,15 @@ static void test_served(void **state)
 	add_at(cs, CHANGE_TOUCH, "x", 5, 2); /* keeps its first */
 	assert_true(changeset_served(cs, 2));
 	assert_false(changeset_served(cs, 3));
+	assert_int_equal(changeset_oldest_generation(cs, 9), 3);
 	b = take(cs, 1);
 	add_at(cs, CHANGE_TOUCH, "x", 5, 3);
 	assert_false(changeset_served(cs, 3));
+	assert_int_equal(changeset_oldest_generation(cs, 9), 3);
 	settle(cs, b, "x", VERDICT_DONE);
 	finish(cs, b);
+	assert_int_equal(changeset_oldest_generation(cs, 9), 5);
+	assert_int_equal(changeset_oldest_generation(cs, 4), 4);
 	assert_true(changeset_served(cs, 4));
 	assert_false(changeset_served(cs, 5));
 	/* given back once it still counts, twice it has its verdict */

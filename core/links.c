@@ -8,14 +8,15 @@
 struct linked_file {
 	struct linked_file *next; /* in the bucket */
 	uint64_t dev, ino, outside;
-	uint64_t search; /* that met it last */
+	uint64_t outside_at; /* the moves until then */
+	uint64_t search;     /* that met it last */
 	struct link_name *names;
 };
 
 struct links {
 	struct linked_file *buckets[BUCKETS];
 	size_t n_names, max_names;
-	uint64_t search;
+	uint64_t search, moves, moves_before; /* the latter: when the search began */
 };
 
 struct links *links_new(size_t max_names)
@@ -121,20 +122,28 @@ uint64_t links_outside(const struct links *l, uint64_t dev, uint64_t ino)
 {
 	const struct linked_file *f = find(l, dev, ino);
 
-	return f == NULL ? 0 : f->outside;
+	return f == NULL || f->outside_at != l->moves ? 0 : f->outside;
 }
 
 void links_set_outside(struct links *l, uint64_t dev, uint64_t ino, uint64_t n)
 {
 	struct linked_file *f = find(l, dev, ino);
 
-	if (f != NULL)
-		f->outside = n;
+	if (f == NULL || l->moves_before != l->moves)
+		return;
+	f->outside = n;
+	f->outside_at = l->moves;
+}
+
+void links_moved(struct links *l)
+{
+	l->moves++;
 }
 
 void links_begin(struct links *l)
 {
 	l->search++;
+	l->moves_before = l->moves;
 }
 
 void links_each(struct links *l, size_t part, void (*fn)(void *ctx, uint64_t dev, uint64_t ino), void *ctx)

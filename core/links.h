@@ -28,9 +28,12 @@ void links_free(struct links *l);
 bool links_note(struct links *l, uint64_t dev, uint64_t ino, const char *path, size_t len);
 /* The names of a file, some of them dead; NULL if none is known. */
 struct link_name *links_names(struct links *l, uint64_t dev, uint64_t ino);
-/* How many names of the file were not found below the source when it was searched: they lie outside. */
+/* How many names of the file were not found below the source when it was searched: they lie outside. 0 as well when
+ * directories have moved since that search began, which may have missed what is in them. */
 uint64_t links_outside(const struct links *l, uint64_t dev, uint64_t ino);
 void links_set_outside(struct links *l, uint64_t dev, uint64_t ino, uint64_t n);
+/* A directory has come, or got another name: nothing is said of the names in it, one by one. */
+void links_moved(struct links *l);
 /* A search begins: from now on each file that is noted counts as met by it. */
 void links_begin(struct links *l);
 /* Call `fn` for each file that was met since, of one of LINKS_PARTS parts; it may note names, and mark them dead. */

@@ -8,8 +8,10 @@
 #include "core/log.h"
 #include "core/path.h"
 
-/* Walking a large tree for every write to a file with many names would be worse than a name that waits a little. */
-#define WALK_INTERVAL_NS (10 * NS_PER_S)
+/* Walking a large tree for every write to a file with many names would be worse than a name that waits a little: so
+ * many times as long as the last walk took, which is soon for a small tree. */
+#define WALK_PAUSES 20
+#define WALK_PAUSE_MAX_NS (10 * NS_PER_S)
 
 static void note_entry(struct siblings *s, const FTSENT *e, size_t root_len)
 {
@@ -21,18 +23,30 @@ static void note_entry(struct siblings *s, const FTSENT *e, size_t root_len)
 		(void)links_note(s->links, e->fts_statp->st_dev, e->fts_statp->st_ino, path, strlen(path));
 }
 
+static void judge(void *ctx, uint64_t dev, uint64_t ino)
+{
+	siblings_judge(ctx, dev, ino);
+}
+
+/* What lies outside is found out of all files at once. A search in the background that is under way has been made by
+ * it. */
 static void walk(struct siblings *s, int64_t now_ns)
 {
+	int64_t began = clock_mono_ns(), pause;
 	char *root = strdup(s->source), *roots[] = { root, NULL };
 	FTS *fts = root == NULL ? NULL : fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
 	const FTSENT *e;
 
-	s->walked_ns = now_ns;
+	links_begin(s->links);
 	while (fts != NULL && (e = fts_read(fts)) != NULL)
 		note_entry(s, e, strlen(root));
+	for (size_t part = 0; part < LINKS_PARTS; part++)
+		links_each(s->links, part, judge, s);
 	if (fts != NULL)
 		(void)fts_close(fts);
 	free(root);
+	pause = (clock_mono_ns() - began) * WALK_PAUSES;
+	s->walk_next_ns = now_ns + (pause < WALK_PAUSE_MAX_NS ? pause : WALK_PAUSE_MAX_NS);
 	log_info("the source was searched for the names of hard links");
 }
 
@@ -73,22 +87,24 @@ void siblings_judge(struct siblings *s, uint64_t dev, uint64_t ino)
 		tell_outside(s, dev, ino);
 }
 
-void siblings_each(struct siblings *s, const char *path, size_t len, const struct stat *st, int64_t now_ns,
+bool siblings_each(struct siblings *s, const char *path, size_t len, const struct stat *st, int64_t now_ns,
 		   void (*fn)(void *ctx, const char *path, size_t len, const struct stat *st), void *ctx)
 {
 	uint64_t alive, nlink;
+	bool missing;
 
 	(void)links_note(s->links, st->st_dev, st->st_ino, path, len);
 	alive = count_alive(s, st->st_dev, st->st_ino, &nlink);
-	if (alive + links_outside(s->links, st->st_dev, st->st_ino) < st->st_nlink && !links_full(s->links) &&
-	    (s->walked_ns == 0 || now_ns - s->walked_ns >= WALK_INTERVAL_NS)) {
+	missing = alive + links_outside(s->links, st->st_dev, st->st_ino) < st->st_nlink && !links_full(s->links);
+	if (missing && now_ns >= s->walk_next_ns) {
+		missing = false;
 		walk(s, now_ns);
 		alive = count_alive(s, st->st_dev, st->st_ino, &nlink);
-		links_set_outside(s->links, st->st_dev, st->st_ino, st->st_nlink > alive ? st->st_nlink - alive : 0);
 	}
 	if (alive < st->st_nlink)
 		tell_outside(s, st->st_dev, st->st_ino);
 	for (const struct link_name *n = links_names(s->links, st->st_dev, st->st_ino); n != NULL; n = n->next)
 		if (!n->dead && (n->len != len || memcmp(n->path, path, len) != 0))
 			fn(ctx, n->path, n->len, st);
+	return !missing;
 }

@@ -17,15 +17,16 @@ struct siblings {
 	struct links *links;
 	const char *source;    /* the root's path; borrowed */
 	struct looker *looker; /* of the batch; borrowed */
-	int64_t walked_ns;     /* when the source was walked last; 0: never */
+	int64_t walk_next_ns;  /* until then the source is not walked again */
 	/* Told each name of a file of which some names lie outside, whenever it is looked at. May be NULL. */
 	void (*outside)(void *ctx, const char *path, size_t len, uint64_t dev, uint64_t ino);
 	void *ctx;
 };
 
 /* Call `fn` for each other name of the file that `path` (with `st`, st_nlink > 1) is a name of. The paths handed out
- * live until the next links_sweep. `now_ns`: monotonic. */
-void siblings_each(struct siblings *s, const char *path, size_t len, const struct stat *st, int64_t now_ns,
+ * live until the next links_sweep. `now_ns`: monotonic. false: names are missing, and it is too soon to search for
+ * them: it has to be asked again. */
+bool siblings_each(struct siblings *s, const char *path, size_t len, const struct stat *st, int64_t now_ns,
 		   void (*fn)(void *ctx, const char *path, size_t len, const struct stat *st), void *ctx);
 
 /* Look at all names of a file that a search (links_begin) has met, and tell `outside` if some of it lie there. */

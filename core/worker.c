@@ -355,7 +355,9 @@ static void siblings(void *ctx, const char *path, size_t len, const struct stat 
 {
 	struct worker *w = ctx;
 
-	siblings_each(&w->siblings, path, len, st, clock_mono_ns(), add, maker);
+	/* Told before the file's verdict, so that who waits for it waits for them. */
+	if (!siblings_each(&w->siblings, path, len, st, clock_mono_ns(), add, maker))
+		tell_found(w, path, len, VERDICT_RECONCILE, NULL);
 }
 
 static void plan_settle(void *ctx, size_t index, enum verdict v, const struct err *why)
@@ -366,6 +368,26 @@ static void plan_settle(void *ctx, size_t index, enum verdict v, const struct er
 static void plan_settle_rename(void *ctx, size_t index, enum verdict v, const struct err *why)
 {
 	put_verdict(ctx, true, index, v, why);
+}
+
+/* Of what is in directories that came or moved nothing is said, one by one. */
+static void note_moves(struct worker *w)
+{
+	const struct batch *b = w->batch;
+	bool moved = false;
+
+	for (size_t i = 0; i < b->n_items && !moved; i++) {
+		enum look found;
+		struct stat st;
+
+		moved = (b->items[i].flags & MARK_RECURSIVE) != 0 &&
+			looker_look(&w->looker, b->items[i].path, b->items[i].len, &found, &st, NULL) == 0 &&
+			found == LOOK_DIR;
+	}
+	for (size_t i = 0; i < b->n_renames && !moved; i++)
+		moved = b->renames[i].is_dir;
+	if (moved)
+		links_moved(w->siblings.links);
 }
 
 static void start_batch(struct worker *w)
@@ -391,6 +413,7 @@ static void start_batch(struct worker *w)
 
 	looker_init(&w->looker, w->env.source_fd);
 	links_sweep(w->siblings.links);
+	note_moves(w);
 	if (wguard_begin(&w->guard, allow, &err) < 0 || plan_make(&w->plan, &in, &err) < 0 ||
 	    wguard_planned(&w->guard, &w->plan, &err) < 0) {
 		go_down(w, &err);

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """How time, memory and descriptors grow with the size of what is mirrored: a table, and a failure where twice the size takes more than
-2.3 times as long.
+2.3 times the processor time, of both ends: what else the machine does is not measured by that.
 
 scale.py [--files N] [--wide N] [--syncs N] [--gib N] [ROW/TRANSPORT...]: rows are wide (so many files in one directory), many (so many, ten
 in a directory), syncs (so many in one daemon), large (one file, half of it holes). Each is measured at half of it first. Without names
@@ -28,12 +28,31 @@ WORTH_S = 2.0
 BLOCK = 1 << 20
 
 
+def cpu_of(pid):
+    """Seconds of a process, its descendants, and those of them that have ended."""
+    ticks = 0
+    for p in [pid] + children(pid, every=True):
+        try:
+            with open("/proc/%d/stat" % p) as f:
+                ticks += sum(map(int, f.read().rsplit(")", 1)[1].split()[11:15]))
+        except OSError:
+            continue
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 class Ruler(away.Ruler):
     """Of a daemon with many workers: the sum of them. And of the receiver."""
 
-    def __init__(self, daemon, receiver=None):
-        self.receiver = receiver
+    def __init__(self, daemon, receiver=None, server=None):
+        self.receiver, self.server = receiver, server
         super().__init__(daemon)
+        self.began_all = self.cpu_of_all()
+
+    def cpu_of_all(self):
+        return cpu_of(self.pid) + (cpu_of(self.server) if self.server else 0)
+
+    def seconds(self):
+        return self.cpu_of_all() - self.began_all
 
     def sum_of(self, who, pids):
         memory = descriptors = 0
@@ -85,15 +104,18 @@ class Place:
         """action() ends in a wait for the daemon."""
         began = time.monotonic()
         ruler = action()
-        self.rows.append((what, time.monotonic() - began, ruler.columns()))
+        self.rows.append((what, time.monotonic() - began, ruler.seconds(), ruler.columns()))
+
+    def ruler(self):
+        """Of the server what serves one: a receiver's daemon, sshd or rsync."""
+        receiver = self.server.daemon.process.pid if self.transport == "tcp" else None
+        return Ruler(self.daemon, receiver, receiver or (self.server and self.server.process.pid))
 
     def start(self):
         self.daemon.start(wait=False)
-        ruler = Ruler(self.daemon, self.server.daemon.process.pid if self.transport == "tcp" else None)
-        return self.until_equal(ruler)
+        return self.until_equal(self.ruler())
 
-    def until_equal(self, ruler=None):
-        ruler = ruler or Ruler(self.daemon, self.server.daemon.process.pid if self.transport == "tcp" else None)
+    def until_equal(self, ruler):
         end = time.monotonic() + 3000
         while True:
             done = self.daemon.wait(1, check=False)
@@ -126,7 +148,7 @@ def of_files(p, n, in_each):
     p.timed("again: nothing differs", p.start)
 
     def change():
-        ruler = Ruler(p.daemon)
+        ruler = p.ruler()
         for base, _, files in os.walk(p.source):
             for f in files:
                 if f.endswith("7"):
@@ -139,7 +161,7 @@ def of_files(p, n, in_each):
         raise Failure("not equal: %s" % found)
 
     def remove():
-        ruler = Ruler(p.daemon)
+        ruler = p.ruler()
         for e in os.scandir(p.source):
             shutil.rmtree(e.path)
         with open(p.source + "/last", "w"):
@@ -185,7 +207,7 @@ def syncs(p, n):
     p.timed("first: all is sent", p.start)
 
     def change():
-        ruler = Ruler(p.daemon)
+        ruler = p.ruler()
         for i in range(n):
             with open("%s/s%d/d%d/new" % (p.source, i, i % 20), "w") as f:
                 f.write("y")
@@ -209,7 +231,7 @@ def large(p, gib):
     p.timed("first: all is sent", p.start)
 
     def change():
-        ruler = Ruler(p.daemon)
+        ruler = p.ruler()
         with open(path, "r+b") as f:
             for at in range(0, size, size // 16):
                 f.seek(at + 100)
@@ -233,12 +255,12 @@ def measure(row, transport, sizes, base):
             p.stop()
             shutil.rmtree(place, ignore_errors=True)
         results.append(p.rows)
-    for i, (what, seconds, columns) in enumerate(results[-1]):
-        half = results[0][i][1]
-        ratio = seconds / half
-        print("| %s | %g | %s | %.1f | %.1f | %.2f | %s |" % (transport, sizes[-1], what, half, seconds, ratio, " | ".join(columns)), flush=True)
-        if ratio > MOST and seconds > WORTH_S:
-            wrong.append("%s/%s %g, %s: %.1f s, half of it %.1f s" % (row, transport, sizes[-1], what, seconds, half))
+    for i, (what, seconds, cpu, columns) in enumerate(results[-1]):
+        half = results[0][i][2]
+        ratio = cpu / max(half, 0.01)
+        print("| %s | %g | %s | %.1f | %.1f | %.1f | %.2f | %s |" % (transport, sizes[-1], what, seconds, half, cpu, ratio, " | ".join(columns)), flush=True)
+        if ratio > MOST and cpu > WORTH_S:
+            wrong.append("%s/%s %g, %s: %.1f s of CPU, half of it %.1f s" % (row, transport, sizes[-1], what, cpu, half))
     return wrong
 
 
@@ -259,8 +281,8 @@ def main():
         for row, n in (("wide", args.wide), ("many", args.files), ("syncs", args.syncs), ("large", args.gib)):
             names = [t for t in TRANSPORTS if not args.rows or any(fnmatch.fnmatch("%s/%s" % (row, t), r) for r in args.rows)]
             if names:
-                print("\n%s\n\n| transport | size | what | s, half the size | s | ratio | daemon MiB | workers MiB | receiver MiB | fds daemon | fds workers |\n"
-                      "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |" % row, flush=True)
+                print("\n%s\n\n| transport | size | what | s | CPU s, half the size | CPU s | ratio | daemon MiB | workers MiB | receiver MiB | fds daemon | fds workers |\n"
+                      "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |" % row, flush=True)
             for t in names:
                 half = n / 2 if row == "large" else n // 2
                 wrong += measure(row, t, (half, n), disk if row == "large" else TESTDIR)

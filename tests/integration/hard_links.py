@@ -18,7 +18,7 @@ def names_that_moved(place):
     os.makedirs(source + "/many")
     put(source + "/a")
     os.link(source + "/a", source + "/b")
-    for i in range(3000):  # a search takes some time, and has to wait for its turn
+    for i in range(2000):  # a search takes some time, and has to wait for its turn
         put("%s/many/%d" % (source, i), "")
     put(source + "/old/c")
     os.link(source + "/old/c", source + "/old/d")

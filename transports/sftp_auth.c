@@ -50,19 +50,24 @@ struct sftp_auth {
 
 /* ---- memory of a session ---- */
 
+static void *noted(struct sftp_lib *lib, void *p)
+{
+	lib->no_memory = lib->no_memory || p == NULL;
+	return p;
+}
+
 void *sftp_lib_alloc(size_t n, void **abstract)
 {
 	struct sftp_lib *lib = *abstract;
 
 	if (lib->key.allocations > 0 && --lib->key.allocations == 0)
 		memcpy(lib->key.shown, lib->key.real, lib->key.n);
-	return malloc(n);
+	return noted(lib, malloc(n));
 }
 
 void *sftp_lib_realloc(void *p, size_t n, void **abstract)
 {
-	(void)abstract;
-	return realloc(p, n);
+	return noted(*abstract, realloc(p, n));
 }
 
 void sftp_lib_free(void *p, void **abstract)

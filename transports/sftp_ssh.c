@@ -121,7 +121,10 @@ static ssize_t lib_send(libssh2_socket_t fd, const void *data, size_t n, int fla
 	(void)flags;
 	if (s->closing)
 		return (ssize_t)n;
-	return buf_add(&s->out, data, n) ? (ssize_t)n : -ENOBUFS;
+	if (buf_add(&s->out, data, n))
+		return (ssize_t)n;
+	s->lib.no_memory = true;
+	return -ENOBUFS;
 }
 
 static ssize_t lib_receive(libssh2_socket_t fd, void *data, size_t n, int flags, void **abstract)

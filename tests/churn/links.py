@@ -9,6 +9,7 @@ What arrived is judged by judge.py.
 """
 import os
 import random
+import re
 import sys
 import time
 
@@ -268,6 +269,12 @@ class Mirror:
             return None
 
 
+def same_second(found):
+    """Times at the resolution of SFTP."""
+    m = re.search(r": mtime (\d+)\d{9}, at the target (\d+)\d{9}$", found)
+    return m is not None and m.group(1) == m.group(2)
+
+
 def both_ways(place, transport, seed):
     """The wire is cut for longer than the limit, both hosts go on: the newest edit survives, deletions delete, then there is silence."""
     os.makedirs(place)
@@ -308,9 +315,11 @@ def both_ways(place, transport, seed):
                 m.write("%s while down" % m.place[-1], "y")
             wire.heal()
             settle()
-            found = [f for f in judge.compare(a.tree, b.tree) if not f.startswith(repr(b"") + ":")]  # directories' times are not carried both ways
+            found = [f for f in judge.compare(a.tree, b.tree, limit=1000)
+                     if not f.startswith(repr(b"") + ":")  # directories' times are not carried both ways
+                     and not (transport == "sftp" and same_second(f))]
             if found:
-                raise Failure("%s seed %d: not equal:\n  %s\n%s%s" % (transport, seed, "\n  ".join(found), a.daemon.tail(25), b.daemon.tail(25)))
+                raise Failure("%s seed %d: not equal:\n  %s\n%s%s" % (transport, seed, "\n  ".join(found[:12]), a.daemon.tail(25), b.daemon.tail(25)))
             wanted = {"edited on both": "a's, later", "a alone": "x", "of b 1": None, "of a 1": None, "of b 2": None, "of b 3": None,
                       "of b 3, renamed": "b", "a while down": "y", "b while down": "y", "of a 2": "a"}
             wrong = {n: a.read(n) for n in wanted if a.read(n) != wanted[n]}

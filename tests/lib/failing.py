@@ -155,6 +155,11 @@ def changes(w, seed):
         w.at("moved%d" % (seed % 2)))
 
 
+def where(kind):
+    """A disk fails, a pipe never does."""
+    return "/" if kind[:2] == ("read", EIO) else ""
+
+
 def while_running(w, kind, first, every, limit, seed):
     """Returns how many calls failed."""
     call, error, role = kind
@@ -163,13 +168,13 @@ def while_running(w, kind, first, every, limit, seed):
     if not w.is_watched():
         restarted(w)
     w.keep()
-    with w.faults.failing(call, error, role=role, first=first, every=every, limit=limit) as rule:
+    with w.faults.failing(call, error, path=where(kind), role=role, first=first, every=every, limit=limit) as rule:
         changes(w, seed)
         done = w.daemon.wait(1, check=False)
         # What the watcher can't see nobody is told of: its own calls fail in the daemon, and it says so.
         if done.returncode == 0 and (role != DAEMON or call == "malloc") and w.is_watched() and w.differences():
             raise Failure("%s: it says that all is done: %s\n%s" % (what, w.differences(), w.daemon.tail(100)))
-        w.daemon.ask("sync-now", "--only", "s", seconds=3)
+        w.daemon.ask("sync-now", "--quiet", "--only", "s", seconds=3)
         w.alive(what)
         w.unharmed(what)
         hit = rule.hit
@@ -195,7 +200,7 @@ def at_the_start(w, kind, first, limit, seed):
     w.daemon.stop()
     changes(w, seed)
     w.keep()
-    with w.faults.failing(call, error, role=role, first=first, every=1, limit=limit) as rule:
+    with w.faults.failing(call, error, path=where(kind), role=role, first=first, every=1, limit=limit) as rule:
         if comes_up(w.daemon):
             w.daemon.wait(1, check=False)
             w.alive(what)
@@ -230,7 +235,7 @@ def counted(w, tried, action):
 def one_run(w, seed):
     changes(w, seed)
     w.daemon.wait(60, check=False)
-    w.daemon.ask("sync-now", "--only", "s", seconds=30)
+    w.daemon.ask("sync-now", "--quiet", "--only", "s", seconds=30)
 
 
 def restarted(w):

@@ -65,8 +65,9 @@ static bool is_damage(int code)
 static int failed(struct archive *a, int code, struct err *err)
 {
 	const char *text = a->db == NULL ? sqlite3_errstr(code) : sqlite3_errmsg(a->db);
+	const char *path = a->db == NULL ? NULL : sqlite3_db_filename(a->db, "main");
 
-	err_set(err, class_of(code), "the archive: %s", text);
+	err_set(err, class_of(code), "the archive%s%s: %s", path == NULL ? "" : " ", path == NULL ? "" : path, text);
 	if (err != NULL)
 		err->code = code;
 	return -1;

@@ -13,6 +13,8 @@
 #define READ_BYTES 4096u
 /* How long a client may take to say its request, and to take the rest of an answer that is complete. */
 #define PATIENCE_NS (60 * NS_PER_S)
+/* Without descriptors who connects waits in the kernel's queue, which is ready all the time. */
+#define SCARCE_NS (100 * NS_PER_MS)
 
 struct control_conn {
 	struct control_server *server;
@@ -32,6 +34,7 @@ struct control_server {
 	struct loop *loop;
 	struct unix_listener listener;
 	struct loop_fd *source;
+	struct loop_timer *scarce; /* armed: nobody is let in until there may be descriptors again */
 	control_request_fn *request;
 	void *ctx;
 	struct control_conn *conns;
@@ -283,8 +286,13 @@ static void on_listen(void *ctx, int listen_fd, unsigned events)
 	int fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)events;
-	if (fd < 0)
+	if (fd < 0) {
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+			loop_fd_set(s->source, 0);
+			loop_timer_after(s->scarce, SCARCE_NS);
+		}
 		return;
+	}
 	if (!peer_allowed(fd))
 		(void)close(fd);
 	else if (s->n_conns >= CONTROL_CONNECTIONS_MAX)
@@ -293,12 +301,20 @@ static void on_listen(void *ctx, int listen_fd, unsigned events)
 		conn_new(s, fd);
 }
 
+static void on_scarce(void *ctx)
+{
+	struct control_server *s = ctx;
+
+	loop_fd_set(s->source, LOOP_READ);
+}
+
 static int server_listen(struct control_server *s, const char *path, struct err *err)
 {
 	if (unix_listen(&s->listener, path, (int)CONTROL_CONNECTIONS_MAX, err) < 0)
 		return -1;
 	s->source = loop_fd_add(s->loop, s->listener.fd, LOOP_READ, on_listen, s, err);
-	return s->source == NULL ? -1 : 0;
+	s->scarce = s->source == NULL ? NULL : loop_timer_add(s->loop, on_scarce, s, err);
+	return s->scarce == NULL ? -1 : 0;
 }
 
 struct control_server *control_server_new(struct loop *loop, const char *path, control_request_fn *request, void *ctx,
@@ -331,6 +347,7 @@ void control_server_free(struct control_server *s)
 		conn_drop(s->conns);
 	}
 	loop_fd_remove(s->source);
+	loop_timer_remove(s->scarce);
 	unix_listener_done(&s->listener);
 	free(s);
 }

@@ -53,7 +53,7 @@ static int make_request(struct buf *out, size_t argc, const char *const *argv, s
 		ok = buf_add(&args, argv[i], strlen(argv[i]) + 1);
 	ok = ok && frame_add(out, CONTROL_REQUEST, args.data, args.len);
 	buf_done(&args);
-	return ok ? 0 : err_set(err, ERR_LIMIT, "the request to the daemon is too long");
+	return ok ? 0 : err_set(err, ERR_LIMIT, "the request to the daemon is too long, or there is no memory for it");
 }
 
 static int connect_to(const char *path, int64_t deadline_ns, struct err *err)

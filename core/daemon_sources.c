@@ -341,9 +341,15 @@ static void run_member(struct member *m)
 			plan_retry(m->source);
 		return;
 	}
+	if (sync_source_found(m->sync, m->source->root_fd, &err) < 0) {
+		log_error("%s: %s", opt->name, err.text);
+		sync_source_lost(m->sync, err.text);
+		if (m->source->retry_ns < clock_mono_ns())
+			plan_retry(m->source);
+		return;
+	}
 	m->running = true;
 	m->lock_told = false;
-	sync_source_found(m->sync, m->source->root_fd);
 	if (m->started)
 		sync_reconcile(m->sync, "the source is back", false, false, 0); /* nobody saw the changes: all wait */
 	else if (opt->init || d->options->once) /* what is recorded from now on is not of the start */

@@ -1,6 +1,7 @@
 #include "core/loop.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -396,8 +397,16 @@ int loop_child(struct loop *l, pid_t pid, loop_child_fn *fn, void *ctx, struct e
 void loop_child_forget(struct loop *l, pid_t pid)
 {
 	for (struct child *c = l->children; c != NULL; c = c->next)
-		if (c->pid == pid)
+		if (c->pid == pid) {
 			c->fn = NULL;
+			return;
+		}
+	if (loop_child(l, pid, NULL, NULL, NULL) == 0 || waitpid(pid, NULL, WNOHANG) != 0)
+		return;
+	/* Without memory to wait for its end later it ends now. */
+	(void)kill(pid, SIGKILL);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
 }
 
 void loop_before_wait(struct loop *l, void (*fn)(void *ctx), void *ctx)

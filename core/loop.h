@@ -54,7 +54,7 @@ int loop_signal(struct loop *l, int signo, loop_signal_fn *fn, void *ctx, struct
 
 /* Be told once when a child ends, and reap it. The pid must be an unreaped child of this process. */
 int loop_child(struct loop *l, pid_t pid, loop_child_fn *fn, void *ctx, struct err *err);
-/* Forget a child: it will still be reaped, silently. */
+/* Forget a child: it will still be reaped, silently; also one that loop_child could not take in. */
 void loop_child_forget(struct loop *l, pid_t pid);
 
 /* Called before every wait: to do at once what the last round left. May be NULL. */

@@ -594,7 +594,11 @@ static int run_check(struct app *app)
 		complain_stderr(c->warnings.v[i]);
 	warn_categories(&c->settings, complain_stderr);
 	buf_init(&text, 64u * 1024 * 1024);
-	if (config_dump(c, &text) == 0 && fwrite(text.data, 1, text.len, stdout) == text.len && fflush(stdout) == 0)
+	if (config_dump(c, &text) < 0)
+		complain_stderr("out of memory");
+	else if (fwrite(text.data, 1, text.len, stdout) != text.len || fflush(stdout) != 0)
+		complain_stderr(strerror(errno));
+	else
 		code = 0;
 	buf_done(&text);
 	config_free(c);
@@ -735,8 +739,10 @@ int main(int argc, char **argv)
 	if (argc > 1 && strcmp(argv[1], "--web") == 0)
 		return web_run(WORKER_FD, WORKER_FD + 1);
 	app.cli = config_cli_new();
-	if (app.cli == NULL)
+	if (app.cli == NULL) {
+		complain_stderr("out of memory");
 		return EXIT_BAD;
+	}
 	if (parse_command_line(&app, argc, argv) == 0)
 		code = run(&app);
 	config_cli_free(app.cli);

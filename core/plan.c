@@ -19,6 +19,10 @@ struct maker {
 		size_t len;
 		bool known;
 	} parents[PLAN_STEPS];
+	/* The directory looked at last for its times. */
+	struct known_parent seen;
+	enum look seen_look;
+	struct stat seen_st;
 	struct known_parent above; /* of the last absent path */
 	bool above_gone;
 	bool no_memory;
@@ -70,27 +74,41 @@ static struct transport_item *add_item(struct maker *m, struct plan_part *part, 
 	return item;
 }
 
-/* A directory's mtime changes with its entries; no event says so. */
+static bool is_known(const struct known_parent *p, const char *path, size_t len)
+{
+	return p->known && p->len == len && (len == 0 || memcmp(p->path, path, len) == 0);
+}
+
+/* A directory's mtime changes with its entries; no event says so. Who can't look at it waits with the entry. */
+static int see_parent(struct maker *m, const char *path, size_t len, struct err *err)
+{
+	size_t n = path_parent_len(path, len);
+
+	if (!m->in->dir_times || m->in->bidirectional || len == 0 || is_known(&m->seen, path, n))
+		return 0;
+	if (m->in->look(m->in->ctx, path, n, &m->seen_look, &m->seen_st, err) < 0)
+		return -1;
+	m->seen = (struct known_parent){ path, n, true };
+	return 0;
+}
+
 static void add_parent(struct maker *m, enum plan_step step, const char *path, size_t len)
 {
 	size_t n = path_parent_len(path, len);
 	struct known_parent *last = &m->parents[step];
 	struct transport_item *item;
-	enum look look;
-	struct stat st;
 
-	if (!m->in->dir_times || m->in->bidirectional || len == 0 ||
-	    (last->known && last->len == n && (n == 0 || memcmp(last->path, path, n) == 0)))
+	if (!m->in->dir_times || m->in->bidirectional || len == 0 || is_known(last, path, n))
 		return;
 	*last = (struct known_parent){ path, n, true };
-	if (m->in->look(m->in->ctx, path, n, &look, &st, NULL) < 0 || look != LOOK_DIR)
+	if (see_parent(m, path, len, NULL) < 0 || m->seen_look != LOOK_DIR)
 		return;
 	if (!filter_includes(m->in->filter, path, n, true))
 		return;
 	item = add(m, &m->p->part[step], (struct plan_range){ 0, 0 });
 	if (item != NULL)
 		*item = (struct transport_item){
-			.path = path, .len = n, .flags = MARK_LOOK, .look = LOOK_DIR, .st = st
+			.path = path, .len = n, .flags = MARK_LOOK, .look = LOOK_DIR, .st = m->seen_st
 		};
 }
 
@@ -146,7 +164,7 @@ static bool is_parent_gone(struct maker *m, const struct batch_item *b)
 	/* A directory that is kept was told to be, with the reason; what is in it goes by itself. */
 	if (n == 0 || m->in->bidirectional || keep_touches(m->in->keep, b->path, n) != NULL)
 		return false;
-	if (last->known && last->len == n && memcmp(last->path, b->path, n) == 0)
+	if (is_known(last, b->path, n))
 		return m->above_gone;
 	*last = (struct known_parent){ b->path, n, true };
 	m->above_gone = m->in->look(m->in->ctx, b->path, n, &look, &st, NULL) == 0 && look == LOOK_ABSENT;
@@ -157,7 +175,12 @@ static void plan_absent(struct maker *m, size_t i)
 {
 	const struct batch_item *b = &m->in->batch->items[i];
 	bool born = (b->flags & MARK_BORN) != 0 && !m->in->bidirectional;
+	struct err err = ERR_INIT;
 
+	if (see_parent(m, b->path, b->len, &err) < 0) {
+		settle(m, i, VERDICT_RETRY, &err);
+		return;
+	}
 	if (born || ((b->flags & (MARK_NAME | MARK_RECURSIVE)) == 0 && !m->in->bidirectional)) {
 		settle(m, i, VERDICT_GONE, NULL);
 		if ((b->flags & MARK_NAME) != 0)
@@ -225,6 +248,7 @@ static void plan_present(struct maker *m, size_t i, enum look look, const struct
 	const struct batch_item *b = &m->in->batch->items[i];
 	struct plan_part *part = &m->p->part[PLAN_APPLY];
 	bool recursive = look == LOOK_DIR && (b->flags & MARK_RECURSIVE) != 0;
+	struct err err = ERR_INIT;
 
 	if (!filter_includes(m->in->filter, b->path, b->len, look == LOOK_DIR)) {
 		settle(m, i, VERDICT_DONE, NULL);
@@ -233,6 +257,10 @@ static void plan_present(struct maker *m, size_t i, enum look look, const struct
 	/* It would take the place of a directory that holds what is to be kept. */
 	if (look != LOOK_DIR && keep_holds(m->in->keep, b->path, b->len) && is_kept(m, i))
 		return;
+	if (see_parent(m, b->path, b->len, &err) < 0) {
+		settle(m, i, VERDICT_RETRY, &err);
+		return;
+	}
 	if (recursive)
 		part = &m->p->part[reconcile_deletes(m, b) && !is_spared(m, b) ? PLAN_RECONCILE : PLAN_RECONCILE_KEEP];
 	if (add_item(m, part, i, look, st) == NULL)

@@ -346,16 +346,14 @@ static void on_timer(void *ctx)
 
 /* ---- life ---- */
 
-void sync_source_found(struct sync *s, int root_fd)
+int sync_source_found(struct sync *s, int root_fd, struct err *err)
 {
 	struct stat st;
 
-	s->root_fd = root_fd;
 	s->held = false;
-	if (fstat(root_fd, &st) < 0) {
-		s->root_fd = -1;
-		return;
-	}
+	if (fstat(root_fd, &st) < 0)
+		return err_errno(err, errno, "cannot look at the source %s", s->opt->source);
+	s->root_fd = root_fd;
 	if (s->worker != NULL && (s->root_dev != st.st_dev || s->root_ino != st.st_ino))
 		sync_drop_worker(s); /* it has the old directory open */
 	s->root_dev = st.st_dev;
@@ -363,6 +361,7 @@ void sync_source_found(struct sync *s, int root_fd)
 	s->down = s->guarded = s->vetoed = false;
 	sync_set_text(&s->reason, NULL);
 	sync_changed(s);
+	return 0;
 }
 
 void sync_held_up(struct sync *s)

@@ -108,9 +108,9 @@ const struct sync_options *sync_options_of(const struct sync *s);
 /* A reload found the options equal: use the new copy. */
 void sync_rebind(struct sync *s, const struct sync_options *opt);
 
-/* The source is there (fd borrowed until sync_source_lost) or is not any more: then the batch in flight is abandoned,
- * and everything waits. */
-void sync_source_found(struct sync *s, int root_fd);
+/* The source is there (fd borrowed until sync_source_lost; -1: it can't be looked at) or is not any more: then the
+ * batch in flight is abandoned, and everything waits. */
+int sync_source_found(struct sync *s, int root_fd, struct err *err);
 void sync_source_lost(struct sync *s, const char *why);
 /* The source is there, but another process has this sync's lock: it is found (or lost) later. */
 void sync_held_up(struct sync *s);

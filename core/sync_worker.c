@@ -12,6 +12,7 @@
 #include "core/fsutil.h"
 #include "core/guard.h"
 #include "core/log.h"
+#include "core/path.h"
 #include "core/policy.h"
 #include "core/sync_private.h"
 
@@ -161,6 +162,31 @@ static bool is_absent(const struct sync *s, const char *path, size_t len)
 	return len > 0 && sync_stat_below(s, path, len, &st) < 0 && (errno == ENOENT || errno == ENOTDIR);
 }
 
+/* Of what is absent the topmost directory that is: what lies below one that is gone is taken for gone with it. */
+static size_t absent_from(const struct sync *s, const char *path, size_t len)
+{
+	size_t above;
+
+	while ((above = path_parent_len(path, len)) > 0 && is_absent(s, path, above))
+		len = above;
+	return len;
+}
+
+/* Of a directory that could not be read all below was left out, as rsync says it; a mere look would find nothing to
+ * delete. */
+static void aim_again(const struct sync *s, const struct wire_found *f, const char *why, struct change *c)
+{
+	bool absent = !s->opt->bidirectional && is_absent(s, f->path, f->len);
+
+	if (f->v != VERDICT_RECONCILE && strstr(why, "opendir") == NULL && strstr(why, "readdir") == NULL &&
+	    strstr(why, "link_stat") == NULL && !absent)
+		return;
+	c->kind = CHANGE_RECONCILE;
+	c->cause = "failed before";
+	if (absent)
+		c->path_len = absent_from(s, f->path, f->len);
+}
+
 /* A path inside a reconciled directory, or a parent: it becomes a mark of its own. */
 static void on_found(void *ctx, const struct wire_found *f)
 {
@@ -181,7 +207,7 @@ static void on_found(void *ctx, const struct wire_found *f)
 		sync_hooks_failed(s, f->path, f->len);
 		return;
 	}
-	if (f->v == VERDICT_RECONCILE) {
+	if (f->v == VERDICT_RECONCILE && f->why.class == ERR_NONE) {
 		r.change.kind = CHANGE_RECONCILE;
 		r.change.cause = "the transport asked for it";
 		r.hold_until_ns = now + s->opt->retry_min_ns; /* a lasting trouble must not become a loop */
@@ -193,13 +219,7 @@ static void on_found(void *ctx, const struct wire_found *f)
 		log_failure(s, f->path, f->len, &f->why, tries, false);
 		if (tries <= 1 && f->why.class != ERR_AGAIN)
 			sync_hooks_failed(s, f->path, f->len);
-		/* Of a directory that could not be read all below was left out; a mere look would find nothing to
-		 * delete. */
-		if (strstr(why, "opendir") != NULL || strstr(why, "readdir") != NULL ||
-		    (!s->opt->bidirectional && is_absent(s, f->path, f->len))) {
-			r.change.kind = CHANGE_RECONCILE;
-			r.change.cause = "failed before";
-		}
+		aim_again(s, f, why, &r.change);
 		again = tries == 0 || tries >= 2;
 		r.hold_until_ns = now + policy_backoff_ns(tries == 0 ? 1 : tries, s->opt->retry_min_ns,
 							  s->opt->retry_max_ns, random_bits());
@@ -207,7 +227,7 @@ static void on_found(void *ctx, const struct wire_found *f)
 	/* It has its verdict by then, and is named: a barrier does not wait for it any longer. Nor for its own mark,
 	 * which the comparison that found it again would put off for as long as both fail. */
 	if (again)
-		changeset_has_verdict(s->changes, f->path, f->len, s->batch_started_ns);
+		changeset_has_verdict(s->changes, r.change.path, r.change.path_len, s->batch_started_ns);
 	sync_add_to_changes(s, &r, again ? CHANGESET_SERVED : generation, now);
 }
 

@@ -105,7 +105,7 @@ struct transport_env {
 	void (*settle)(void *ctx, size_t index, enum verdict v, const struct err *why);
 	void (*settle_rename)(void *ctx, size_t index, enum verdict v, const struct err *why);
 	/* A path of its own that the work stumbled over: inside a reconciled directory (RETRY or REJECT with reason),
-	 * or to be compared again (RECONCILE). */
+	 * or to be compared again with all below (RECONCILE; with a reason it failed, as with RETRY). */
 	void (*found)(void *ctx, const char *path, size_t len, enum verdict v, const struct err *why);
 	/* What the target is, if its host says so. May be NULL. */
 	void (*peer)(void *ctx, const struct host_tree *t);

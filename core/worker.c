@@ -88,7 +88,7 @@ static void close_verdicts(struct worker *w)
 		return;
 	w->verdicts_at = SIZE_MAX;
 	if (!wire_end_verdicts(&w->out, at))
-		worker_fail(w, "the daemon does not take the verdicts");
+		worker_fail(w, "the daemon does not take the verdicts, or there is no memory for them");
 }
 
 static void put_verdict(struct worker *w, bool is_rename, size_t index, enum verdict v, const struct err *why)
@@ -108,7 +108,7 @@ static void put_verdict(struct worker *w, bool is_rename, size_t index, enum ver
 static void sent(struct worker *w, bool ok)
 {
 	if (!ok)
-		worker_fail(w, "the daemon does not read its messages");
+		worker_fail(w, "the daemon does not read its messages, or there is no memory for them");
 }
 
 static void log_sink(void *ctx, enum log_category cat, const char *text, size_t len)
@@ -604,7 +604,7 @@ static void on_frame(struct worker *w, uint8_t type, const char *payload, size_t
 	default:
 		break;
 	}
-	worker_fail(w, "malformed message from the daemon");
+	worker_fail(w, "a message from the daemon is malformed, or there is no memory for it");
 }
 
 static void take_frames(struct worker *w)
@@ -714,12 +714,15 @@ int worker_run(int fd, const struct worker_deps *deps)
 	log_set_sink(log_sink, &w);
 	proc_return_memory();
 	if (set_up(&w, &err) < 0) {
-		(void)wire_put_down(&w.out, &err);
-		if (w.fd_source != NULL)
-			flush_out(&w);
+		/* There may be no loop to send it by; nothing stands in the socket's way yet. */
+		if (wire_put_down(&w.out, &err))
+			(void)!send(fd, w.out.data, w.out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
 		result = 1;
 	} else {
 		result = loop_run(w.loop, &err);
+		/* Why it ends. */
+		close_verdicts(&w);
+		flush_out(&w);
 	}
 	tear_down(&w);
 	return result < 0 ? 1 : result;

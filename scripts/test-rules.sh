@@ -1,5 +1,6 @@
 #!/bin/sh
-# Writes the make rules that link test programs, from the LINK, LIBS and WRAP comments in their first lines.
+# Writes the make rules that link test programs, from the LINK, LIBS and WRAP comments in their first lines. LINK: everything is
+# all of the program.
 # test-rules.sh BUILD TEST.c... -- FUZZ.c...
 # shellcheck disable=SC2016 # make expands these, not the shell
 set -eu
@@ -26,7 +27,10 @@ for src; do
 	bin=$build/${src%.c}
 	objects=$build/obj/${src%.c}.o
 	for dep in $(header LINK "$src"); do
-		objects="$objects $build/obj/${dep%.c}.o"
+		case $dep in
+		everything) objects="$objects \$(OBJ)" ;;
+		*) objects="$objects $build/obj/${dep%.c}.o" ;;
+		esac
 	done
 	wrap=''
 	for name in $(header WRAP "$src"); do

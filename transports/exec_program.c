@@ -234,6 +234,7 @@ int exec_program_start(struct exec_program *p, const struct exec_program_spec *s
 	if (attach(p, err) == 0)
 		return 0;
 	(void)kill(-p->proc.pid, SIGKILL);
+	loop_child_forget(p->loop, p->proc.pid);
 	release(p);
 	return -1;
 }

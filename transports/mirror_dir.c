@@ -123,6 +123,18 @@ static bool waits_below(struct dir *d)
 	return true;
 }
 
+/* What of it was not dealt with is not known any more: it is compared once more. */
+static void out_of_memory(struct dir *d)
+{
+	struct err why = ERR_INIT;
+
+	if (d->failed) /* it was told */
+		return;
+	err_set(&why, ERR_NOMEM, "out of memory");
+	mirror_found(d->m, d->path, d->len, VERDICT_RECONCILE, &why);
+	d->failed = true;
+}
+
 const char *dir_path_of(struct dir *d, const char *name, size_t len, size_t *out_len)
 {
 	struct mirror *m = d->m;
@@ -131,8 +143,10 @@ const char *dir_path_of(struct dir *d, const char *name, size_t len, size_t *out
 	if (m->name_cap < need) {
 		char *bigger = realloc(m->name, need + 256);
 
-		if (bigger == NULL)
+		if (bigger == NULL) {
+			out_of_memory(d);
 			return NULL;
+		}
 		m->name = bigger;
 		m->name_cap = need + 256;
 	}
@@ -143,15 +157,6 @@ const char *dir_path_of(struct dir *d, const char *name, size_t len, size_t *out
 	*out_len = d->len + (d->len > 0) + len;
 	m->name[*out_len] = '\0';
 	return m->name;
-}
-
-static void out_of_memory(struct dir *d)
-{
-	struct err why = ERR_INIT;
-
-	err_set(&why, ERR_NOMEM, "opendir: out of memory");
-	mirror_found(d->m, d->path, d->len, VERDICT_RETRY, &why);
-	d->failed = true;
 }
 
 /* ---- the end of one ---- */
@@ -376,16 +381,18 @@ static void pair(struct dir *d, const struct fileops_entry *src, const struct fi
 
 	m->seen++;
 	path = m->backup.root_len == 0 ? NULL : dir_path_of(d, src->name, src->len, &len);
+	if (path == NULL && m->backup.root_len > 0)
+		return;
 	if (path != NULL && backup_covers(m, path, len)) {
 		backup_refusal(&why);
 		mirror_found(m, path, len, VERDICT_REJECT, &why);
 		return;
 	}
 	if (src->st.st_mode == 0) {
-		err_set(&why, ERR_IO, "it could not be looked at");
+		err_set(&why, ERR_IO, "it could not be looked at"); /* it may be a directory */
 		path = dir_path_of(d, src->name, src->len, &len);
 		if (path != NULL)
-			mirror_found(m, path, len, VERDICT_RETRY, &why);
+			mirror_found(m, path, len, VERDICT_RECONCILE, &why);
 		return;
 	}
 	if (dst != NULL && S_ISDIR(src->st.st_mode) && S_ISDIR(dst->st.st_mode) && m->twoway == NULL)
@@ -557,7 +564,7 @@ static bool keep_source(void *ctx, const char *name, size_t len, bool is_dir)
 	size_t n;
 	const char *path = dir_path_of(d, name, len, &n);
 
-	return path == NULL ? !path_is_temp(name, len) : dir_keeps(d->m->env->opt->filter, path, n, n - len, is_dir);
+	return path != NULL && dir_keeps(d->m->env->opt->filter, path, n, n - len, is_dir);
 }
 
 /* It could not be listed: nothing in it is touched, least of all deleted. */
@@ -583,7 +590,7 @@ static void unlisted(struct dir *d, bool source, enum fileops_result r)
 		m->items[d->item].v = VERDICT_RETRY;
 		m->items[d->item].why = why;
 	} else
-		mirror_found(m, d->path, d->len, VERDICT_RETRY, &why);
+		mirror_found(m, d->path, d->len, VERDICT_RECONCILE, &why);
 }
 
 static void give_ops_back(struct dir *d)

@@ -75,7 +75,7 @@ struct entry *entry_new(struct mirror *m, const char *dir, size_t dir_len, const
 		struct err why = ERR_INIT;
 
 		err_set(&why, ERR_NOMEM, "out of memory");
-		mirror_found(m, dir, dir_len, VERDICT_RETRY, &why);
+		mirror_found(m, dir, dir_len, VERDICT_RECONCILE, &why); /* its place in it is lost */
 		return NULL;
 	}
 	e->m = m;
@@ -165,6 +165,8 @@ enum fileops_result entry_finish(struct entry *e, enum verdict v, const struct e
 		dir_deletion_failed(finished != NULL ? finished : dir, why);
 	else if (e->item != SIZE_MAX)
 		mirror_settle(m, e->item, v, why);
+	else if (v == VERDICT_RETRY && finished == NULL && S_ISDIR(e->src.st_mode)) /* what is in it was left out */
+		mirror_found(m, e->path, e->len, VERDICT_RECONCILE, why);
 	else if (v != VERDICT_DONE && v != VERDICT_GONE)
 		mirror_found(m, e->path, e->len, v, why);
 	mirror_show(m, m->reconcile ? "comparing" : "sending", e->path, e->len);

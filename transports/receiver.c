@@ -37,11 +37,14 @@
 #define FAILED_ADDRESSES 1024u
 #define PAUSE_FIRST_NS (NS_PER_S / 2)
 #define PAUSE_LAST_NS (60 * NS_PER_S)
+/* Without descriptors who connects waits in the kernel's queue, which is ready all the time. */
+#define SCARCE_NS (100 * NS_PER_MS)
 
 struct listener {
 	struct receiver *r;
 	int fd;
 	struct loop_fd *source;
+	struct loop_timer *scarce; /* armed: nobody is let in until there may be descriptors again */
 };
 
 /* An address whose sessions failed, most recently this many in a row. */
@@ -228,28 +231,46 @@ static void note_end(struct receiver *r, const struct session *s, bool well)
 
 /* ---- sessions ---- */
 
+static struct session *find_session(struct receiver *r, pid_t pid)
+{
+	struct session *s = r->sessions;
+
+	while (s != NULL && s->pid != pid)
+		s = s->next;
+	return s;
+}
+
+static void drop_session(struct receiver *r, struct session *s)
+{
+	struct session **at = &r->sessions;
+
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+	if (s->go_fd >= 0)
+		(void)close(s->go_fd);
+	r->n_sessions--;
+	r->n_ending -= s->ended ? 1 : 0;
+	free(s);
+}
+
 static void on_child(void *ctx, pid_t pid, int status)
 {
 	struct receiver *r = ctx;
+	struct session *s = find_session(r, pid);
 
-	for (struct session **at = &r->sessions; *at != NULL; at = &(*at)->next) {
-		struct session *s = *at;
-
-		if (s->pid != pid)
-			continue;
-		*at = s->next;
-		if (s->go_fd >= 0)
-			(void)close(s->go_fd);
-		(void)wire_put_origin(&r->out, (uint32_t)pid, &(struct host_tree){ 0 });
-		r->n_sessions--;
-		r->n_ending -= s->ended ? 1 : 0;
-		if (!s->ended)
-			note_end(r, s, WIFEXITED(status) && WEXITSTATUS(status) == 0);
-		if (WIFSIGNALED(status) && WTERMSIG(status) != SIGTERM && !s->ended)
-			log_error("a session was ended by signal %d", WTERMSIG(status));
-		free(s);
+	if (s == NULL)
 		return;
+	/* Whoever gets this number next would be taken for it: what can't be told of is told by our own end. */
+	if (!wire_put_origin(&r->out, (uint32_t)pid, &(struct host_tree){ 0 })) {
+		log_error("out of memory");
+		loop_stop(r->loop, 1);
 	}
+	if (!s->ended)
+		note_end(r, s, WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	if (WIFSIGNALED(status) && WTERMSIG(status) != SIGTERM && !s->ended)
+		log_error("a session was ended by signal %d", WTERMSIG(status));
+	drop_session(r, s);
 }
 
 /* The oldest of those that have not greeted yet goes: an honest one needs a moment for that, so it takes many times
@@ -333,8 +354,12 @@ static void start_session(struct receiver *r, int fd, const unsigned char addres
 	s->next = r->sessions;
 	r->sessions = s;
 	r->n_sessions++;
-	if (loop_child(r->loop, pid, on_child, r, &err) < 0)
-		log_error("%s", err.text);
+	if (loop_child(r->loop, pid, on_child, r, &err) == 0)
+		return;
+	log_error("%s: no session can be started: %s", from, err.text);
+	(void)kill(pid, SIGKILL);
+	loop_child_forget(r->loop, pid);
+	drop_session(r, s);
 }
 
 static void on_listener(void *ctx, int fd, unsigned events)
@@ -349,8 +374,13 @@ static void on_listener(void *ctx, int fd, unsigned events)
 	int64_t now = clock_mono_ns();
 
 	(void)events;
-	if (conn < 0)
-		return; /* it went away; or there are no descriptors: then the sessions are too many */
+	if (conn < 0) {
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+			loop_fd_set(l->source, 0);
+			loop_timer_after(l->scarce, SCARCE_NS);
+		}
+		return;
+	}
 	tcp_address_bytes(&a, address);
 	if (is_full(r) && !must_wait(r, address))
 		make_room(r);
@@ -373,13 +403,18 @@ static void on_listener(void *ctx, int fd, unsigned events)
 	start_session(r, conn, address, from);
 }
 
-static struct session *find_session(struct receiver *r, pid_t pid)
+static void on_scarce(void *ctx)
 {
-	struct session *s = r->sessions;
+	struct listener *l = ctx;
 
-	while (s != NULL && s->pid != pid)
-		s = s->next;
-	return s;
+	loop_fd_set(l->source, LOOP_READ);
+}
+
+static int attend(struct listener *l, struct err *err)
+{
+	l->source = loop_fd_add(l->r->loop, l->fd, LOOP_READ, on_listener, l, err);
+	l->scarce = l->source == NULL ? NULL : loop_timer_add(l->r->loop, on_scarce, l, err);
+	return l->scarce == NULL ? -1 : 0;
 }
 
 /* Its peer is known to the daemon, or need not be. */
@@ -494,9 +529,7 @@ static int listen_on(struct receiver *r, const char *text, struct err *err)
 		if (bind(l->fd, a->ai_addr, a->ai_addrlen) < 0 || listen(l->fd, BACKLOG) < 0)
 			result = err_errno(err, errno, "listen: %s port %s", host, colon + 1);
 		else
-			l->source = loop_fd_add(r->loop, l->fd, LOOP_READ, on_listener, l, err);
-		if (result == 0 && l->source == NULL)
-			result = -1;
+			result = attend(l, err);
 	}
 	freeaddrinfo(list);
 	return result;
@@ -509,10 +542,7 @@ static int adopt(struct receiver *r, int fd, struct err *err)
 
 	l->r = r;
 	l->fd = fd;
-	if (listen_fds_check(fd, err) < 0)
-		return -1;
-	l->source = loop_fd_add(r->loop, fd, LOOP_READ, on_listener, l, err);
-	return l->source == NULL ? -1 : 0;
+	return listen_fds_check(fd, err) < 0 ? -1 : attend(l, err);
 }
 
 static int listen_all(struct receiver *r, struct err *err)
@@ -608,8 +638,13 @@ static void on_socket(void *ctx, int fd, unsigned events)
 	uint8_t type;
 	ssize_t n;
 
-	if ((events & (LOOP_READ | LOOP_HUP)) == 0 || !buf_reserve(&r->in, 65536))
+	if ((events & (LOOP_READ | LOOP_HUP)) == 0)
 		return;
+	if (!buf_reserve(&r->in, 65536)) { /* the daemon starts another one */
+		log_error("out of memory");
+		loop_stop(r->loop, 1);
+		return;
+	}
 	n = recv(fd, r->in.data + r->in.len, 65536, MSG_DONTWAIT);
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
 		loop_stop(r->loop, 0);
@@ -666,6 +701,7 @@ static void tear_down(struct receiver *r)
 	}
 	for (size_t i = 0; i < r->n_listeners; i++) {
 		loop_fd_remove(r->listeners[i].source);
+		loop_timer_remove(r->listeners[i].scarce);
 		(void)close(r->listeners[i].fd);
 	}
 	loop_fd_remove(r->source);
@@ -707,8 +743,8 @@ int receiver_run(int fd, size_t n_listen, const struct worker_deps *deps)
 	log_set_sink(log_sink, r);
 	if (set_up(r, &err) == 0)
 		result = loop_run(r->loop, &err);
-	else if (r->source != NULL && wire_put_down(&r->out, &err))
-		flush_out(r);
+	else if (wire_put_down(&r->out, &err)) /* there may be no loop to send it by */
+		(void)!send(fd, r->out.data, r->out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
 	tear_down(r);
 	free(r);
 	return result < 0 ? 1 : result;

@@ -164,9 +164,12 @@ static bool start(struct lookup *k)
 	if (k->fd < 0)
 		return false;
 	k->source = loop_fd_add(k->l->loop, k->fd, LOOP_READ, on_answer, k, &err);
-	(void)loop_child(k->l->loop, k->child, on_child, k->l, &err);
-	if (k->source != NULL)
+	if (k->source != NULL && loop_child(k->l->loop, k->child, on_child, k->l, &err) == 0)
 		return true;
+	(void)kill(k->child, SIGKILL);
+	loop_child_forget(k->l->loop, k->child);
+	loop_fd_remove(k->source);
+	k->source = NULL;
 	(void)close(k->fd);
 	k->fd = -1;
 	return false;

@@ -43,8 +43,11 @@ static void on_in(void *ctx, int fd, unsigned events)
 			continue;
 		if (n < 0 && errno == EAGAIN)
 			return;
-		if (n < 0)
-			break; /* it closed its end: how it ends says why */
+		if (n < 0) {
+			if (errno != EPIPE) /* a part of the list would be all that it is asked for */
+				(void)kill(-r->proc.pid, SIGKILL);
+			break; /* else it closed its end: how it ends says why */
+		}
 		r->sent += (size_t)n;
 	}
 	close_in(r);
@@ -153,6 +156,7 @@ int rsync_run_start(struct rsync_run *r, char *const *argv, const char *cwd, str
 	if (r->err == NULL || rsync_alive_start(&r->alive, r->loop, r->proc.pid, on_alive, on_stuck, r, err) < 0 ||
 	    loop_child(r->loop, r->proc.pid, on_child, r, err) < 0) {
 		(void)kill(-r->proc.pid, SIGKILL);
+		loop_child_forget(r->loop, r->proc.pid);
 		release(r);
 		return -1;
 	}

@@ -220,7 +220,8 @@ static void shell_failed(struct ssh_target *t)
 {
 	struct err err = ERR_INIT;
 
-	err_set(&err, ERR_NETWORK, "ssh to %s: the connection is not usable any more", t->host);
+	err_set(&err, ERR_NETWORK, "ssh to %s: the connection is not usable any more, or there is no memory for it",
+		t->host);
 	t->work = NULL;
 	drop_shell(t);
 	rsync_session_down(t->session, &err);

@@ -295,7 +295,7 @@ static bool decide(struct twoway *t, struct both *b)
 		return true;
 	t->listed++;
 	if (twoway_state_of(&t->what, &t->owners, &t->looker, b->path, b->len, b->look, b->st, &b->source, &err) < 0) {
-		t->env->found(t->env->ctx, b->path, b->len, VERDICT_RETRY, &err);
+		t->env->found(t->env->ctx, b->path, b->len, VERDICT_RECONCILE, &err);
 		return true;
 	}
 	if (archive_get(t->archive, b->path, b->len, &agreed, &err) < 0) {
@@ -449,13 +449,13 @@ static void compare_dir(struct twoway *t, const struct pair_dir *d)
 
 	if (!d->no_target && t->trouble[0] != '\0' && was_unknown(t, d)) {
 		err_set(&err, ERR_DENIED, "can't look at the target: %s", t->trouble);
-		t->env->found(t->env->ctx, d->path, d->len, VERDICT_RETRY, &err);
+		t->env->found(t->env->ctx, d->path, d->len, VERDICT_RECONCILE, &err);
 		return;
 	}
 	if (!d->no_source && list_source(t, d, &locals, &err) < 0) {
 		free_locals(&locals);
 		if (err.class != ERR_GONE) /* that is an event on its way */
-			t->env->found(t->env->ctx, d->path, d->len, VERDICT_RETRY, &err);
+			t->env->found(t->env->ctx, d->path, d->len, VERDICT_RECONCILE, &err);
 		return;
 	}
 	if (!merge(t, d, &locals))

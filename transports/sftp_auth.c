@@ -50,19 +50,24 @@ struct sftp_auth {
 
 /* ---- memory of a session ---- */
 
+static void *noted(struct sftp_lib *lib, void *p)
+{
+	lib->no_memory = lib->no_memory || p == NULL;
+	return p;
+}
+
 void *sftp_lib_alloc(size_t n, void **abstract)
 {
 	struct sftp_lib *lib = *abstract;
 
 	if (lib->key.allocations > 0 && --lib->key.allocations == 0)
 		memcpy(lib->key.shown, lib->key.real, lib->key.n);
-	return malloc(n);
+	return noted(lib, malloc(n));
 }
 
 void *sftp_lib_realloc(void *p, size_t n, void **abstract)
 {
-	(void)abstract;
-	return realloc(p, n);
+	return noted(*abstract, realloc(p, n));
 }
 
 void sftp_lib_free(void *p, void **abstract)
@@ -278,7 +283,7 @@ static int prepare_rsa(struct sftp_auth *a, struct err *err)
 static int prepare_file(struct sftp_auth *a, const struct attempt *t, struct err *err)
 {
 	if (t->path == NULL)
-		return err_set(err, ERR_CONFIG, "there is no home directory for it");
+		return err_set(err, ERR_CONFIG, "there is no home directory for it, or no memory for its name");
 	if (sftp_private_read(t->path, KEY_FILE_MAX, &a->key, err) < 0 || load_passphrase(a, err) < 0)
 		return -1;
 	switch (sftp_key_kind(a->key.data, a->key.len)) {
@@ -289,7 +294,7 @@ static int prepare_file(struct sftp_auth *a, const struct attempt *t, struct err
 	case SFTP_KEY_UNKNOWN:
 		break;
 	}
-	return err_set(err, ERR_CONFIG, "it is no private key");
+	return err_set(err, ERR_CONFIG, "it is no private key, or there is no memory to look into it");
 }
 
 static int prepare(struct sftp_auth *a, const struct attempt *t, struct err *err)

@@ -22,6 +22,7 @@ struct sftp_auth;
 struct sftp_lib {
 	void *io;		/* sftp_ssh.c's */
 	struct sftp_auth *auth; /* while logging in */
+	bool no_memory;		/* some was refused: then libssh2's own words are about what came of it */
 	bool ended;		/* more was wanted than the peer had said before it ended the connection */
 	/* libssh2 1.10 takes the algorithm's name out of the public key, where it says "ssh-rsa". So the key that it is
 	 * given begins with the name that is meant, and becomes itself between the two: libssh2 allocates memory for

@@ -151,6 +151,7 @@ struct sftp_status_reply {
 	struct sftp_bytes message; /* empty when the server gave none */
 };
 
+#define SFTP_STATVFS_READ_ONLY 1u /* in `flag` */
 struct sftp_statvfs {
 	uint64_t bsize, frsize, blocks, bfree, bavail, files, ffree, favail, fsid, flag, namemax;
 };

@@ -44,7 +44,8 @@ static int load(struct sftp_hosts *h, const struct sync_options *opt, const char
 
 	*h = (struct sftp_hosts){ 0 };
 	if (own == NULL && opt->ssh.known_hosts_file != NULL)
-		rc = err_set(err, ERR_CONFIG, "ssh.knownHostsFile: there is no home directory");
+		rc = err_set(err, ERR_CONFIG,
+			     "ssh.knownHostsFile: there is no home directory, or no memory for its name");
 	if (rc == 0 && own != NULL)
 		rc = add_file(h, own, host, port, err);
 	if (rc == 0 && opt->ssh.known_hosts_file == NULL)
@@ -247,9 +248,12 @@ int sftp_hostcheck_verify(LIBSSH2_SESSION *session, const struct sync_options *o
 	if (s.blob == NULL || !sftp_hosts_type(s.blob, s.len, s.type, sizeof(s.type)) ||
 	    !sftp_fingerprint(s.blob, s.len, s.fingerprint))
 		err_set(err, ERR_PROTOCOL, "the host %.80s showed no key that makes sense", host);
-	else if (s.file == NULL || !sftp_hosts_name(&s.name, host, port))
+	else if (!sftp_hosts_name(&s.name, host, port))
+		err_set(err, ERR_NOMEM, "out of memory for a host key");
+	else if (s.file == NULL)
 		err_set(err, ERR_CONFIG,
-			"there is no known_hosts: no home directory, and ssh.knownHostsFile is not set");
+			"there is no known_hosts: no home directory, and ssh.knownHostsFile is not set, or no memory "
+			"for its name");
 	else if (load(&h, opt, host, port, err) == 0)
 		rc = judge(opt, &h, &s, err);
 	sftp_hosts_done(&h);

@@ -73,35 +73,44 @@ static bool glob(struct span pattern, struct span name)
 	return p == pattern.n;
 }
 
+/* Too long for what it is to be, or for want of memory: a line that is left out for that may be one that revokes. */
+static bool lacked_memory(const struct buf *b, size_t encoded)
+{
+	return b->failed && encoded / 4 * 3 + 3 <= b->max;
+}
+
 /* |1|SALT|HASH */
-static bool hashed(struct span pattern, struct span name)
+static bool hashed(struct span pattern, struct span name, bool *no_memory)
 {
 	unsigned char want[SFTP_SHA1_LEN];
 	const char *bar = pattern.n < 4 ? NULL : memchr(pattern.p + 3, '|', pattern.n - 3);
 	struct buf salt, hash;
+	size_t salt_n, hash_n;
 	bool ok;
 
 	if (bar == NULL || memcmp(pattern.p, "|1|", 3) != 0)
 		return false;
 	buf_init(&salt, 256);
 	buf_init(&hash, 256);
-	ok = sftp_base64_decode(pattern.p + 3, (size_t)(bar - pattern.p) - 3, &salt) &&
-	     sftp_base64_decode(bar + 1, pattern.n - (size_t)(bar + 1 - pattern.p), &hash) &&
+	salt_n = (size_t)(bar - pattern.p) - 3;
+	hash_n = pattern.n - (size_t)(bar + 1 - pattern.p);
+	ok = sftp_base64_decode(pattern.p + 3, salt_n, &salt) && sftp_base64_decode(bar + 1, hash_n, &hash) &&
 	     hash.len == SFTP_SHA1_LEN &&
 	     sftp_hmac_sha1(salt.data == NULL ? "" : salt.data, salt.len, name.p, name.n, want) &&
 	     memcmp(want, hash.data, SFTP_SHA1_LEN) == 0;
+	*no_memory = *no_memory || lacked_memory(&salt, salt_n) || lacked_memory(&hash, hash_n);
 	buf_done(&salt);
 	buf_done(&hash);
 	return ok;
 }
 
 /* One `!pattern` that matches refuses the whole line. */
-static bool names(struct span patterns, struct span name)
+static bool names(struct span patterns, struct span name, bool *no_memory)
 {
 	bool found = false;
 
 	if (patterns.n > 0 && patterns.p[0] == '|')
-		return hashed(patterns, name);
+		return hashed(patterns, name, no_memory);
 	while (patterns.n > 0) {
 		const char *comma = memchr(patterns.p, ',', patterns.n);
 		struct span one = { patterns.p, comma == NULL ? patterns.n : (size_t)(comma - patterns.p) };
@@ -165,23 +174,24 @@ static bool keep(struct sftp_hosts *h, const struct buf *blob, bool revoked, boo
 static bool take_line(struct sftp_hosts *h, struct span line, struct span name, struct span bare)
 {
 	struct span first = word(&line), type, key;
-	bool revoked = is(first, "@revoked"), ok = true, full;
+	bool revoked = is(first, "@revoked"), ok = true, no_memory = false, full;
 	struct buf blob;
 
 	if (first.n == 0 || first.p[0] == '#' || (first.p[0] == '@' && !revoked))
 		return true;
 	if (revoked)
 		first = word(&line);
-	full = names(first, name);
-	if (!full && (bare.n == 0 || !names(first, bare)))
-		return true;
+	full = names(first, name, &no_memory);
+	if (!full && (bare.n == 0 || !names(first, bare, &no_memory)))
+		return !no_memory;
 	type = word(&line);
 	key = word(&line);
 	buf_init(&blob, BLOB_MAX);
 	if (type.n > 0 && key.n > 0 && sftp_base64_decode(key.p, key.n, &blob) && blob.len > 0)
 		ok = keep(h, &blob, revoked, !full);
+	no_memory = no_memory || lacked_memory(&blob, key.n);
 	buf_done(&blob);
-	return ok;
+	return ok && !no_memory;
 }
 
 bool sftp_hosts_add(struct sftp_hosts *h, const char *text, size_t n, const char *host, uint16_t port)

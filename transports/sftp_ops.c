@@ -264,18 +264,6 @@ void sftp_stat(const struct sftp_attrs *a, struct stat *st)
 	st->st_nlink = 1;
 }
 
-/* ---- requests with one STATUS for an answer ---- */
-
-void task_on_status(void *ctx, struct sftp_packet *reply)
-{
-	struct task *t = ctx;
-	enum fileops_result r = task_status(t, reply);
-
-	t->outstanding--;
-	if (r != FILEOPS_DOWN)
-		task_over(t, r);
-}
-
 void task_over_limit(struct task *t)
 {
 	task_over(t, task_failed(t->op, ERR_LIMIT, t->verb, "too long for a request, or too many requests"));
@@ -310,7 +298,14 @@ static void on_statvfs(void *ctx, struct sftp_packet *reply)
 	size_t n = strlen(err->text);
 
 	t->outstanding--;
-	if (sftp_get_statvfs(reply, &v) && (v.bavail == 0 || (v.files > 0 && v.favail == 0))) {
+	if (!sftp_get_statvfs(reply, &v)) {
+		task_over(t, t->result);
+		return;
+	}
+	if ((v.flag & SFTP_STATVFS_READ_ONLY) != 0) {
+		err->class = ERR_DENIED;
+		(void)snprintf(err->text + n, sizeof(err->text) - n, " (a read-only file system)");
+	} else if (v.bavail == 0 || (v.files > 0 && v.favail == 0)) {
 		err->class = ERR_NOSPACE;
 		(void)snprintf(err->text + n, sizeof(err->text) - n, " (%s left on its file system)",
 			       v.bavail == 0 ? "no space is" : "no inodes are");
@@ -337,6 +332,18 @@ void task_over_explained(struct task *t, enum fileops_result r)
 	buf_done(&room);
 	if (out == NULL || !task_send(t, id))
 		task_over(t, r);
+}
+
+/* ---- requests with one STATUS for an answer ---- */
+
+void task_on_status(void *ctx, struct sftp_packet *reply)
+{
+	struct task *t = ctx;
+	enum fileops_result r = task_status(t, reply);
+
+	t->outstanding--;
+	if (r != FILEOPS_DOWN)
+		task_over_explained(t, r);
 }
 
 /* ---- look, readlink ---- */

@@ -80,8 +80,14 @@ struct sftp_stream {
 
 static void end(struct sftp_stream *s, const struct err *why)
 {
+	struct err no_memory = ERR_INIT;
+
 	if (s->state == SSH_ENDED)
 		return;
+	if (s->lib.no_memory) {
+		err_set(&no_memory, ERR_NOMEM, "ssh to %.80s: out of memory", s->host);
+		why = &no_memory;
+	}
 	s->state = SSH_ENDED;
 	loop_timer_stop(s->timer);
 	loop_fd_remove(s->source);
@@ -115,7 +121,10 @@ static ssize_t lib_send(libssh2_socket_t fd, const void *data, size_t n, int fla
 	(void)flags;
 	if (s->closing)
 		return (ssize_t)n;
-	return buf_add(&s->out, data, n) ? (ssize_t)n : -ENOBUFS;
+	if (buf_add(&s->out, data, n))
+		return (ssize_t)n;
+	s->lib.no_memory = true;
+	return -ENOBUFS;
 }
 
 static ssize_t lib_receive(libssh2_socket_t fd, void *data, size_t n, int flags, void **abstract)
@@ -708,6 +717,7 @@ static void close_stream(struct sftp_stream *s)
 static int split_host(struct sftp_stream *s, const char *host, const char *account, struct err *err)
 {
 	char *plain = ssh_target_host(host), *at = plain == NULL ? NULL : strrchr(plain, '@');
+	bool nameless = false;
 	const struct passwd *pw = at == NULL && account == NULL ? getpwuid(geteuid()) : NULL;
 
 	if (at != NULL) {
@@ -715,13 +725,15 @@ static int split_host(struct sftp_stream *s, const char *host, const char *accou
 		s->host = strdup(at + 1);
 	} else if (plain != NULL) {
 		account = pw == NULL ? account : pw->pw_name;
+		nameless = account == NULL;
 		s->user = account == NULL ? NULL : strdup(account);
 		s->host = strdup(plain);
 	}
 	free(plain);
 	if (s->user != NULL && s->host != NULL)
 		return 0;
-	return err_set(err, ERR_CONFIG, "host: no user is given, and this one has no name");
+	return nameless ? err_set(err, ERR_CONFIG, "host: no user is given, and this one has no name")
+			: err_set(err, ERR_NOMEM, "out of memory for a connection");
 }
 
 static struct sftp_stream *open_stream(struct loop *loop, const struct sync_options *opt,

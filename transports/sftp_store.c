@@ -507,7 +507,7 @@ static void progress(struct task *t)
 
 	if (set->file == NULL) {
 		if (t->outstanding == 0)
-			task_over(t, t->result);
+			task_over_explained(t, t->result);
 		return;
 	}
 	s = t->extra;

@@ -108,7 +108,8 @@ enum fileops_result task_start(struct task *t);
 void task_go_on(struct task *t);
 /* It is over: the engine gets t->op's result, unless its call has not returned yet; freed. */
 void task_over(struct task *t, enum fileops_result r);
-/* The same; a failure that the server has no words for is looked into first: the file system there may be full. */
+/* The same; a failure that the server has no words for is looked into first: the file system there may be full,
+ * or read-only. */
 void task_over_explained(struct task *t, enum fileops_result r);
 void task_free(struct task *t);
 void queue_init(struct task_queue *q);

@@ -717,7 +717,9 @@ static void on_ready(void *ctx, const char *peer)
 	buf_clear(&t->scratch);
 	tcp_put_hello(&t->scratch, &h);
 	if (options.failed || !send_scratch(t, TCP_HELLO)) {
-		err_set(&t->down, ERR_LIMIT, "the filter rules are too long for the tcp transport");
+		err_set(&t->down, ERR_LIMIT,
+			"the filter rules are too long for the tcp transport, or there is no memory for "
+			"them");
 		loop_timer_after(t->urgent, 0);
 	}
 	tcp_stream_kick(t->stream);

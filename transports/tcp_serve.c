@@ -321,6 +321,7 @@ bool tcp_serve_frame(struct tcp_serve *s, uint8_t type, const char *payload, siz
 	if (take(s, type, payload, len))
 		return true;
 	if (err->class == ERR_NONE)
-		err_set(err, ERR_PROTOCOL, "the receiver asked for something that makes no sense");
+		err_set(err, ERR_PROTOCOL,
+			"the receiver asked for something that makes no sense, or there is no memory for it");
 	return false;
 }

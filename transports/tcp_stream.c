@@ -244,6 +244,8 @@ bool tcp_stream_send(struct tcp_stream *s, uint8_t type, const void *payload, si
 
 bool tcp_stream_send_buf(struct tcp_stream *s, unsigned type, const struct buf *payload)
 {
+	if (payload->failed && s->state == STREAM_OPEN) /* the peer would wait for it */
+		fail(s, ERR_NOMEM, "out of memory for what is to be sent");
 	return !payload->failed && tcp_stream_send(s, (uint8_t)type, payload->data, payload->len, ZSTREAM_PACK);
 }
 

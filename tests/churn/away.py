@@ -3,8 +3,7 @@
 
 Writes down what daemon and worker need meanwhile: memory, processor time, descriptors. Then everything has to be equal, by judge.py.
 """
-import argparse
-import fnmatch
+import functools
 import os
 import random
 import sys
@@ -12,6 +11,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "lib")]
+import cells
 import judge
 from fansync import Daemon, Failure, Receiver, Sshd, await_fact, children
 from network import RsyncDaemon
@@ -248,36 +248,10 @@ def one(place, watcher, transport, changes, seed, max_pending=None, growth=None)
             server.stop()
 
 
-def cells(patterns):
-    names = ["%s/%s" % (w, t) for t in TRANSPORTS for w in WATCHERS]
-    return [n for n in names if not patterns or any(fnmatch.fnmatch(n, p) for p in patterns)]
-
-
-def all_of(place, names, changes, seed, **more):
-    well = True
-    for name in names:
-        watcher, transport = name.split("/")
-        try:
-            print("ok %s\n# %s" % (name, one("%s/%s" % (place, name.replace("/", "-")), watcher, transport, changes, seed, **more)), flush=True)
-        except Exception as e:
-            well = False
-            print("not ok %s" % name)
-            print("# " + "\n# ".join(("%s: %s" % (type(e).__name__, e)).split("\n")), flush=True)
-    return well
-
-
-def main():
-    a = argparse.ArgumentParser(description="a target that is away while very many changes are made")
-    a.add_argument("--changes", type=int, default=1000000)
-    a.add_argument("--seed", type=int, default=1)
-    a.add_argument("cells", nargs="*", metavar="WATCHER/TRANSPORT")
-    args = a.parse_args()
-    from fansync import TESTDIR, own_file_system
-    if not own_file_system():
-        print("skip: it mounts a file system: only root may")
-        sys.exit(77)
-    sys.exit(not all_of(TESTDIR, cells(args.cells), args.changes, args.seed, growth=128))
+def all_of(place, names, seed, changes, **more):
+    return cells.each((n, seed, lambda n=n: one("%s/%s" % (place, n.replace("/", "-")), *n.split("/"), changes, seed, **more)) for n in names)
 
 
 if __name__ == "__main__":
-    main()
+    cells.main("a target that is away while very many changes are made", ["%s/%s" % (w, t) for t in TRANSPORTS for w in WATCHERS],
+               functools.partial(all_of, growth=128), changes=(1000000, "are made"))

@@ -9,10 +9,8 @@ target must become equal, and nothing may be left over.
 
 Without names all cells; a part of a name may be `*`. As root; everything is mounted in a mount namespace of its own.
 """
-import argparse
 import ctypes
 import filecmp
-import fnmatch
 import hashlib
 import json
 import os
@@ -27,10 +25,11 @@ import traceback
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "lib")]
+import cells
 import generator
 import judge
 import matrix
-from fansync import TESTDIR, Failure, Skipped, children, kill, own_file_system, run
+from fansync import Failure, children, kill, run
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 DIGEST = 16
@@ -430,44 +429,21 @@ def one(place, watcher, transport, seed, kills, seconds, pace=1.0, per_round=14)
     return attack
 
 
-def cells(patterns):
-    names = ["%s/%s" % (w, t) for t in matrix.TRANSPORTS for w in matrix.WATCHERS]
-    return [n for n in names if not patterns or any(fnmatch.fnmatch(n, p) for p in patterns)]
-
-
 def all_of(place, names, seed, kills, seconds, pace=1.0):
-    """A line each. Returns whether all went well."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
-    well, total, checks = True, 0, 0
-    for n, name in enumerate(names):
-        try:
-            attack = one(os.path.join(place, name.replace("/", "-") + "-%d" % seed), *name.split("/"), seed + n, kills, seconds, pace)
-            total, checks = total + attack.total(), checks + attack.checks
-            print("ok %s" % name)
-            print("# %d kills in %d rounds: %s; %d reads of sealed files" % (
-                attack.total(), attack.rounds, ", ".join("%s %d" % k for k in sorted(attack.killed.items())), attack.checks), flush=True)
-        except Skipped as e:
-            print("skip %s %s" % (name, e), flush=True)
-        except Exception as e:
-            well = False
-            print("not ok %s" % name)
-            print("# seed %d: " % (seed + n) + "\n# ".join(("%s: %s" % (type(e).__name__, e)).split("\n")), flush=True)
-    print("# in all %d kills, %d reads" % (total, checks), flush=True)
+    attacks = []
+
+    def tried(name, seed_of_it):
+        at = os.path.join(place, name.replace("/", "-") + "-%d" % seed)
+        a = one(at, *name.split("/"), seed_of_it, kills, seconds, pace)
+        attacks.append(a)
+        return "%d kills in %d rounds: %s; %d reads of sealed files" % (
+            a.total(), a.rounds, ", ".join("%s %d" % k for k in sorted(a.killed.items())), a.checks)
+    well = cells.each((name, seed + n, lambda name=name, n=n: tried(name, seed + n)) for n, name in enumerate(names))
+    print("# in all %d kills, %d reads" % (sum(a.total() for a in attacks), sum(a.checks for a in attacks)), flush=True)
     return well
 
 
-def main():
-    a = argparse.ArgumentParser(description="kill -9 at random instants while churn goes on")
-    a.add_argument("--kills", type=int, default=42, help="in each cell")
-    a.add_argument("--seconds", type=float, default=300, help="of attack in each cell, at most")
-    a.add_argument("--seed", type=int, default=1)
-    a.add_argument("cells", nargs="*", metavar="WATCHER/TRANSPORT")
-    args = a.parse_args()
-    if not own_file_system():
-        print("skip: it mounts file systems: only root may")
-        sys.exit(77)
-    sys.exit(not all_of(TESTDIR, cells(args.cells), args.seed, args.kills, args.seconds))
-
-
 if __name__ == "__main__":
-    main()
+    cells.main("kill -9 at random instants while churn goes on", ["%s/%s" % (w, t) for t in matrix.TRANSPORTS for w in matrix.WATCHERS], all_of,
+               kills=(42, "in each cell"), seconds=(300.0, "of attack in each cell, at most"))

@@ -3,8 +3,6 @@
 
 Without names all cells; a part of a name may be `*`. As root; everything is mounted in a mount namespace of its own.
 """
-import argparse
-import fnmatch
 import os
 import shutil
 import subprocess
@@ -13,6 +11,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "lib")]
+import cells
 import generator
 import judge
 from fansync import Daemon, Failure, Receiver, Skipped, Sshd, run
@@ -157,11 +156,6 @@ def one(place, watcher, transport, kind, seed, seconds, processes=3):
     return done
 
 
-def cells(patterns):
-    names = ["%s/%s/%s" % (w, t, f) for f in FILE_SYSTEMS for t in TRANSPORTS for w in WATCHERS]
-    return [n for n in names if not patterns or any(fnmatch.fnmatch(n, p) for p in patterns)]
-
-
 def known(kind):
     """Whether this kernel has it; asking for it may load it."""
     name = {"overlayfs": "overlay"}.get(kind, kind)
@@ -171,39 +165,19 @@ def known(kind):
         return any(line.split()[-1] == name for line in f)
 
 
+def tried(place, name, seed, seconds):
+    watcher, transport, kind = name.split("/")
+    if not known(kind):
+        raise Skipped("this kernel has no %s" % kind)
+    done = one(os.path.join(place, name.replace("/", "-") + "-%d" % seed), watcher, transport, kind, seed, seconds)
+    return "%d operations of %d kinds" % (sum(done.values()), len(done))
+
+
 def all_of(place, names, seed, seconds):
-    """A line each. Returns whether all went well."""
-    well = True
-    for name in names:
-        watcher, transport, kind = name.split("/")
-        here = os.path.join(place, name.replace("/", "-") + "-%d" % seed)
-        try:
-            if not known(kind):
-                raise Skipped("this kernel has no %s" % kind)
-            done = one(here, watcher, transport, kind, seed, seconds)
-            print("ok %s" % name, flush=True)
-            print("# %d operations of %d kinds" % (sum(done.values()), len(done)), flush=True)
-        except Skipped as e:
-            print("skip %s %s" % (name, e), flush=True)
-        except Exception as e:
-            well = False
-            print("not ok %s" % name)
-            print("# " + "\n# ".join(("%s: %s" % (type(e).__name__, e)).split("\n")), flush=True)
-    return well
-
-
-def main():
-    a = argparse.ArgumentParser(description="churn on every file system, by every watcher and transport")
-    a.add_argument("--seconds", type=float, default=60, help="of churn in each cell")
-    a.add_argument("--seed", type=int, default=1)
-    a.add_argument("cells", nargs="*", metavar="WATCHER/TRANSPORT/FILESYSTEM")
-    args = a.parse_args()
-    from fansync import TESTDIR, own_file_system
-    if not own_file_system():
-        print("skip: it mounts file systems: only root may")
-        sys.exit(77)
-    sys.exit(not all_of(TESTDIR, cells(args.cells), args.seed, args.seconds))
+    return cells.each((n, seed, lambda n=n: tried(place, n, seed, seconds)) for n in names)
 
 
 if __name__ == "__main__":
-    main()
+    cells.main("churn on every file system, by every watcher and transport",
+               ["%s/%s/%s" % (w, t, f) for f in FILE_SYSTEMS for t in TRANSPORTS for w in WATCHERS], all_of,
+               seconds=(60.0, "of churn in each cell"))

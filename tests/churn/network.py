@@ -5,9 +5,7 @@ Faults: cut (at a random byte), reset (at one), vanish (the peer says nothing an
 limit), drip (byte by byte), delay, refuse (nobody listens for a while), handshake (new connections are cut, one after the other, further on each time). Without names
 all; a part of a name may be `*`. What arrived is judged by judge.py.
 """
-import argparse
 import ast
-import fnmatch
 import os
 import random
 import re
@@ -18,6 +16,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "lib")]
+import cells
 import generator
 import matrix
 from bad_line import CUT, RESET, BadLine
@@ -267,39 +266,17 @@ def one(place, transport, names, seed, rounds=1, watcher="auto", limit=LIMIT):
 
 
 def all_of(place, names, seed, rounds):
-    """A line for each transport. Returns whether all went well."""
-    well = True
-    for transport in TRANSPORTS:
-        faults = [n.split("/")[1] for n in names if n.startswith(transport + "/")]
-        if not faults:
-            continue
-        watcher = ("fanotify", "inotify")[(seed + TRANSPORTS.index(transport)) % 2]
-        try:
-            print("ok %s\n# %s" % (transport, one("%s/%s-%d" % (place, transport, seed), transport, faults, seed, rounds, watcher)), flush=True)
-        except Exception as e:
-            well = False
-            print("not ok %s" % transport)
-            print("# " + "\n# ".join(("%s: %s" % (type(e).__name__, e)).split("\n")), flush=True)
-    return well
-
-
-def cells(patterns):
-    names = ["%s/%s" % (t, f) for t in TRANSPORTS for f in FAULTS]
-    return [n for n in names if not patterns or any(fnmatch.fnmatch(n, p) for p in patterns)]
-
-
-def main():
-    a = argparse.ArgumentParser(description="churn over a line with faults, by every transport that goes over a network")
-    a.add_argument("--rounds", type=int, default=3, help="how often each fault comes")
-    a.add_argument("--seed", type=int, default=1)
-    a.add_argument("cells", nargs="*", metavar="TRANSPORT/FAULT")
-    args = a.parse_args()
-    from fansync import TESTDIR, own_file_system
-    if not own_file_system():
-        print("skip: it mounts a file system, and changes owners: only root may")
-        sys.exit(77)
-    sys.exit(not all_of(TESTDIR, cells(args.cells), args.seed, args.rounds))
+    """A line for each transport."""
+    todo = []
+    for i, t in enumerate(TRANSPORTS):
+        faults = [n.split("/")[1] for n in names if n.startswith(t + "/")]
+        watcher = ("fanotify", "inotify")[(seed + i) % 2]
+        if faults:
+            todo.append((t, seed, lambda t=t, faults=faults, watcher=watcher: one(
+                "%s/%s-%d" % (place, t, seed), t, faults, seed, rounds, watcher)))
+    return cells.each(todo)
 
 
 if __name__ == "__main__":
-    main()
+    cells.main("churn over a line with faults, by every transport that goes over a network",
+               ["%s/%s" % (t, f) for t in TRANSPORTS for f in FAULTS], all_of, rounds=(3, "how often each fault comes"))

@@ -8,10 +8,8 @@ which lived on, makes it equal without being told what happened.
 
 FILESYSTEM is ext4, xfs or btrfs; DURABILITY batch, file or none. With none something must be lost: or the test could not see it. As root.
 """
-import argparse
 import contextlib
 import ctypes
-import fnmatch
 import os
 import random
 import select
@@ -21,10 +19,11 @@ import threading
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(HERE, "..", "lib")]
+import cells
 import judge
 import matrix
 from cache_disk import CacheDisk
-from fansync import TESTDIR, Daemon, Failure, Receiver, Skipped, await_fact, children, kill, own_file_system, run
+from fansync import Daemon, Failure, Receiver, Skipped, await_fact, children, kill, run
 from kills import Helper, intact, left_over, sealed
 
 MIB = {"ext4": 64, "xfs": 320, "btrfs": 128}
@@ -358,40 +357,17 @@ def lives(place, kind, durability, seed, number):
     return l
 
 
-def cells(patterns):
-    names = ["%s/%s" % (k, d) for k in MIB for d in DURABILITIES]
-    return [n for n in names if not patterns or any(fnmatch.fnmatch(n, p) for p in patterns)]
+def tried(place, name, seed, number):
+    l = lives(place, *name.split("/"), seed, number)
+    return "%d cuts with %d blocks that were not flushed, %d acknowledged files looked at%s" % (
+        l.cuts, l.unflushed, l.files, ", %d of them lost, as they should" % len(l.lost) if l.lost else "")
 
 
-def all_of(place, names, seed, number):
-    """A line each. Returns whether all went well."""
-    well = True
-    for n, name in enumerate(names):
-        try:
-            l = lives(os.path.join(place, name.replace("/", "-") + "-%d" % seed), *name.split("/"), seed + n, number)
-            print("ok %s" % name)
-            print("# %d cuts with %d blocks that were not flushed, %d acknowledged files looked at%s" % (
-                l.cuts, l.unflushed, l.files, ", %d of them lost, as they should" % len(l.lost) if l.lost else ""), flush=True)
-        except Skipped as e:
-            print("skip %s %s" % (name, e), flush=True)
-        except Exception as e:
-            well = False
-            print("not ok %s" % name)
-            print("# seed %d: " % (seed + n) + "\n# ".join(("%s: %s" % (type(e).__name__, e)).split("\n")), flush=True)
-    return well
-
-
-def main():
-    a = argparse.ArgumentParser(description="power failures of the receiver's machine")
-    a.add_argument("--lives", type=int, default=10, help="power failures in each cell")
-    a.add_argument("--seed", type=int, default=1)
-    a.add_argument("cells", nargs="*", metavar="FILESYSTEM/DURABILITY")
-    args = a.parse_args()
-    if not own_file_system():
-        print("skip: it mounts file systems: only root may")
-        sys.exit(77)
-    sys.exit(not all_of(TESTDIR, cells(args.cells), args.seed, args.lives))
+def all_of(place, names, seed, lives):
+    return cells.each((name, seed + n, lambda name=name, n=n: tried(
+        os.path.join(place, name.replace("/", "-") + "-%d" % seed), name, seed + n, lives)) for n, name in enumerate(names))
 
 
 if __name__ == "__main__":
-    main()
+    cells.main("power failures of the receiver's machine", ["%s/%s" % (k, d) for k in MIB for d in DURABILITIES], all_of,
+               lives=(10, "power failures in each cell"))

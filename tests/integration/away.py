@@ -13,4 +13,4 @@ SAMPLE = ("inotify/tcp",)
 
 if not own_file_system():
     skip("it mounts a file system: only root may")
-sys.exit(not away.all_of(TESTDIR, sys.argv[1:] or SAMPLE, 20000, SEED, max_pending=2000))
+sys.exit(not away.all_of(TESTDIR, sys.argv[1:] or SAMPLE, SEED, 20000, max_pending=2000))

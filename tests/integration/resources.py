@@ -6,7 +6,6 @@ is enough again it goes on by itself."""
 import glob
 import os
 import signal
-import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -22,7 +21,7 @@ RETRY = "retryMin = 0.1; retryMax = 0.5;"
 class Place:
     """A source, and a target that is a file system of its own, with as little on it as `options` say."""
 
-    def __init__(self, place, transport, options="size=2m", more="", prefix=()):
+    def __init__(self, place, transport, options="size=2m", more="", prefix=(), settings="", log=None):
         self.place, self.transport = place, transport
         self.source, self.target = place + "/source", place + "/target"
         os.makedirs(self.source)
@@ -39,8 +38,9 @@ class Place:
         else:
             where = 'target = "%s";' % self.target
         self.daemon = Daemon(place, "", prefix=prefix if not self.receiver else ())
+        self.daemon.log_path = log or self.daemon.log_path
         self.daemon.write_config('sync = ( { name = "s"; transport = "%s"; source = "%s"; %s delay = 0.02; watcher = "inotify"; %s '
-                                 'rsync = { archive = true; }; %s } );\n' % (transport, self.source, where, RETRY, more))
+                                 'rsync = { archive = true; }; %s } );\n' % (transport, self.source, where, RETRY, more), settings)
 
     def write(self, name, size, fill=b"x"):
         path = os.path.join(self.source, name)
@@ -286,14 +286,16 @@ def read_only_rsyncssh(place):
 
 # ---- the space of what the daemon itself writes ----
 
-def small_disk(path, options="size=100k"):
-    os.makedirs(path, exist_ok=True)
+def little_at(path, options="size=100k", **more):
+    """A place with room at the target, and little of it where the daemon itself writes."""
+    os.makedirs(path)
     run("mount", "-t", "tmpfs", "-o", options, "none", path)
+    return Place(os.path.dirname(path), "direct", "size=20m,mode=755", **more)
 
 
 def fill_up(path):
     """To the last byte."""
-    with open(path, "wb", buffering=0) as f:
+    with open(path + "/filler", "wb", buffering=0) as f:
         for size in (1 << 16, 4096, 1):
             try:
                 while True:
@@ -304,24 +306,28 @@ def fill_up(path):
 
 def full_log(place):
     """What can't be written to the log goes to standard error; when there is space again lines are whole."""
-    small_disk(place + "/logs")
-    p = Place(place, "direct", "size=20m")
-    p.daemon.log_path = place + "/logs/log"
-    p.daemon.write_config('sync = ( { name = "s"; transport = "direct"; source = "%s"; target = "%s"; delay = 0.02; watcher = "inotify"; } );\n'
-                          % (p.source, p.target))
+    logs, days = place + "/logs", ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+    # What is left of the output is standard error.
+    p = little_at(logs, log=logs + "/log", prefix=["sh", "-c", 'exec "$@" >/dev/null', "sh"])
     try:
         p.daemon.start()
-        fill_up(place + "/logs/filler")
+        fill_up(logs)
+        before = p.daemon.sync("s")["counters"]["batches"]
         for i in range(60):  # more than one page holds
             p.write("f%d" % i, 10)
             p.daemon.wait(60)
-        os.unlink(place + "/logs/filler")
+        full = p.daemon.log()
+        os.unlink(logs + "/filler")
         p.write("last", 10)
         p.equal("with space")
         with open(place + "/output", errors="replace") as f:
-            expect("batch" in f.read(), "told elsewhere")
+            elsewhere = f.read()
+        batches = p.daemon.sync("s")["counters"]["batches"] - before
+        told = sum(text.count("paths and 0 renames done") for text in (p.daemon.log(), elsewhere))
+        expect(elsewhere and told >= batches, "%d of %d batches are told, %d bytes elsewhere" % (told, batches, len(elsewhere)))
+        expect(p.daemon.log().startswith(full), "nothing that was written is gone")
         lines = p.daemon.log().split("\n")
-        odd = [x for x in lines if x and not x[:3] in ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")]
+        odd = [x for x in lines if x and not any(x.startswith(d) or d.startswith(x) for d in days)]
         expect(not odd, "torn lines: %s" % odd)
         doubled = [x for x in lines if x.count("Record: ") + x.count("Info: ") > 1]
         expect(not doubled, "two in one line: %s" % doubled)
@@ -331,14 +337,11 @@ def full_log(place):
 
 def full_status_file(place):
     """The old one stays whole, it is said once in a while, and nothing is left; later it is written again."""
-    small_disk(place + "/status")
-    p = Place(place, "direct", "size=20m")
-    p.daemon.write_config('sync = ( { name = "s"; transport = "direct"; source = "%s"; target = "%s"; delay = 0.02; watcher = "inotify"; } );\n'
-                          % (p.source, p.target), 'statusFile = "%s/status/s"; statusInterval = 1;' % place)
+    p = little_at(place + "/status", settings='statusFile = "%s/status/s"; statusInterval = 1;' % place)
     try:
         p.daemon.start()
         await_fact(lambda: os.path.exists(place + "/status/s"), 60, "a status file")
-        fill_up(place + "/status/filler")
+        fill_up(place + "/status")
         p.write("f", 10)
         p.await_fact(lambda: "status file: " in p.daemon.log() and "No space left on device" in p.daemon.log(), "it is said")
         with open(place + "/status/s") as f:
@@ -356,8 +359,7 @@ def full_status_file(place):
 
 def full_state(place, twoway):
     """stateDir: the guards' record, and the archive of a sync both ways. Nothing is deleted on account of what could not be kept."""
-    small_disk(place + "/state", "size=300k,mode=700")
-    p = Place(place, "direct", "size=20m", more="bidirectional = true;" if twoway else "")
+    p = little_at(place + "/state", "size=300k,mode=700", more="bidirectional = true;" if twoway else "")
     if twoway:
         os.utime(p.target, (1, 1))  # the source's is the newer one
 
@@ -370,7 +372,7 @@ def full_state(place, twoway):
         p.daemon.start()
         p.await_fact(same, "before")
         p.daemon.stop()
-        fill_up(place + "/state/filler")
+        fill_up(place + "/state")
         for i in range(300):
             p.write("more/f%d" % i, 10)
         os.unlink(p.source + "/d/f0")
@@ -389,6 +391,28 @@ def full_state(place, twoway):
         os.unlink(p.source + "/d/f2")
         p.daemon.start(wait=False)
         p.await_fact(same, "after a restart")
+    finally:
+        p.stop()
+
+
+def state_in_the_way(place):
+    """A worker that can't be started leaves nothing behind, however often that is tried."""
+    p = Place(place, "direct", "size=20m", more="bidirectional = true;")
+    os.makedirs(place + "/state", 0o700)
+    put(place + "/state/archive")
+    try:
+        p.daemon.start(wait=False)
+        p.await_fact(lambda: "/state/archive is not a directory" in (p.daemon.sync("s")["reason"] or ""), "it is said")
+        for _ in range(3):
+            last = p.daemon.sync("s")["last_error_time"]
+            p.await_fact(lambda last=last: p.daemon.sync("s")["last_error_time"] > last, "it is tried again")
+        p.daemon.process.send_signal(signal.SIGSTOP)  # between two attempts
+        left = glob.glob("/*/fansyncd.%d.*/w*" % p.daemon.process.pid)
+        p.daemon.process.send_signal(signal.SIGCONT)
+        expect(len(left) <= 1, "left: %s" % left)
+        os.unlink(place + "/state/archive")
+        p.write("f", 10)
+        p.await_fact(lambda: p.has("f", 10), "with a place for it")
     finally:
         p.stop()
 
@@ -498,7 +522,7 @@ def no_processes(place):
 SAMPLE = [full_direct, full_rsync, replaced_direct, no_inodes_direct, read_only_direct, full_status_file]
 # With names, or RESOURCES=all, as in tests/soak/resources.sh.
 OTHERS = [full_tcp, full_sftp, full_rsyncssh, replaced_sftp, replaced_tcp, replaced_rsync, no_inodes_rsync, over_quota_direct, over_quota_rsync,
-          read_only_tcp, read_only_sftp, read_only_rsync, read_only_rsyncssh, full_log, full_state_one_way, full_state_both_ways,
+          read_only_tcp, read_only_sftp, read_only_rsync, read_only_rsyncssh, full_log, full_state_one_way, full_state_both_ways, state_in_the_way,
           few_descriptors, no_processes]
 if not own_file_system():
     skip("it mounts: only root may")

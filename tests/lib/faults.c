@@ -8,18 +8,11 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <errno.h>
 #include <link.h>
 #include <stdarg.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
+
+#include "faults_rules.h"
 
 /* The headers of what is replaced here are left out: they make one name of open and open64, or inline them. */
 #define AT_FDCWD (-100)
@@ -27,38 +20,13 @@
 #define O_TMPFILE 020200000
 #define O_RDWR 2
 #define O_CLOEXEC 02000000
+#define EPOLL_CTL_ADD 1
 #define TFD_TIMER_CANCEL_ON_SET 2
 typedef struct DIR_of_libc DIR;
-ssize_t readlink(const char *path, char *out, size_t size);
 pid_t getpid(void);
 
-#define RULES 128
-#define PATH_BYTES 256
-#define SHORT 10001 /* no error: half of the bytes */
 #define NS_PER_S 1000000000
 
-/* As faults.py packs it. */
-struct rule {
-	uint32_t active;
-	int32_t error;
-	uint32_t first; /* the first matching call that fails, from 1 */
-	uint32_t every; /* and each so many after it; 0: none */
-	uint32_t limit; /* how many at most */
-	_Atomic uint32_t seen, hit;
-	uint32_t reserved;
-	char call[24];
-	char role[40];	       /* part of "PROGRAM FIRST-ARGUMENT"; "" any */
-	char path[PATH_BYTES]; /* part of the path; "" any */
-	char last[PATH_BYTES]; /* of the last one that failed */
-};
-
-static struct shared {
-	uint64_t magic;
-	_Atomic int64_t shift_ns; /* added to the wall clock */
-	struct rule rules[RULES];
-} * shared;
-
-static char role[PATH_BYTES];
 static uintptr_t program_begin, program_end;
 
 #define REAL(name)                                                                                                     \
@@ -68,21 +36,6 @@ static uintptr_t program_begin, program_end;
 			real = (__typeof__(&name))dlsym(RTLD_NEXT, #name);                                             \
 		real;                                                                                                  \
 	})
-
-static void read_role(void)
-{
-	char text[PATH_BYTES] = "";
-	FILE *f = fopen("/proc/self/cmdline", "re");
-	size_t n = f == NULL ? 0 : fread(text, 1, sizeof(text) - 1, f);
-	const char *name = strrchr(text, '/');
-
-	if (f != NULL)
-		(void)fclose(f);
-	if (strlen(text) + 1 < n)
-		text[strlen(text)] = ' ';
-	name = name == NULL ? text : name + 1;
-	memcpy(role, name, strlen(name) + 1);
-}
 
 /* The first object is the program itself. */
 static int find_program(struct dl_phdr_info *info, size_t size, void *ctx)
@@ -101,64 +54,8 @@ static int find_program(struct dl_phdr_info *info, size_t size, void *ctx)
 
 static void __attribute__((constructor)) begin(void)
 {
-	const char *path = getenv("FAULTS");
-	void *at = MAP_FAILED;
-	FILE *f = path == NULL ? NULL : fopen(path, "r+e");
-
 	(void)dl_iterate_phdr(find_program, NULL);
-	read_role();
-	if (f != NULL) {
-		at = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED, fileno(f), 0);
-		(void)fclose(f);
-	}
-	if (at != MAP_FAILED)
-		shared = at;
-}
-
-static bool matches(const struct rule *r, const char *call, int fd, const char *name, char *path)
-{
-	char link[64];
-	ssize_t n = 0;
-	size_t len;
-
-	if (!r->active || strcmp(r->call, call) != 0 || strstr(role, r->role) == NULL)
-		return false;
-	path[0] = '\0';
-	if (fd >= 0 && (name == NULL || name[0] != '/')) {
-		(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-		n = readlink(link, path, PATH_BYTES - 1);
-		path[n < 0 ? 0 : n] = '\0';
-	}
-	len = strlen(path);
-	if (name != NULL)
-		(void)snprintf(path + len, PATH_BYTES - len, "%s%s", len > 0 ? "/" : "", name);
-	return strstr(path, r->path) != NULL;
-}
-
-/* The errno that the call is to fail with, or SHORT; 0: it takes its course. `name` may be NULL, `fd` -1. */
-static int fault(const char *call, int fd, const char *name)
-{
-	char path[PATH_BYTES];
-	int saved = errno, result = 0;
-
-	if (shared == NULL)
-		return 0;
-	for (size_t i = 0; i < RULES && result == 0; i++) {
-		struct rule *r = &shared->rules[i];
-		uint32_t n;
-
-		if (!matches(r, call, fd, name, path))
-			continue;
-		n = atomic_fetch_add(&r->seen, 1) + 1;
-		if (n < r->first || (n > r->first && (r->every == 0 || (n - r->first) % r->every != 0)) ||
-		    atomic_load(&r->hit) >= r->limit)
-			continue;
-		(void)atomic_fetch_add(&r->hit, 1);
-		memcpy(r->last, path, sizeof(r->last));
-		result = r->error;
-	}
-	errno = saved;
-	return result;
+	faults_begin();
 }
 
 /* A call that returns -1, or whatever FAILED is. */
@@ -334,7 +231,19 @@ WRAP(int, -1, socketpair, "socketpair", (int a, int b, int c, int *fds), (a, b, 
 WRAP(int, -1, socket, "socket", (int a, int b, int c), (a, b, c), -1, NULL)
 WRAP(int, -1, accept4, "accept4", (int fd, void *a, void *n, int flags), (fd, a, n, flags), -1, NULL)
 WRAP(int, -1, epoll_create1, "epoll_create1", (int flags), (flags), -1, NULL)
-WRAP(int, -1, epoll_ctl, "epoll_ctl", (int ep, int op, int fd, void *event), (ep, op, fd, event), -1, NULL)
+
+/* To change what is there already takes no memory. */
+int epoll_ctl(int ep, int op, int fd, void *event);
+int epoll_ctl(int ep, int op, int fd, void *event)
+{
+	int code = op == EPOLL_CTL_ADD ? fault("epoll_ctl", -1, NULL) : 0;
+
+	if (code == 0)
+		return REAL(epoll_ctl)(ep, op, fd, event);
+	errno = code;
+	return -1;
+}
+
 WRAP(int, -1, inotify_init1, "inotify_init1", (int flags), (flags), -1, NULL)
 WRAP(int, -1, inotify_add_watch, "inotify_add_watch", (int fd, const char *path, uint32_t mask), (fd, path, mask), -1,
      path)

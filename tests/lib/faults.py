@@ -1,5 +1,5 @@
 """Calls that fail on purpose, and a wall clock that jumps, in what a test starts: faults.c, loaded into the plain program (a sanitizer
-comes first in any other) and into rsync and ssh.
+comes first in any other) and into rsync and ssh. With `loaded=False` it is not, for what knows the rules by itself: nomem_tool.c.
 
     f = Faults(place)
     daemon = Daemon(place, ..., env=f.env)
@@ -50,11 +50,11 @@ class Rule:
 
 
 class Faults:
-    def __init__(self, place):
+    def __init__(self, place, loaded=True):
         os.makedirs(place, exist_ok=True)
         self.path = os.path.join(place, "faults")
         library = os.path.join(fansync.TESTDIR, "faults.so")
-        if not os.path.exists(library):
+        if loaded and not os.path.exists(library):
             run(os.environ.get("CC", "cc"), "-std=gnu11", "-O1", "-fPIC", "-shared", "-fno-builtin", "-U_FORTIFY_SOURCE", "-Wall",
                 "-Werror", "-o", library, SOURCE)
         with open(self.path, "w+b") as f:
@@ -62,7 +62,7 @@ class Faults:
             self.map = mmap.mmap(f.fileno(), 0)
         os.chmod(self.path, 0o666)
         self.used = 0
-        self.env = {"LD_PRELOAD": library, "FAULTS": self.path}
+        self.env = dict({"LD_PRELOAD": library} if loaded else {}, FAULTS=self.path)
 
     def fail(self, call, error, path="", role="", first=1, every=1, limit=ALWAYS):
         """From now on, until it is stopped."""

@@ -8,8 +8,9 @@ import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import fansync
-from failing import World, changes
+from failing import TRANSPORTS, World, changes
 from fansync import await_fact, expect, main
+from faults import WORKER
 
 JUMPS = (6 * 3600, -6 * 3600, 40 * 86400, -300, 0)
 
@@ -32,8 +33,8 @@ def jumps(place, transport):
                 f.write("x")
             w.converges(what)
             # The pauses between attempts are by a clock that does not jump.
-            call, role = ("renameat", "--worker") if transport == "direct" else ("openat", "rsync")
-            with w.faults.failing(call, errno.EIO, role=role, path="later%d" % n) as rule:
+            role = "rsync" if transport.startswith("rsync") else WORKER
+            with w.faults.failing("openat", errno.EIO, role=role, path="later%d" % n) as rule:
                 with open(w.at("later%d" % n), "w") as f:
                     f.write("x")
                 await_fact(lambda: rule.hit > 0, 60, "it failed")
@@ -48,16 +49,15 @@ def jumps(place, transport):
         w.stop()
 
 
-def jumps_direct(place):
-    jumps(place, "direct")
-
-
-def jumps_rsync(place):
-    jumps(place, "rsync")
+def case(transport):
+    def jumps_by(place):
+        jumps(place, transport)
+    jumps_by.__name__ = "jumps_" + transport
+    return jumps_by
 
 
 fansync.TESTDIR = os.environ.get("TESTDIR") or tempfile.mkdtemp(prefix="fansyncd-soak.")
 try:
-    main([jumps_direct, jumps_rsync])
+    main([case(t) for t in TRANSPORTS])
 finally:
     shutil.rmtree(fansync.TESTDIR, ignore_errors=True)

@@ -537,6 +537,7 @@ static void disk_full(void **state)
 	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
 	assert_int_equal(rc, -1);
 	assert_true(err.class == ERR_NOSPACE || err.class == ERR_IO);
+	assert_non_null(strstr(err.text, "/full")); /* where there is none left */
 	archive_close(a);
 	a = open_as("full", "p", false);
 	assert_int_equal(size_of(a, "kept"), 1);

@@ -349,6 +349,14 @@ static void children_are_reaped(void **state)
 	wait_calls(f, 3);
 	assert_int_equal(f->pid, pid);
 	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+
+	/* So is one that the loop could not be told of. */
+	forgotten = child(1);
+	assert_int_equal(waitid(P_PID, (id_t)forgotten, &info, WEXITED | WNOWAIT), 0);
+	loop_child_forget(f->loop, forgotten);
+	once(f, -1);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(f->calls, 3);
 }
 
 /* A callback that starts the next one, as a worker's restart does. */

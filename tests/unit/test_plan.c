@@ -202,6 +202,21 @@ static void what_cannot_be_looked_at_is_not_deleted(void **state)
 	assert_int_equal(f->world.verdicts[0], VERDICT_RETRY);
 }
 
+/* No event would tell of its time later. */
+static void a_parent_that_cannot_be_looked_at_is_waited_for(void **state)
+{
+	static const char *const present[] = { "! a", "f a/x", "! b", NULL };
+	struct fixture *f = *state;
+
+	item(f, "a/x", MARK_LOOK);
+	item(f, "b/gone", MARK_NAME);
+	item(f, "y", MARK_NAME);
+	make(f, present);
+	assert_int_equal(f->world.verdicts[0], VERDICT_RETRY);
+	assert_int_equal(f->world.verdicts[1], VERDICT_RETRY);
+	expect_item(&f->plan.part[PLAN_APPLY], 1, "y", LOOK_ABSENT, 2, 3);
+}
+
 static void recursive_directories_are_reconciled_and_cover(void **state)
 {
 	static const char *const present[] = { "d d", "f d/x", "f f", NULL };
@@ -418,6 +433,7 @@ int main(void)
 		T(absent_without_a_name_is_gone),
 		T(absent_below_an_absent_directory_is_gone),
 		T(what_cannot_be_looked_at_is_not_deleted),
+		T(a_parent_that_cannot_be_looked_at_is_waited_for),
 		T(recursive_directories_are_reconciled_and_cover),
 		T(delete_modes),
 		T(the_filter_decides),

@@ -1,5 +1,6 @@
 /* LINK: transports/sftp_hosts.c transports/sftp_crypto.c transports/sftp_kex.c core/buf.c core/err.c */
 /* LIBS: -lcrypto */
+/* WRAP: malloc realloc strdup */
 /* known_hosts as ssh-keygen writes it and people edit it; fingerprints; what a server's first packet offers. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +17,33 @@
 #define KEY_B "AAAAC3NzaC1lZDI1NTE5AAAAIBC6tpY0V6E4Q2mr0wPUgMSC2QJgBDuzmpCTQGXAkLvS"
 
 static struct buf blob_a, blob_b;
+
+/* How many more allocations succeed before one fails; negative: none fails. */
+static long left = -1;
+
+void *__real_malloc(size_t n);
+void *__real_realloc(void *p, size_t n);
+char *__real_strdup(const char *s);
+
+static bool fails(void)
+{
+	return left >= 0 && left-- == 0;
+}
+
+void *__wrap_malloc(size_t n)
+{
+	return fails() ? NULL : __real_malloc(n);
+}
+
+void *__wrap_realloc(void *p, size_t n)
+{
+	return fails() ? NULL : __real_realloc(p, n);
+}
+
+char *__wrap_strdup(const char *s)
+{
+	return fails() ? NULL : __real_strdup(s);
+}
 
 static int load_keys(void **state)
 {
@@ -195,6 +223,29 @@ static void offers(void **state)
 	assert_false(sftp_kex_common("", ours, 2));
 }
 
+/* A line that there is no memory for may be the one that revokes. */
+static void without_memory_no_line_is_left_out(void **state)
+{
+	static const char text[] =
+		"host ssh-ed25519 " KEY_A "\n@revoked |1|AAAA|AAAA x y\n@revoked host ssh-ed25519 " KEY_A "\n";
+	bool all_ran = false;
+
+	(void)state;
+	for (long n = 0; !all_ran; n++) {
+		struct sftp_hosts h = { 0 };
+		bool ok;
+
+		left = n;
+		ok = sftp_hosts_add(&h, text, sizeof(text) - 1, "host", 22);
+		all_ran = left >= 0;
+		left = -1;
+		assert_int_equal(ok, all_ran);
+		if (ok)
+			assert_int_equal(sftp_hosts_check(&h, blob_a.data, blob_a.len), SFTP_HOST_REVOKED);
+		sftp_hosts_done(&h);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -202,7 +253,7 @@ int main(void)
 		cmocka_unit_test(patterns),	cmocka_unit_test(revoked_and_authorities),
 		cmocka_unit_test(hashed_names), cmocka_unit_test(nonsense),
 		cmocka_unit_test(fingerprints), cmocka_unit_test(names_of_entries),
-		cmocka_unit_test(offers),
+		cmocka_unit_test(offers),	cmocka_unit_test(without_memory_no_line_is_left_out),
 	};
 
 	return cmocka_run_group_tests(tests, load_keys, drop_keys);

@@ -107,7 +107,7 @@ OBJ := $(SRC:%.c=$(BUILD)/obj/%.o)
 
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all run test check bench soak fuzz fuzz-keep fuzz-cover fuzzers install uninstall deb deps clean format objects tests FORCE
+.PHONY: all run test cover check check-analyzer bench soak fuzz fuzz-keep fuzz-cover fuzzers install uninstall deb deps clean format objects tests FORCE
 .PHONY: check-format check-layers check-globals check-banned check-cppcheck check-tidy check-shell check-headers check-man
 
 all: $(BUILD)/fansyncd
@@ -173,7 +173,14 @@ $(BUILD)/tests.mk: scripts/test-rules.sh $(TEST_SRC) $(TOOL_SRC) $(FUZZ_SRC)
 test: deps
 	@tests/run
 
+# Lines and branches of the product that the tests reach (scripts/cover.py): about as long as the tests.
+# COVER='unit/test_buf cli.py': only those.
+COVER ?=
+cover: deps
+	@scripts/cover.py run build/cover $(COVER)
+
 soak: all
+	@scripts/deps.sh soak
 	@set -e; found=0; for f in tests/$@/*; do if [ -f "$$f" ] && [ -x "$$f" ]; then found=1; echo "== $$f"; \
 		FANSYNCD=$(abspath $(BUILD))/fansyncd "$$f"; fi; done; \
 		if [ $$found = 0 ]; then echo "tests/$@ holds no programs" >&2; exit 1; fi

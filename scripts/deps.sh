@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what is missing (Debian, as root), or says what to install: deps.sh build|all|bench|package
+# Installs what is missing (Debian, as root), or says what to install: deps.sh build|all|bench|soak|package
 # build: what `make` and `make run` need; all: what `make test` and the checks need as well; bench: what `make bench`
-# compares with; package: what `make deb` needs.
+# compares with; soak: what `make soak` needs as well; package: what `make deb` needs.
 set -eu
 build='gcc libc6-dev make pkg-config libconfig-dev libmicrohttpd-dev libsqlite3-dev librsync-dev libssh2-1-dev libxxhash-dev zlib1g-dev libzstd-dev libssl-dev libseccomp-dev rsync openssh-client'
 tests='acl attr bash binutils btrfs-progs busybox chromium-headless-shell clang clang-format clang-tidy cppcheck e2fsprogs fish git iproute2 libcap2-bin
@@ -14,8 +14,9 @@ build) wanted=$build ;;
 package) wanted="$build $package" ;;
 bench) wanted="$build e2fsprogs inotify-tools iproute2 lsyncd mount openssh-server python3 syncthing" ;;
 all) wanted="$build $tests $package" ;;
+soak) wanted="$build $tests $package debootstrap stress-ng" ;;
 *)
-	echo 'usage: deps.sh build|all|bench|package' >&2
+	echo 'usage: deps.sh build|all|bench|soak|package' >&2
 	exit 2
 	;;
 esac

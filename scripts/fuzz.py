@@ -9,8 +9,11 @@ fuzz.py cover BUILD [NAME...]  the share of each module's lines that its corpus 
                                fails below 80 %
 fuzz.py table BUILD [NAME...]  the record, and the last coverage, of BUILD-cover: lines of a table
 
+FUZZ_TIMEOUT: seconds after which an input is taken for one that hangs (20); more where others are at work.
 A fuzzer is tests/fuzz/fuzz_NAME.c; the sources that it is about stand in a comment there: MODULE.
 """
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -45,6 +48,16 @@ def load(path):
         return {}
 
 
+@contextlib.contextmanager
+def kept(path):
+    """What stands there, to be changed; several may run at once, of other fuzzers."""
+    with open(path + ".lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        what = load(path)
+        yield what
+        save(path, what)
+
+
 def save(path, what):
     with open(path + ".new", "w", encoding="utf-8") as f:
         json.dump(what, f, indent=1, sort_keys=True)
@@ -53,7 +66,7 @@ def save(path, what):
 
 def options(name):
     """Of libFuzzer: what a run and a merge have in common."""
-    words = ["-timeout=20", "-rss_limit_mb=2048", "-max_len=%d" % INPUT_MAX]
+    words = ["-timeout=" + os.environ.get("FUZZ_TIMEOUT", "20"), "-rss_limit_mb=2048", "-max_len=%d" % INPUT_MAX]
     if os.path.exists("tests/fuzz/%s.dict" % name):
         words.append("-dict=tests/fuzz/%s.dict" % name)
     return words
@@ -90,10 +103,9 @@ def run(build, names):
         while fine and cpu < wanted:
             fine, c, n = slice_of(build, name, max(1, min(SLICE, int(wanted - cpu))))
             cpu, runs = cpu + c, runs + n
-            record = load(path)
-            old = record.get(name, {"cpu": 0.0, "runs": 0})
-            record[name] = {"cpu": old["cpu"] + c, "runs": old["runs"] + n} if fine else {"cpu": 0.0, "runs": 0}
-            save(path, record)
+            with kept(path) as record:
+                old = record.get(name, {"cpu": 0.0, "runs": 0})
+                record[name] = {"cpu": old["cpu"] + c, "runs": old["runs"] + n} if fine else {"cpu": 0.0, "runs": 0}
         print("%-14s %6.0f CPU s %10d runs: %s" % (name, cpu, runs, "nothing found" if fine else "FOUND SOMETHING"),
               flush=True)
         if not fine:
@@ -152,9 +164,8 @@ def cover(build, names):
     for name in names:
         count, covered = lines_of(build, name)
         percent = 100.0 * covered / count
-        known = load(path)
-        known[name] = percent
-        save(path, known)
+        with kept(path) as known:
+            known[name] = percent
         print("%-14s %5.1f %% of %d lines" % (name, percent, count), flush=True)
         if percent < LEAST:
             low.append(name)

@@ -31,7 +31,7 @@ def places(build):
 
 def words(build):
     """make's, of a program that counts."""
-    flags = "-O1 -g -fprofile-instr-generate=%s/%%c%%m.profraw -fcoverage-mapping -mllvm -runtime-counter-relocation"
+    flags = "-O1 -g -fprofile-instr-generate=%s/%%c%%m.profraw -fcoverage-mapping -mllvm -runtime-counter-relocation -Wno-unused-command-line-argument"
     return ["CC=clang", "CFLAGS=" + flags % places(build)[1], "LDFLAGS=-fprofile-instr-generate"]
 
 

@@ -227,12 +227,17 @@ static bool is_known(const struct guard_state *g, const struct guard_seen *s)
 	return false;
 }
 
-/* The mount that a directory above it took along when it was renamed: the same root, missed at its old place. */
-static struct guard_mount *moved(struct guard_state *g, const struct guard_seen *s)
+/* The mount that a directory above it took along when it was renamed: the same root, and nothing is mounted at its old
+ * place any more. Where something is, which can't be looked at or is another one, that place stays in doubt. */
+static struct guard_mount *moved(struct guard_state *g, const struct guard_seen *s, const struct guard_seen *seen,
+				 size_t n)
 {
-	for (size_t i = 0; s->known && i < g->n_mounts; i++)
-		if (!g->mounts[i].there && g->mounts[i].known && identity_same(&g->mounts[i].id, &s->id))
-			return &g->mounts[i];
+	for (size_t i = 0; s->known && i < g->n_mounts; i++) {
+		struct guard_mount *m = &g->mounts[i];
+
+		if (!m->there && m->known && identity_same(&m->id, &s->id) && seen_at(seen, n, m->path, m->len) == NULL)
+			return m;
+	}
 	return NULL;
 }
 
@@ -247,9 +252,11 @@ static char *copy_path(const char *path, size_t len)
 	return copy;
 }
 
-static int take_new(struct guard_state *g, const struct guard_seen *s, bool accept)
+/* `s`, one of those that were seen and are not known by their path. */
+static int take_new(struct guard_state *g, const struct guard_seen *s, const struct guard_seen *seen, size_t n,
+		    bool accept)
 {
-	struct guard_mount *m = moved(g, s);
+	struct guard_mount *m = moved(g, s, seen, n);
 	char *path = copy_path(s->path, s->len);
 
 	if (path != NULL && m != NULL) {
@@ -319,7 +326,7 @@ int guard_mounts(struct guard_state *g, const struct guard_seen *seen, size_t n,
 	}
 	for (size_t i = 0; i < n && rc == 0; i++)
 		if (!is_known(g, &seen[i]))
-			rc = take_new(g, &seen[i], take);
+			rc = take_new(g, &seen[i], seen, n, take);
 	if (g->n_mounts > 0)
 		qsort(g->mounts, g->n_mounts, sizeof(*g->mounts), compare_mounts);
 	g->looked = true;

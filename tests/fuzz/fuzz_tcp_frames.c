@@ -234,8 +234,11 @@ static bool unless(struct buf *out, const char *p, size_t len)
 	if (!tcp_get_unless(p, len, &r, &fields))
 		return false;
 	buf_add_u32(out, fields);
-	while (tcp_next_unless(&r, &u))
+	while (r.left > 0) {
+		if (!tcp_next_unless(&r, &u))
+			return false;
 		tcp_put_unless(out, &u);
+	}
 	return true;
 }
 
@@ -282,7 +285,8 @@ static bool answer_to(enum tcp_frame asked, const char *p, size_t len, struct tc
 
 static bool answer(struct buf *out, const char *p, size_t len)
 {
-	static const enum tcp_frame asked[] = { TCP_LOOK, TCP_RESTAT, TCP_READLINK, TCP_XATTRS, TCP_AGREED, TCP_DIGEST_OF };
+	static const enum tcp_frame asked[] = { TCP_LOOK,   TCP_RESTAT, TCP_READLINK,
+						TCP_XATTRS, TCP_AGREED, TCP_DIGEST_OF };
 	struct tcp_bytes as_it_was = { NULL, 0 };
 
 	for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++)
@@ -362,14 +366,14 @@ static bool end_of_file(struct buf *out, const char *p, size_t len)
 }
 
 static again_fn *const again[256] = {
-	[TCP_HELLO] = hello,	  [TCP_WELCOME] = welcome, [TCP_REFUSE] = refuse,     [TCP_BYE] = refuse,
-	[TCP_WORK] = work,	  [TCP_RENAME] = renamed,  [TCP_ITEM] = item,	      [TCP_KEEP] = keep,
-	[TCP_NAME] = owner,	  [TCP_ACK] = ack,	   [TCP_FOUND] = found,	      [TCP_PROGRESS] = progress,
-	[TCP_DONE] = done_work,	  [TCP_NOTE] = notes,	   [TCP_MOVED] = moved,	      [TCP_CONFLICT] = conflict,
-	[TCP_LOOK] = look,	  [TCP_LIST] = look,	   [TCP_READLINK] = look,     [TCP_XATTRS] = xattrs,
-	[TCP_DIGEST_OF] = look,	  [TCP_OPEN] = open_file,  [TCP_READ] = read_span,    [TCP_AGREED] = look,
-	[TCP_UNLESS] = unless,	  [TCP_ANSWER] = answer,   [TCP_LISTING] = listing,   [TCP_OPENED] = opened,
-	[TCP_DATA] = content,	  [TCP_HOLE] = hole,	   [TCP_COPY] = copy,	      [TCP_END] = end_of_file,
+	[TCP_HELLO] = hello,	[TCP_WELCOME] = welcome, [TCP_REFUSE] = refuse,	  [TCP_BYE] = refuse,
+	[TCP_WORK] = work,	[TCP_RENAME] = renamed,	 [TCP_ITEM] = item,	  [TCP_KEEP] = keep,
+	[TCP_NAME] = owner,	[TCP_ACK] = ack,	 [TCP_FOUND] = found,	  [TCP_PROGRESS] = progress,
+	[TCP_DONE] = done_work, [TCP_NOTE] = notes,	 [TCP_MOVED] = moved,	  [TCP_CONFLICT] = conflict,
+	[TCP_LOOK] = look,	[TCP_LIST] = look,	 [TCP_READLINK] = look,	  [TCP_XATTRS] = xattrs,
+	[TCP_DIGEST_OF] = look, [TCP_OPEN] = open_file,	 [TCP_READ] = read_span,  [TCP_AGREED] = look,
+	[TCP_UNLESS] = unless,	[TCP_ANSWER] = answer,	 [TCP_LISTING] = listing, [TCP_OPENED] = opened,
+	[TCP_DATA] = content,	[TCP_HOLE] = hole,	 [TCP_COPY] = copy,	  [TCP_END] = end_of_file,
 	[TCP_FINER] = finer,
 };
 

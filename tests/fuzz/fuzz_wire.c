@@ -194,12 +194,15 @@ static void check_text(const struct guard_state *g)
 	buf_done(&second);
 }
 
-static size_t kept(const struct guard_state *g)
+/* How many subtrees are kept; among them those that can't be looked at. */
+static size_t kept(const struct guard_state *g, const struct guard_seen *seen, size_t n_seen)
 {
 	struct keep_list list = { 0 };
 	size_t n;
 
 	require(guard_keeps(g, &list));
+	for (size_t i = 0; i < n_seen; i++)
+		require(seen[i].known || keep_covers(&list, seen[i].path, seen[i].len));
 	n = list.n;
 	keep_done(&list);
 	return n;
@@ -208,7 +211,7 @@ static size_t kept(const struct guard_state *g)
 static void look(struct guard_state *g, const struct guard_state *now, bool accept)
 {
 	struct guard_seen seen[GUARD_MOUNTS_MAX];
-	size_t unknown = 0;
+	size_t n, unknown = 0;
 
 	for (size_t i = 0; i < now->n_mounts; i++) {
 		const struct guard_mount *m = &now->mounts[i];
@@ -219,10 +222,8 @@ static void look(struct guard_state *g, const struct guard_state *now, bool acce
 	require(guard_mounts(g, seen, now->n_mounts, accept) == 0);
 	check_text(g);
 	/* What is there was accepted; what can't be looked at is kept all the same. */
-	if (accept)
-		require(g->n_mounts == now->n_mounts && kept(g) == unknown);
-	else
-		require(kept(g) >= unknown);
+	n = kept(g, seen, now->n_mounts);
+	require(accept ? g->n_mounts == now->n_mounts && n == unknown : n >= unknown);
 }
 
 static void check_guard(const char *p, size_t len)

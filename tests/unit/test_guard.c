@@ -203,6 +203,26 @@ static void a_mount_moves_with_the_directory_above(void **state)
 	guard_done(&g);
 }
 
+/* What was mounted at a place appears at another one, too, while the first one can't be looked at, or has another disk:
+ * nothing moved, and both places are in doubt. */
+static void a_mount_that_appears_elsewhere_too_does_not_move(void **state)
+{
+	const struct guard_seen before[] = { seen("m", 5) };
+	const struct guard_seen unreadable[] = { seen("m", 0), seen("z", 5) };
+	const struct guard_seen another[] = { seen("m", 6), seen("z", 5) };
+	struct guard_state g = { 0 };
+
+	(void)state;
+	look(&g, before, 1, false);
+	look(&g, unreadable, 2, false);
+	expect_kept(&g, "m z");
+	look(&g, another, 2, false);
+	expect_kept(&g, "m z");
+	look(&g, before, 1, false);
+	expect_kept(&g, "z");
+	guard_done(&g);
+}
+
 static void what_never_could_be_looked_at_is_not_accepted(void **state)
 {
 	struct guard_state g = { 0 };
@@ -344,6 +364,7 @@ int main(void)
 		cmocka_unit_test(a_mount_that_goes_is_kept_until_it_is_back),
 		cmocka_unit_test(a_new_mount_is_kept_until_it_is_allowed),
 		cmocka_unit_test(a_mount_moves_with_the_directory_above),
+		cmocka_unit_test(a_mount_that_appears_elsewhere_too_does_not_move),
 		cmocka_unit_test(what_never_could_be_looked_at_is_not_accepted),
 		cmocka_unit_test(too_many_mounts_keep_everything),
 		cmocka_unit_test(records_as_text),

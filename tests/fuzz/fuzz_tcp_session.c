@@ -13,14 +13,14 @@
  * core/batch.c core/fsutil.c core/keep.c core/frame.c transports/receiver_owners.c core/owners.c core/privileges.c
  * core/owner_map.c core/credential.c */
 /* MODULE: transports/receiver_session.c transports/receiver_source.c transports/receiver_store.c
- * transports/receiver_old.c transports/receiver_asks.c transports/tcp_stream.c */
+ * transports/receiver_old.c transports/receiver_asks.c transports/tcp_options.c */
 /* ROUNDS: 200 */
 /* LIBS: -lz -lzstd -lssl -lcrypto -lrsync -lsqlite3 */
 /*
  * A receiver's session, in this process, with a peer that follows a script: the input. Its first bytes choose the
- * options of a greeting, then each frame is a type, a length of two bytes and a payload; it is given to the session,
- * which then runs until it has nothing more to do. What lies beside the module must stay as it is, and the session must
- * end.
+ * options of a greeting and what the module is like, then each frame is a type, a length of two bytes and a payload; it
+ * is given to the session, which then runs until it has nothing more to do. What lies beside the module must stay as it
+ * is, and the session must end.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -36,9 +36,23 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "transports/receiver_session.h"
+#include "transports/tcp_options.h"
 
 #define ROUNDS_MAX 400
 #define LARGE_BYTES (160 * 1024)
+#define CHOICE_BYTES 5u
+
+/* The fifth byte. */
+enum how {
+	HOW_BACKUP = 1u << 0, /* what is replaced or deleted is put away */
+	HOW_FEW_DELETIONS = 1u << 1,
+	HOW_READ_ONLY = 1u << 2,
+	HOW_OWNED = 1u << 3,	 /* by one user, whatever the sender says; groups are mapped */
+	HOW_NAMED = 1u << 4,	 /* only for somebody with a key */
+	HOW_NEWER = 1u << 5,	 /* the sender speaks another version */
+	HOW_OPTIONS = 1u << 6,	 /* further options */
+	HOW_ELSEWHERE = 1u << 7, /* the module's directory is not there */
+};
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -231,11 +245,49 @@ static void send_frame(struct peer *p, uint8_t type, const void *payload, size_t
 		p->over = true;
 }
 
-static void greet(struct peer *p, const uint8_t *choice)
+/* The options that the script brings itself: a byte, and so many bytes. */
+static void put_own_options(struct buf *options, const uint8_t **data, size_t *size)
 {
+	size_t n = *size == 0 ? 0 : **data;
+
+	if (*size == 0)
+		return;
+	n = n < *size - 1 ? n : *size - 1;
+	buf_add(options, *data + 1, n);
+	*data += 1 + n;
+	*size -= 1 + n;
+}
+
+/* What is understood of them, said again, is understood alike. */
+static void check_options(const struct buf *options)
+{
+	struct sync_options *opt = tcp_get_options(options->data, options->len, &(struct err)ERR_INIT), *again;
+	struct buf first, second;
+
+	if (opt == NULL)
+		return;
+	buf_init(&first, 1u << 20);
+	buf_init(&second, 1u << 20);
+	tcp_put_options(&first, opt);
+	again = tcp_get_options(first.data, first.len, &(struct err)ERR_INIT);
+	if (again == NULL)
+		abort();
+	tcp_put_options(&second, again);
+	if (first.failed || first.len != second.len || memcmp(first.data, second.data, first.len) != 0)
+		abort();
+	buf_done(&first);
+	buf_done(&second);
+	tcp_options_free(opt);
+	tcp_options_free(again);
+}
+
+static void greet(struct peer *p, const uint8_t **data, size_t *size)
+{
+	const uint8_t *choice = *data;
 	unsigned char flags[8] = { choice[0], choice[1], choice[2] };
-	struct tcp_hello h = { .version_min = 1,
-			       .version_max = 1,
+	const uint8_t how = choice[4];
+	struct tcp_hello h = { .version_min = (how & HOW_NEWER) != 0 ? 2 : 1,
+			       .version_max = (how & HOW_NEWER) != 0 ? 2 : 1,
 			       .features = choice[3] | (choice[2] >> 6) * TCP_FEATURE_RENAMES, /* and the next bit */
 			       .software = { "fuzz", 4 },
 			       .module = { "web", 3 },
@@ -247,6 +299,11 @@ static void greet(struct peer *p, const uint8_t *choice)
 	buf_init(&out, 4096);
 	buf_add_byte(&options, 1);
 	tcp_put_bytes(&options, flags, sizeof(flags));
+	*data += CHOICE_BYTES;
+	*size -= CHOICE_BYTES;
+	if ((how & HOW_OPTIONS) != 0)
+		put_own_options(&options, data, size);
+	check_options(&options);
 	h.options = (struct tcp_bytes){ options.data, options.len };
 	tcp_put_hello(&out, &h);
 	send_frame(p, TCP_HELLO, out.data, out.len);
@@ -257,9 +314,7 @@ static void greet(struct peer *p, const uint8_t *choice)
 
 static void play(struct peer *p, const uint8_t *data, size_t size)
 {
-	greet(p, data);
-	data += 4;
-	size -= 4;
+	greet(p, &data, &size);
 	while (size >= 3 && !p->over) {
 		size_t len = (size_t)data[1] | (size_t)data[2] << 8;
 
@@ -287,9 +342,29 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct err err = ERR_INIT;
 	int fds[2], dir;
 
-	if (size < 4)
+	char backup_dir[] = ".b/%Y", groups[] = "*:0", somebody[] = "somebody", *map[] = { groups, NULL },
+	     *allow[] = { somebody, NULL };
+	unsigned how;
+
+	if (size < CHOICE_BYTES)
 		return 0;
+	how = data[CHOICE_BYTES - 1];
+	if ((how & HOW_BACKUP) != 0)
+		module.backup_dir = backup_dir;
+	if ((how & HOW_FEW_DELETIONS) != 0)
+		module.max_delete = 1;
+	module.read_only = (how & HOW_READ_ONLY) != 0;
+	if ((how & HOW_OWNED) != 0) {
+		module.uid = 0;
+		module.groupmap = (struct strlist){ .v = map, .n = 1 };
+	}
+	if ((how & HOW_NAMED) != 0)
+		module.allow = (struct strlist){ .v = allow, .n = 1 };
 	dir = prepare();
+	if ((how & HOW_ELSEWHERE) != 0) {
+		(void)close(dir);
+		dir = -1;
+	}
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
 		die("socketpair");
 	setup.module_fds = &dir;
@@ -310,7 +385,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	receiver_session_free(s);
 	loop_free(p.loop);
 	(void)close(p.fd);
-	(void)close(dir);
+	if (dir >= 0)
+		(void)close(dir);
 	check_outside();
 	return 0;
 }

@@ -20,7 +20,9 @@ import subprocess
 import sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-KINDS = ("unit/", "property/", "contract/", "integration/", "fuzz/")
+# What runs the product; of integration/ all but those that are about how it is built, and build it with flags of their own.
+KINDS = ("unit/", "property/", "contract/", "fuzz/")
+APART = ("install.py", "package.py")
 SOURCES = ("core", "transports", "config")
 
 
@@ -31,8 +33,14 @@ def places(build):
 
 def words(build):
     """make's, of a program that counts."""
-    flags = "-O1 -g -fprofile-instr-generate=%s/%%c%%m.profraw -fcoverage-mapping -mllvm -runtime-counter-relocation -Wno-unused-command-line-argument"
+    flags = ("-O1 -g -fprofile-instr-generate=%s/%%c%%m.profraw -fcoverage-mapping -mllvm -runtime-counter-relocation "
+             "-Wno-unused-command-line-argument")
     return ["CC=clang", "CFLAGS=" + flags % places(build)[1], "LDFLAGS=-fprofile-instr-generate"]
+
+
+def tests():
+    scripts = sorted(f for f in os.listdir("tests/integration") if f.endswith((".py", ".sh")) and f not in APART)
+    return list(KINDS) + ["integration/" + f for f in scripts]
 
 
 def run(build, names):
@@ -47,7 +55,7 @@ def run(build, names):
         os.chmod(os.path.join(counters, name), 0o666)
     # What a corpus reaches counts; what its mutations reach by chance does not.
     env = dict(os.environ, TEST_BUILD=build, TEST_WORDS="\n".join(words(build)), FUZZ_ROUNDS="0")
-    return subprocess.run(["tests/run"] + (names or list(KINDS)), check=False, env=env).returncode
+    return subprocess.run(["tests/run"] + (names or tests()), check=False, env=env).returncode
 
 
 def merge(build):

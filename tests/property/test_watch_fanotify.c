@@ -437,12 +437,12 @@ static void begin(struct world *wd, int i)
 	scan(wd->src[i], &m->tree);
 }
 
-/* Now and then the other watcher takes over. */
-static void turn(struct world *wd)
+/* Now and then the other watcher takes over; in the first turn of a round always, as a short one has no second. */
+static void turn(struct world *wd, bool first)
 {
 	struct err err = ERR_INIT;
 
-	if (wd->switching && rnd(wd, 8) == 0 && watch_change_over(wd->w[rnd(wd, SOURCES)], &err) < 0)
+	if (wd->switching && (first || rnd(wd, 8) == 0) && watch_change_over(wd->w[rnd(wd, SOURCES)], &err) < 0)
 		die(err.text);
 	if (rnd(wd, 3) == 0 ? watcher_drain(wd->ws, &err) < 0 : loop_once(wd->loop, (int)rnd(wd, 2), &err) < 0)
 		die(err.text);
@@ -452,13 +452,16 @@ static int round_of(struct world *wd, uint64_t ops)
 {
 	struct err err = ERR_INIT;
 	int status, bad = 0;
+	bool first = true;
 	pid_t pid;
 
 	for (int i = 0; i < SOURCES; i++)
 		begin(wd, i);
 	pid = start_child(wd, ops);
-	while (waitpid(pid, &status, WNOHANG) == 0)
-		turn(wd);
+	do {
+		turn(wd, first);
+		first = false;
+	} while (waitpid(pid, &status, WNOHANG) == 0);
 	if (status != 0 || watcher_drain(wd->ws, &err) < 0)
 		die("round");
 	for (int i = 0; i < SOURCES; i++) {

@@ -10,6 +10,7 @@ struct linked_file {
 	uint64_t dev, ino, outside;
 	uint64_t outside_at; /* the moves until then */
 	uint64_t search;     /* that met it last */
+	uint64_t batch;	     /* in which its names were asked for last */
 	struct link_name *names;
 };
 
@@ -17,14 +18,17 @@ struct links {
 	struct linked_file *buckets[BUCKETS];
 	size_t n_names, max_names;
 	uint64_t search, moves, moves_before; /* the latter: when the search began */
+	uint64_t batch;
 };
 
 struct links *links_new(size_t max_names)
 {
 	struct links *l = calloc(1, sizeof(*l));
 
-	if (l != NULL)
+	if (l != NULL) {
 		l->max_names = max_names;
+		l->batch = 1;
+	}
 	return l;
 }
 
@@ -118,6 +122,16 @@ struct link_name *links_names(struct links *l, uint64_t dev, uint64_t ino)
 	return f == NULL ? NULL : f->names;
 }
 
+bool links_first(struct links *l, uint64_t dev, uint64_t ino)
+{
+	struct linked_file *f = find(l, dev, ino);
+
+	if (f == NULL || f->batch == l->batch)
+		return f == NULL;
+	f->batch = l->batch;
+	return true;
+}
+
 uint64_t links_outside(const struct links *l, uint64_t dev, uint64_t ino)
 {
 	const struct linked_file *f = find(l, dev, ino);
@@ -173,6 +187,7 @@ static bool sweep_file(struct links *l, struct linked_file *f)
 
 void links_sweep(struct links *l)
 {
+	l->batch++;
 	for (size_t i = 0; i < BUCKETS; i++) {
 		struct linked_file **at = &l->buckets[i];
 

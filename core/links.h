@@ -28,6 +28,9 @@ void links_free(struct links *l);
 bool links_note(struct links *l, uint64_t dev, uint64_t ino, const char *path, size_t len);
 /* The names of a file, some of them dead; NULL if none is known. */
 struct link_name *links_names(struct links *l, uint64_t dev, uint64_t ino);
+/* Whether nobody has asked this since the last links_sweep, of this file: its names have to be told once a batch. One
+ * of which no name is known has none to be told. */
+bool links_first(struct links *l, uint64_t dev, uint64_t ino);
 /* How many names of the file were not found below the source when it was searched: they lie outside. 0 as well when
  * directories have moved since that search began, which may have missed what is in them. */
 uint64_t links_outside(const struct links *l, uint64_t dev, uint64_t ino);
@@ -39,7 +42,7 @@ void links_begin(struct links *l);
 /* Call `fn` for each file that was met since, of one of LINKS_PARTS parts; it may note names, and mark them dead. */
 #define LINKS_PARTS 4096u
 void links_each(struct links *l, size_t part, void (*fn)(void *ctx, uint64_t dev, uint64_t ino), void *ctx);
-/* Free dead names: between two batches. */
+/* Free dead names: between two batches. The next one begins. */
 void links_sweep(struct links *l);
 bool links_full(const struct links *l);
 

@@ -94,6 +94,9 @@ bool siblings_each(struct siblings *s, const char *path, size_t len, const struc
 	bool missing;
 
 	(void)links_note(s->links, st->st_dev, st->st_ino, path, len);
+	/* What was known of it then is told, and what has been noted since is in the batch itself. */
+	if (!links_first(s->links, st->st_dev, st->st_ino))
+		return true;
 	alive = count_alive(s, st->st_dev, st->st_ino, &nlink);
 	missing = alive + links_outside(s->links, st->st_dev, st->st_ino) < st->st_nlink && !links_full(s->links);
 	if (missing && now_ns >= s->walk_next_ns) {

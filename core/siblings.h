@@ -23,9 +23,10 @@ struct siblings {
 	void *ctx;
 };
 
-/* Call `fn` for each other name of the file that `path` (with `st`, st_nlink > 1) is a name of. The paths handed out
- * live until the next links_sweep. `now_ns`: monotonic. false: names are missing, and it is too soon to search for
- * them: it has to be asked again. */
+/* Call `fn` for each other name of the file that `path` (with `st`, st_nlink > 1) is a name of; for the first of its
+ * names that a batch has, since the others would say the same: with all of many names in one batch that would be the
+ * square of their number. The paths handed out live until the next links_sweep. `now_ns`: monotonic. false: names are
+ * missing, and it is too soon to search for them: it has to be asked again. */
 bool siblings_each(struct siblings *s, const char *path, size_t len, const struct stat *st, int64_t now_ns,
 		   void (*fn)(void *ctx, const char *path, size_t len, const struct stat *st), void *ctx);
 

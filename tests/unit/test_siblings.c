@@ -29,10 +29,12 @@ static void add(void *ctx, const char *path, size_t len, const struct stat *st)
 	(void)strcat(names, " ");
 }
 
+/* In a batch of its own. */
 static bool ask(struct siblings *s, int dir, const char *path, int64_t now_ns)
 {
 	struct stat st;
 
+	links_sweep(s->links);
 	names[0] = '\0';
 	assert_int_equal(fstatat(dir, path, &st, AT_SYMLINK_NOFOLLOW), 0);
 	dev = st.st_dev;

@@ -263,6 +263,16 @@ $(BUILD)/tidy/%.ok: %.c $(BUILD)/obj/%.o .clang-tidy
 		-Xclang -analyzer-config -Xclang max-nodes=$(TIDY_NODES) >$@.log 2>&1 || { cat $@.log; exit 1; }
 	@touch $@
 
+# gcc's own analyzer: some minutes, so by itself and not with the other checks. What it must not say of which file, and why,
+# stands beside it.
+include scripts/analyzer.mk
+check-analyzer: $(SRC:%.c=$(BUILD)/analyzer/%.ok)
+$(BUILD)/analyzer/%.ok: %.c $(BUILD)/obj/%.o scripts/analyzer.mk
+	$(call say,ANALYZE,$<)
+	@mkdir -p $(@D)
+	$(Q)gcc -std=gnu11 $(ALL_CPPFLAGS) -O1 -g -fanalyzer $(ANALYZER_OFF) $(ANALYZER_OFF_$*) -Werror -c -o /dev/null $<
+	@touch $@
+
 format:
 	@scripts/check-format.sh --fix
 

@@ -204,11 +204,11 @@ static int set_up(struct web *w, struct err *err)
 
 int web_run(int fd, int listen_fd)
 {
-	struct web *w = calloc(1, sizeof(*w));
+	struct web *w = listen_fd != fd + 1 ? NULL : calloc(1, sizeof(*w));
 	struct err err = ERR_INIT;
 	int result;
 
-	if (w == NULL || listen_fd != fd + 1)
+	if (w == NULL)
 		return 1;
 	(void)signal(SIGPIPE, SIG_IGN);
 	w->fd = fd;

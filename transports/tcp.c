@@ -27,6 +27,7 @@
 #include "transports/limit.h"
 #include "transports/local_files.h"
 #include "transports/mirror.h"
+#include "transports/tcp_above.h"
 #include "transports/tcp_frames.h"
 #include "transports/tcp_options.h"
 #include "transports/tcp_private.h"
@@ -216,23 +217,6 @@ static bool on_done(struct tcp_target *t, const char *payload, size_t len)
 
 /* ---- cutting and sending works ---- */
 
-/* Directories above the first item of a later piece: their times are set anew behind what this piece changes in them.
- */
-static uint32_t parents_of(const struct tcp_target *t, size_t first, uint32_t *out, uint32_t max)
-{
-	const struct transport_item *items = t->work->items, *item = &items[first];
-	uint32_t n = 0;
-
-	for (size_t i = first; i-- > 0 && n < max;)
-		if (items[i].look == LOOK_DIR && path_below(item->path, item->len, items[i].path, items[i].len)) {
-			out[n++] = (uint32_t)i;
-			item = &items[i];
-			if (item->len == 0)
-				break;
-		}
-	return n;
-}
-
 static struct piece *new_piece(uint32_t n_renames, uint32_t n_items)
 {
 	struct piece *p = calloc(1, sizeof(*p));
@@ -254,7 +238,8 @@ static struct piece *new_piece(uint32_t n_renames, uint32_t n_items)
 static struct piece *cut(struct tcp_target *t)
 {
 	const struct transport_work *w = t->work;
-	uint32_t parents[64], n_parents = 0, n_renames = 0, n_items = 0;
+	uint32_t n_parents, n_renames = 0, n_items = 0;
+	struct tcp_above above = { .n = 0 };
 	size_t bytes = 0;
 	struct piece *p;
 
@@ -265,17 +250,25 @@ static struct piece *cut(struct tcp_target *t)
 		n_renames++;
 	}
 	if (t->renames_cut + n_renames == w->n_renames) {
-		if (t->items_cut > 0 && !t->reconcile)
-			n_parents = parents_of(t, t->items_cut, parents, 64);
-		while (t->items_cut + n_items < w->n_items && n_parents + n_items < t->max_changes &&
-		       bytes < PIECE_BYTES)
-			bytes += w->items[t->items_cut + n_items++].len;
+		if (t->items_cut > 0 && t->items_cut < w->n_items && !t->reconcile &&
+		    !tcp_above_init(&above, w->items, t->items_cut))
+			return NULL;
+		/* An item, and perhaps the directory that it is in. */
+		while (t->items_cut + n_items < w->n_items && above.n_taken + n_items + 2 <= t->max_changes &&
+		       bytes < PIECE_BYTES) {
+			const struct transport_item *item = &w->items[t->items_cut + n_items++];
+			long parent = tcp_above_take(&above, item);
+
+			bytes += item->len + (parent > 0 ? (size_t)parent : 0);
+		}
 	}
+	n_parents = above.n_taken;
 	p = new_piece(n_renames, n_parents + n_items);
+	for (uint32_t i = 0; p != NULL && i < n_parents; i++)
+		p->index[i] = above.at[n_parents - 1 - i] | 0x80000000u;
+	tcp_above_done(&above);
 	if (p == NULL)
 		return NULL;
-	for (uint32_t i = 0; i < n_parents; i++)
-		p->index[i] = parents[n_parents - 1 - i] | 0x80000000u;
 	for (uint32_t i = 0; i < n_items; i++)
 		p->index[n_parents + i] = (uint32_t)(t->items_cut + i);
 	p->index[n_parents + n_items] = (uint32_t)t->renames_cut;

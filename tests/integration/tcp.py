@@ -203,6 +203,21 @@ def limit_over_pieces(place):
         p.equal("allowed")
 
 
+def times_above_pieces(place):
+    """In a deep tree a later piece changes directories whose times an earlier one has set."""
+    name = "d" * 15
+    with Pair(place, more="delay = 30; maxDelays = 100000;") as p:
+        os.makedirs(p.source + ("/" + name) * 130)
+        p.sender.start()
+        where = p.source
+        for _ in range(130):
+            where += "/" + name
+            for i in range(12):
+                open("%s/z%d" % (where, i), "w").close()
+        p.sender.wait(90)
+        p.equal("set anew")
+
+
 def moved_content(place):
     """Something is inserted at the front of a large file: all blocks are elsewhere, little is sent."""
     with Pair(place) as p:
@@ -297,4 +312,4 @@ def another_port(place):
             raise Failure("%d: %s" % (done.returncode, done.stdout + done.stderr))
 
 
-main([everyday, another_port, moved_content, plaintext_on_loopback, difference, never_a_difference, cold_differences, compared_after_a_reconnect, limit_over_pieces, wrong_key, read_only_module, unknown_module, either_end_dies])
+main([everyday, another_port, moved_content, plaintext_on_loopback, difference, never_a_difference, cold_differences, compared_after_a_reconnect, limit_over_pieces, times_above_pieces, wrong_key, read_only_module, unknown_module, either_end_dies])

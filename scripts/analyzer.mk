@@ -1,7 +1,7 @@
 # What gcc -fanalyzer (make check-analyzer) must not say: of all files, and of one, by its path without .c. By gcc 12.
 
 # It takes for lost what is kept in an element of an array that was just enlarged, in a list, or in the structure that a caller
-# handed in: each was looked at, and one was right. LeakSanitizer watches every test.
+# handed in: of some sixty one was right. LeakSanitizer watches every test.
 ANALYZER_OFF = -Wno-analyzer-malloc-leak
 
 # `a == NULL || b == NULL ? a == b : strcmp(a, b)`: it does not follow the condition.
@@ -12,3 +12,5 @@ ANALYZER_OFF_core/archive = -Wno-analyzer-null-dereference
 ANALYZER_OFF_core/watch_fanotify_mounts = -Wno-analyzer-possible-null-dereference
 # A loop fills all fields, or the function returns.
 ANALYZER_OFF_core/progress = -Wno-analyzer-use-of-uninitialized-value
+# What a list's head points to is set through the element that leaves it (`*t->at = t->newer`): it takes the head for unchanged.
+ANALYZER_OFF_transports/sftp_ops = -Wno-analyzer-use-after-free

@@ -29,23 +29,23 @@ bool tcp_above_init(struct tcp_above *a, const struct transport_item *items, siz
 	return true;
 }
 
+static const struct transport_item *next_of(const struct tcp_above *a)
+{
+	return &a->items[a->at[a->next]];
+}
+
 long tcp_above_take(struct tcp_above *a, const struct transport_item *item)
 {
-	const struct transport_item *dir = NULL;
-
 	/* A directory that the walk has left does not come again. */
-	while (a->next < a->n) {
-		dir = &a->items[a->at[a->next]];
-		if (path_below(item->path, item->len, dir->path, dir->len))
-			break;
+	while (a->next < a->n && !path_below(item->path, item->len, next_of(a)->path, next_of(a)->len)) {
 		a->next++;
 		a->taken = false;
 	}
-	if (a->next == a->n || a->taken || item->len == 0 || path_parent_len(item->path, item->len) != dir->len)
+	if (a->next == a->n || a->taken || path_parent_len(item->path, item->len) != next_of(a)->len)
 		return -1;
 	a->taken = true;
 	a->at[a->n_taken++] = a->at[a->next];
-	return (long)dir->len;
+	return (long)next_of(a)->len;
 }
 
 void tcp_above_done(struct tcp_above *a)

@@ -54,6 +54,32 @@ def running(place):
     exercise(place, ask)
 
 
+def more_than_are_named(place):
+    """Those that are only counted are over with the others: whoever waits then is told of none."""
+    source, target = place + "/source", place + "/target"
+    os.makedirs(source)
+    os.makedirs(target)
+    put(source + "/first", "x")
+    run("mount", "-t", "tmpfs", "-o", "nr_inodes=50", "none", target)
+    daemon = Daemon(place, 'sync = ( { name = "w"; transport = "direct"; source = "%s"; target = "%s"; retryMin = 0.1; retryMax = 0.2; } );\n'
+                    % (source, target))
+    try:
+        daemon.start()
+        for i in range(1100):
+            put("%s/%d" % (source, i), "")
+        await_fact(lambda: daemon.sync("w")["failures_unnamed"] > 0, 30, "some are not named")
+        done = daemon.wait(20, check=False)
+        expect(done.returncode == 1 and b"more failures" in done.stderr, "exit %d: %s" % (done.returncode, done.stderr[-300:]))
+        run("mount", "-o", "remount,nr_inodes=5000", target)
+        await_fact(lambda: daemon.sync("w")["pending"] == daemon.sync("w")["in_flight"] == 0, 60, "all are done")
+        expect(len(os.listdir(target)) == 1101, "%d arrived" % len(os.listdir(target)))
+        done = daemon.wait(20, check=False)
+        expect(done.returncode == 0, "exit %d: %s" % (done.returncode, done.stderr[-300:]))
+    finally:
+        daemon.stop()
+        run("umount", target)
+
+
 if not own_file_system():
     skip("it mounts: only root may")
-main([once, running])
+main([once, running, more_than_are_named])

@@ -1,7 +1,7 @@
 /* LINK: core/control.c core/unix_listen.c core/frame.c core/buf.c core/loop.c core/clock.c core/err.c */
 /* WRAP: clock_mono_ns */
 /* MODULE: core/control.c core/frame.c */
-/* ROUNDS: 2000 */
+/* ROUNDS: 300 */
 /*
  * The control socket as any local process may use it. The input is a request's payload, a stream of frames, and a
  * script: clients come, say bytes or whole requests, read, hang up; the handler answers now or later; time passes. What
@@ -23,9 +23,9 @@
 #include "core/frame.h"
 
 #define CLIENTS (CONTROL_CONNECTIONS_MAX + 4u)
-#define OPS_MAX 200u
-#define TURNS 4u
-/* An answer of a few of these is more than a socket takes, and more of them than a connection may have unread. */
+#define OPS_MAX 80u
+#define TURNS 2u
+/* Some of these are more than a connection may have unread. */
 #define LONG_ANSWER (CONTROL_ANSWER_MAX + 3u)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -114,7 +114,7 @@ static void on_closed(void *ctx, struct control_conn *conn)
 static void answer(struct control_conn *conn, unsigned pieces)
 {
 	static char text[LONG_ANSWER];
-	size_t len = pieces % 4 == 3 ? sizeof(text) : pieces;
+	size_t len = pieces == UINT8_MAX ? sizeof(text) : pieces;
 
 	for (unsigned i = 0; i < pieces % 16; i++) {
 		control_out(conn, text, len);

@@ -1,7 +1,7 @@
 /* LINK: core/safe_open.c core/watch_inotify.c core/watch_inotify_walk.c core/watch_inotify_events.c core/watch_tree.c
  * core/path.c core/err.c core/buf.c core/clock.c core/loop.c core/log.c core/utf8.c */
 /* WRAP: read getrandom */
-/* MODULE: core/watch_inotify_events.c core/watch_tree.c core/watch_inotify_walk.c */
+/* MODULE: core/watch_inotify_events.c core/watch_tree.c */
 /* ROUNDS: 1000 */
 /*
  * The inotify backend with a queue that says anything: events of a tree that is really there, in any order, twice or

@@ -3,8 +3,8 @@
 
 fuzz.py run BUILD [NAME...]    each fuzzer for FUZZ_SECONDS of CPU time, in slices of at most a minute, on a copy of
                                its corpus in BUILD/corpus/NAME; what it did so far is kept in BUILD/record.json
-fuzz.py keep BUILD [NAME...]   the smallest set of inputs that reaches the same becomes tests/fuzz/corpus/NAME, beside
-                               what was put there by hand (names that are no hashes)
+fuzz.py keep BUILD [NAME...]   the smallest set of inputs that reaches the same, however often, becomes
+                               tests/fuzz/corpus/NAME, beside what was put there by hand (names that are no hashes)
 fuzz.py cover BUILD [NAME...]  the share of each module's lines that its corpus reaches, of a build with clang's coverage;
                                fails below 80 %
 fuzz.py table BUILD [NAME...]  the record, and the last coverage, of BUILD-cover: lines of a table
@@ -124,7 +124,7 @@ def keep(build, names):
             given = [f for f in os.listdir(here) if not HASH.match(f)]
             for f in given:
                 shutil.copy(os.path.join(here, f), into)
-            subprocess.run([os.path.join(build, "tests/fuzz/fuzz_" + name), "-set_cover_merge=1",
+            subprocess.run([os.path.join(build, "tests/fuzz/fuzz_" + name), "-set_cover_merge=1", "-use_counters=0",
                             "-verbosity=0"] + options(name) + [into, here, corpus], check=True,
                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             for f in os.listdir(here):

@@ -311,6 +311,11 @@ static bool decide(struct twoway *t, struct both *b)
 		t->env->found(t->env->ctx, b->path, b->len, VERDICT_RETRY, &err);
 		return true;
 	}
+	if (action == TWOWAY_DELETE && twoway_put_away(t, b->path)) {
+		twoway_away(&err);
+		t->env->found(t->env->ctx, b->path, b->len, VERDICT_RETRY, &err);
+		return true;
+	}
 	return act_on(t, b, action) && descend(t, b, action);
 }
 

@@ -117,6 +117,11 @@ static bool decide_item(struct twoway *t, size_t i)
 		twoway_verdict(t, c, VERDICT_RETRY, &err);
 		return true;
 	}
+	if (c->action == TWOWAY_DELETE && twoway_put_away(t, c->path)) {
+		twoway_away(&err);
+		twoway_verdict(t, c, VERDICT_RETRY, &err);
+		return true;
+	}
 	return act_on(t, c);
 }
 

@@ -1,6 +1,7 @@
 /*
  * rsyncssh_twoway_private.h - what is inside of a bidirectional work. Shared by rsyncssh_twoway.c (the order of
- * things), rsyncssh_names.c, _moves.c, _items.c, _compare.c, _puts.c and _backs.c (its phases), included by them alone.
+ * things), rsyncssh_names.c, _moves.c, _items.c, _compare.c, _away.c, _puts.c and _backs.c (its phases), included by
+ * them alone.
  *
  * A work is a row of phases. A phase sends its calls ahead, takes the answers in the same order, and when all are in
  * names the next phase.
@@ -181,6 +182,14 @@ void twoway_conflict(struct twoway *t, const char *path, size_t len, const struc
 		     const struct twoway_state *there, const char *end);
 /* Look again at a path that both may yield. */
 void twoway_again(struct twoway *t, const char *path, size_t len);
+
+/* ---- rsyncssh_away.c ---- */
+
+/* Whether what the source was seen to lack is there again, or only out of sight while another host replaces or deletes
+ * it. Reads the top of the source. */
+bool twoway_put_away(const struct twoway *t, const char *path);
+/* Why it is looked at again then. */
+void twoway_away(struct err *why);
 
 /* ---- rsyncssh_names.c ---- */
 

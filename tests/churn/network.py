@@ -47,8 +47,9 @@ class RsyncDaemon:
         self.place, self.prefix, self.address, self.port = place, list(prefix), address, free_port()
         os.makedirs(place, exist_ok=True)
         with open(place + "/rsyncd.conf", "w") as f:
-            f.write("use chroot = no\nuid = %d\ngid = %d\nmunge symlinks = no\nlog file = %s/log\n[web]\npath = %s\nread only = no\n"
-                    % (os.geteuid(), os.getegid(), place, target))
+            # Without a chroot it takes the first slash from what symlinks say.
+            f.write("use chroot = %s\nuid = %d\ngid = %d\nmunge symlinks = no\nlog file = %s/log\n[web]\npath = %s\nread only = no\n"
+                    % ("no" if os.geteuid() else "yes", os.geteuid(), os.getegid(), place, target))
 
     def start(self):
         self.process = subprocess.Popen(self.prefix + ["rsync", "--daemon", "--no-detach", "--address=" + self.address,

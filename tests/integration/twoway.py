@@ -172,6 +172,27 @@ def a_deletion_is_of_what_was_seen(place):
         expect(p.own(), [], "left behind")
 
 
+def put_away_is_not_deleted(place):
+    """The source is a target as well. What another host has put away there for a moment, to look at what it caught, is still there."""
+    with Pair(place, init=filled) as p:
+        private = p.a + "/.fansyncd-other.fansyncd~tmp"
+        os.makedirs(private + "/b")
+        os.rename(p.a + "/f", private + "/b/f")
+        await_fact(lambda: "only put away" in p.daemon.log(), 30, "it is looked for")
+        expect(get(p.b + "/f"), b"first f", "put away at the source")
+        p.daemon.client("--sync-now", check=False)
+        expect(get(p.b + "/f"), b"first f", "put away at the source, and all compared")
+        os.rename(private + "/b/f", p.a + "/f")
+        shutil.rmtree(private)
+        p.settled()
+        equal(p, "back again")
+        os.makedirs(private + "/b")
+        os.rename(p.a + "/g", private + "/b/g")
+        shutil.rmtree(private)
+        p.settled()
+        expect(get(p.b + "/g"), None, "deleted by way of that directory")
+
+
 def the_newer_wins(place):
     with Pair(place, more="conflictCopies = true;", init=filled) as p:
         now = time.time_ns()
@@ -555,7 +576,7 @@ def refused_options(place):
 
 
 if __name__ == "__main__":
-    main([sends_and_is_silent, theirs_is_left_alone, a_deletion_is_of_what_was_seen, the_newer_wins, a_newer_edit_slips_in,
+    main([sends_and_is_silent, theirs_is_left_alone, a_deletion_is_of_what_was_seen, put_away_is_not_deleted, the_newer_wins, a_newer_edit_slips_in,
           an_older_edit_slips_in, the_source_slips_away, a_directory_over_a_file, never_still, an_older_one_is_restored,
           what_a_killed_run_left, odd_names, renames, types_change, archives, down_and_up,
           too_many_deletions, a_mount_below_is_gone, filtered, busybox, refused_options])

@@ -229,7 +229,8 @@ static void finish_from_settings(struct config_run *run, struct sync_options *s,
 		s->max_delays = set->max_delays;
 	if (s->max_processes > 1)
 		config_warn(run, config_draft_place(d, "maxProcesses", SECTION_SYNC),
-			    "maxProcesses: a sync has one worker, which sends any number of changes together");
+			    "maxProcesses: a sync has one worker, which sends any number of changes together, and one "
+			    "for large files");
 }
 
 static bool local_target(const char *t)

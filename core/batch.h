@@ -23,6 +23,9 @@ enum mark_flag {
 	MARK_FAILED = 1u << 6, /* given back by a transport once: look harder (checksum) */
 	MARK_CAUSE = 1u << 7,  /* RECURSIVE because a watcher or a limit said so, not only because a directory went */
 	MARK_START = 1u << 8,  /* RECURSIVE because the sync starts: lsyncd's delete = "startup" applies to it */
+	MARK_LARGE = 1u << 9,  /* of the large lane, by itself */
+	MARK_ALONE =
+		1u << 10, /* a large file with several names: of the first lane, while nothing is in the large one */
 };
 
 struct batch_item {
@@ -60,8 +63,15 @@ enum verdict {
 	VERDICT_RETRY,	   /* failed for now: once more, not before a backoff */
 	VERDICT_REJECT,	   /* given up, with a reason; an error in the log */
 	VERDICT_RECONCILE, /* compare this path and all below (a rename that the target could not do) */
+	/* Not tried: it is for the other lane. The planner's alone, no transport says so. */
+	VERDICT_LARGE, /* for the large one */
+	VERDICT_ALONE, /* for the first one, as MARK_ALONE */
+	VERDICT_SMALL, /* for the first one */
 	VERDICTS
 };
+
+/* A verdict that a transport may give. */
+#define VERDICT_OF_TRANSPORT_MAX VERDICT_RECONCILE
 
 /* The word for the log and the status. */
 const char *verdict_name(enum verdict v);

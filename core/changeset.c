@@ -48,8 +48,7 @@ bool cs_covers(const struct mark_node *n)
 {
 	if ((n->pend & MARK_RECURSIVE) == 0 || n->pend_gen == GEN_NONE)
 		return false;
-	return n->queue == QUEUE_FRESH || n->queue == QUEUE_AGAIN ||
-	       (n->queue == QUEUE_PARKED && n->wait == QUEUE_FRESH);
+	return marks_due(n);
 }
 
 static struct mark_node *covering_ancestor(const struct mark_node *n)
@@ -80,7 +79,7 @@ static void queue_after(struct changeset *cs, struct mark_node *n, const struct 
 		if (fresh_mark || w->wait == QUEUE_NONE || has == QUEUE_RETRY)
 			marks_queue(&cs->m, n, w->wait == QUEUE_NONE ? QUEUE_FRESH : w->wait, w->hold_ns);
 	} else if (w->hold_ns == 0) {
-		if (has != QUEUE_FRESH && has != QUEUE_AGAIN)
+		if (has == QUEUE_NONE || has == QUEUE_HOLD || has == QUEUE_RETRY)
 			marks_queue(&cs->m, n, QUEUE_FRESH, 0);
 	} else if (fresh_mark || has == QUEUE_RETRY) {
 		marks_queue(&cs->m, n, QUEUE_HOLD, w->hold_ns);

@@ -73,9 +73,40 @@ bool changeset_settle(struct changeset *cs, uint64_t batch_id, size_t index, enu
 bool changeset_settle_rename(struct changeset *cs, uint64_t batch_id, size_t index, enum verdict v, int64_t now_ns);
 /* The batch is over: whatever has no verdict goes back to pending (renames as reconciles of both names). */
 void changeset_finish(struct changeset *cs, uint64_t batch_id, int64_t now_ns);
-/* The same for every batch in flight: the worker died, or the target is down. Directories whose entries have their
- * verdict already may not have got their times: they are looked at again. */
-void changeset_abandon(struct changeset *cs, int64_t now_ns);
+/* The same when the worker died, or the target is down. Directories whose entries have their verdict already may not
+ * have got their times: they are looked at again. */
+void changeset_abandon(struct changeset *cs, uint64_t batch_id, int64_t now_ns);
+void changeset_abandon_all(struct changeset *cs, int64_t now_ns);
+
+/*
+ * The large lane: a second worker carries one large file at a time beside the batches of the first one. A path comes
+ * there by VERDICT_LARGE, and goes back by VERDICT_SMALL when it is found to be no such file any more. What is in
+ * flight there stays apart from the batches: neither anything below it, nor a change of names or a comparison above it,
+ * nor a rename that has to do with it is in flight beside it. Whoever comes first has the way, the other one waits.
+ */
+
+/* Whether a path of the large lane may leave now: nothing is in its way, and none is in flight there. */
+bool changeset_large_ready(struct changeset *cs, int64_t now_ns);
+/* That one, as a batch of its own; it is settled and ended like any other one. NULL: there is none, or out of memory.
+ */
+struct batch *changeset_take_large(struct changeset *cs, int64_t now_ns);
+/* A comparison of that batch came upon a large file that differs, and leaves it to the large lane. */
+void changeset_hand_over(struct changeset *cs, uint64_t batch_id, const char *path, size_t len, int64_t now_ns);
+/* When the oldest of those that wait for it was changed; INT64_MAX: there is none. */
+int64_t changeset_large_oldest_ns(const struct changeset *cs);
+
+enum changeset_wait {
+	CHANGESET_NOTHING = 0,
+	CHANGESET_NAMES,   /* a change of the path's own name, or of one above */
+	CHANGESET_RENAMES, /* a rename, and with it all that is pending in the first lane */
+};
+/* What waits for the large file in flight, and is worth asking whether that is still there. */
+enum changeset_wait changeset_large_holds_up(const struct changeset *cs);
+/* What is in flight there was broken off, since it is no more: it is for the first lane. Unless a rename takes along
+ * what was written of it, its directory is compared, not before `not_before_ns`; INT64_MAX: nothing of it is left. */
+void changeset_cancel(struct changeset *cs, uint64_t batch_id, int64_t not_before_ns, int64_t now_ns);
+/* There is no large lane any more: all that waits for it is for the first one. */
+void changeset_close_large(struct changeset *cs);
 
 /* `path` was tried by a work that began at `since_ns` and led past it, and failed. What waits to be tried again since
  * before that has its verdict: no barrier waits for it. Anything else keeps its generation: what came since, and what

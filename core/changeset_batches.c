@@ -21,7 +21,7 @@ void flight_free(struct flight *f)
 
 /* ---- handing out ---- */
 
-static struct flight *flight_new(size_t n_items, size_t n_renames)
+struct flight *flight_new(size_t n_items, size_t n_renames)
 {
 	struct flight *f = calloc(1, sizeof(*f));
 
@@ -36,10 +36,11 @@ static struct flight *flight_new(size_t n_items, size_t n_renames)
 	}
 	f->n_items = n_items;
 	f->n_renames = n_renames;
+	f->gen = GEN_NONE;
 	return f;
 }
 
-static struct batch *batch_new(size_t n_items, size_t n_renames, size_t bytes)
+struct batch *flight_batch_new(size_t n_items, size_t n_renames, size_t bytes)
 {
 	struct batch *b = calloc(1, sizeof(*b));
 
@@ -92,9 +93,7 @@ static int compare_taken(const void *a, const void *b)
 	return path_compare(x->item.path, x->item.len, y->item.path, y->item.len);
 }
 
-/* To send something, the directories above it may have to be made on the target: they are not unknown there any more.
- */
-static void clear_born_above(struct mark_node *n)
+void cs_clear_born_above(struct mark_node *n)
 {
 	for (struct mark_node *a = n->parent; a != NULL; a = a->parent)
 		a->pend = (uint16_t)(a->pend & ~(unsigned)MARK_BORN);
@@ -125,9 +124,10 @@ static void take_items(struct changeset *cs, struct batch *b, struct flight *f, 
 
 		marks_path(n, at);
 		t[i] = (struct taken){ { .path = at, .len = len, .flags = n->pend, .tries = n->tries }, n };
+		f->alone = f->alone || (n->pend & MARK_ALONE) != 0;
 		at += len;
 		marks_fly(&cs->m, n);
-		clear_born_above(n);
+		cs_clear_born_above(n);
 	}
 	qsort(t, b->n_items, sizeof(*t), compare_taken);
 	for (size_t i = 0; i < b->n_items; i++) {
@@ -154,6 +154,18 @@ static void take_renames(struct changeset *cs, struct batch *b, struct flight *f
 	cs->renames_pending -= i;
 }
 
+void flight_begin(struct changeset *cs, struct flight *f, struct batch *b)
+{
+	b->id = f->id = ++cs->batch_id;
+	f->seq = cs->seq;
+	f->batch = b;
+	if (cs->last_flight != NULL)
+		cs->last_flight->next = f;
+	else
+		cs->flights = f;
+	cs->last_flight = f;
+}
+
 struct batch *changeset_take(struct changeset *cs, int64_t now_ns)
 {
 	size_t bytes, rename_bytes = 0, n_items;
@@ -162,6 +174,8 @@ struct batch *changeset_take(struct changeset *cs, int64_t now_ns)
 	struct batch *b = NULL;
 
 	marks_release_due(&cs->m, now_ns);
+	if (!large_bar(cs))
+		return NULL;
 	n_items = count_due(cs, &bytes);
 	if (n_items == 0 && cs->renames_pending == 0)
 		return NULL;
@@ -170,7 +184,7 @@ struct batch *changeset_take(struct changeset *cs, int64_t now_ns)
 			rename_bytes += r->from_len + r->to_len;
 	t = calloc(n_items > 0 ? n_items : 1, sizeof(*t));
 	f = flight_new(n_items, cs->renames_pending);
-	b = batch_new(n_items, cs->renames_pending, bytes + rename_bytes);
+	b = flight_batch_new(n_items, cs->renames_pending, bytes + rename_bytes);
 	if (t == NULL || f == NULL || b == NULL) {
 		free(t);
 		flight_free(f);
@@ -180,14 +194,7 @@ struct batch *changeset_take(struct changeset *cs, int64_t now_ns)
 	take_renames(cs, b, f, b->arena);
 	take_items(cs, b, f, t, b->arena + rename_bytes);
 	free(t);
-	b->id = f->id = ++cs->batch_id;
-	f->seq = cs->seq;
-	f->batch = b;
-	if (cs->last_flight != NULL)
-		cs->last_flight->next = f;
-	else
-		cs->flights = f;
-	cs->last_flight = f;
+	flight_begin(cs, f, b);
 	return b;
 }
 
@@ -226,9 +233,21 @@ static void give_back_retry(struct changeset *cs, struct mark_node *n, int64_t n
 	give_back(cs, n, &w);
 }
 
+/* To the other lane. */
+static void give_back_lane(struct changeset *cs, struct mark_node *n, enum verdict v)
+{
+	unsigned lane = v == VERDICT_LARGE ? MARK_LARGE : v == VERDICT_ALONE ? MARK_ALONE : 0u;
+	struct want w = { .flags = ((unsigned)n->infl & ~(unsigned)(MARK_BORN | LANES)) | lane,
+			  .gen = n->infl_gen,
+			  .tries = n->tries };
+
+	n->pend = (uint16_t)(n->pend & ~(unsigned)LANES);
+	give_back(cs, n, &w);
+}
+
 static void give_back_reconcile(struct changeset *cs, const struct flight *f, struct mark_node *n)
 {
-	struct want w = { .flags = (unsigned)(n->infl & ~MARK_BORN) | COMPARE,
+	struct want w = { .flags = ((unsigned)n->infl & ~(unsigned)(MARK_BORN | LANES)) | COMPARE,
 			  .gen = gens_ref(&cs->m.gens, n->infl_gen),
 			  .born = BORN_CLEAR,
 			  .first_ns = n->first_ns };
@@ -261,7 +280,7 @@ bool changeset_settle(struct changeset *cs, uint64_t batch_id, size_t index, enu
 	n = f->items[index];
 	if (n == NULL || f->settled[index])
 		return true;
-	if (v != VERDICT_RETRY && v != VERDICT_RECONCILE) {
+	if (v == VERDICT_DONE || v == VERDICT_GONE || v == VERDICT_REJECT) {
 		/* It lands with the batch: the times of the directories above may still have to be set, and if one of
 		 * those is renamed before that, only what is in flight tells where to do it. */
 		f->settled[index] = true;
@@ -270,10 +289,13 @@ bool changeset_settle(struct changeset *cs, uint64_t batch_id, size_t index, enu
 	f->items[index] = NULL;
 	if (v == VERDICT_RECONCILE) {
 		give_back_reconcile(cs, f, n);
-	} else {
-		give_back_retry(cs, n, not_before_ns);
-		marks_release(&cs->m, n);
+		return true;
 	}
+	if (v == VERDICT_RETRY)
+		give_back_retry(cs, n, not_before_ns);
+	else
+		give_back_lane(cs, n, v);
+	marks_release(&cs->m, n);
 	return true;
 }
 
@@ -330,6 +352,8 @@ static void flight_end(struct changeset *cs, struct flight *f, int64_t now_ns)
 	*at = f->next;
 	if (cs->last_flight == f)
 		cs->last_flight = prev;
+	if (cs->large == f)
+		large_landed(cs, now_ns);
 	flight_free(f);
 	carried_forget(cs);
 	if (cs->m.pending > cs->limits.max_pending)
@@ -366,10 +390,18 @@ static void mark_parents(struct changeset *cs, const struct flight *f, int64_t n
 	gens_put(&cs->m.gens, w.gen);
 }
 
-void changeset_abandon(struct changeset *cs, int64_t now_ns)
+void changeset_abandon(struct changeset *cs, uint64_t batch_id, int64_t now_ns)
 {
-	while (cs->flights != NULL) {
-		mark_parents(cs, cs->flights, now_ns);
-		flight_end(cs, cs->flights, now_ns);
-	}
+	struct flight *f = flight_find(cs, batch_id);
+
+	if (f == NULL)
+		return;
+	mark_parents(cs, f, now_ns);
+	flight_end(cs, f, now_ns);
+}
+
+void changeset_abandon_all(struct changeset *cs, int64_t now_ns)
+{
+	while (cs->flights != NULL)
+		changeset_abandon(cs, cs->flights->id, now_ns);
 }

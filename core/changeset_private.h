@@ -1,6 +1,7 @@
 /*
  * changeset_private.h - what the files of the changeset share: changeset.c (marks, taking in, questions),
- * changeset_renames.c (renames) and changeset_batches.c (batches out and back). Nobody else includes it.
+ * changeset_renames.c (renames), changeset_batches.c (batches out and back) and changeset_large.c (the large lane).
+ * Nobody else includes it.
  */
 #ifndef FANSYNCD_CORE_CHANGESET_PRIVATE_H
 #define FANSYNCD_CORE_CHANGESET_PRIVATE_H
@@ -9,6 +10,8 @@
 #include "core/marks.h"
 
 #define COMPARE (MARK_RECURSIVE | MARK_NAME | MARK_LOOK)
+/* Which lane a mark is of: that of the path as it was looked at, and of no other one. */
+#define LANES (MARK_LARGE | MARK_ALONE)
 
 enum rename_state { RENAME_PENDING = 1, RENAME_FLIGHT, RENAME_SETTLED };
 
@@ -34,6 +37,8 @@ struct flight {
 	size_t n_items;
 	struct carried **renames;
 	size_t n_renames;
+	bool alone;  /* with something that nothing large may be under way beside */
+	uint8_t gen; /* slot; of the large one: the generation of its mark */
 };
 
 struct changeset {
@@ -42,6 +47,7 @@ struct changeset {
 	struct carried *first, *last;
 	size_t renames_pending, renames_in_flight;
 	struct flight *flights, *last_flight; /* oldest first */
+	struct flight *large;		      /* the one of the large lane; NULL: none is in flight there */
 	uint64_t batch_id, seq, collapses;
 	uint64_t generation; /* the latest that a record came with */
 };
@@ -90,6 +96,23 @@ void cs_mark_through(struct changeset *cs, const char *path, size_t len, const s
 /* Take in a rename. -1: out of memory. */
 int cs_add_rename(struct changeset *cs, const struct change *c, struct want *w);
 
+/* ---- changeset_batches.c ---- */
+
+struct flight *flight_new(size_t n_items, size_t n_renames);
 void flight_free(struct flight *f);
+/* `bytes` of paths. */
+struct batch *flight_batch_new(size_t n_items, size_t n_renames, size_t bytes);
+/* It leaves, with all that was put into it. */
+void flight_begin(struct changeset *cs, struct flight *f, struct batch *b);
+/* To send something, the directories above it may have to be made on the target: they are not unknown there any more.
+ */
+void cs_clear_born_above(struct mark_node *n);
+
+/* ---- changeset_large.c ---- */
+
+/* Keep from being due what must not leave beside what is in the large lane. false: not even a rename may. */
+bool large_bar(struct changeset *cs);
+/* What was in the large lane has landed. */
+void large_landed(struct changeset *cs, int64_t now_ns);
 
 #endif

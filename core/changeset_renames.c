@@ -64,8 +64,14 @@ static void carried_unlink(struct changeset *cs, struct carried *r)
 
 void carried_forget(struct changeset *cs)
 {
+	const struct flight *oldest = cs->flights;
+
+	/* What is in the large lane needs none: a rename that has to do with it does not leave before it has landed. It
+	 * may be there for hours. */
+	if (oldest != NULL && oldest == cs->large)
+		oldest = oldest->next;
 	while (cs->first != NULL && cs->first->state == RENAME_SETTLED &&
-	       (cs->flights == NULL || cs->flights->seq >= cs->first->seq))
+	       (oldest == NULL || oldest->seq >= cs->first->seq))
 		carried_unlink(cs, cs->first);
 }
 
@@ -164,7 +170,7 @@ static void doubt_above(struct changeset *cs, const struct mark_node *from, stru
 
 static void copy_one(struct changeset *cs, const struct mark_node *from, struct mark_node *to)
 {
-	struct want w = { .flags = (unsigned)(from->pend | from->infl) & ~(unsigned)(MARK_BORN | MARK_START),
+	struct want w = { .flags = (unsigned)(from->pend | from->infl) & ~(unsigned)(MARK_BORN | MARK_START | LANES),
 			  .gen = gens_older(&cs->m.gens, from->pend_gen, from->infl_gen),
 			  .born = BORN_CLEAR,
 			  .first_ns = from->first_ns,
@@ -229,7 +235,7 @@ static bool replace_marks(struct changeset *cs, struct mark_node *n)
 	for (struct mark_node *x = n; x != NULL; x = marks_next(x, n)) {
 		x->pend = (uint16_t)(x->pend & ~(unsigned)MARK_BORN);
 		if (x->infl != 0) {
-			struct want w = { .flags = (unsigned)x->infl & ~(unsigned)MARK_BORN,
+			struct want w = { .flags = (unsigned)x->infl & ~(unsigned)(MARK_BORN | LANES),
 					  .gen = x->infl_gen,
 					  .born = BORN_CLEAR,
 					  .first_ns = x->first_ns };

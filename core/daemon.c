@@ -60,24 +60,32 @@ static bool env_drained(void *ctx, uint64_t ticket)
 	return d->watchers == NULL || d->stopping || watcher_drained(d->watchers, ticket);
 }
 
-static bool env_slot_take(void *ctx)
+/* A large file has its slot for long: one of them is kept for what is small. */
+static bool env_slot_take(void *ctx, bool large)
 {
 	struct daemon *d = ctx;
 	int64_t max = d->config->settings.max_processes;
 
-	if (max > 0 && d->slots_used >= (size_t)max)
+	if (max > 0 && (d->slots_used >= (size_t)max || (large && d->slots_large + 1 >= (size_t)max)))
 		return false;
 	d->slots_used++;
+	d->slots_large += large;
 	d->slot_taken = true;
 	return true;
 }
 
-static void env_slot_give(void *ctx)
+static void env_slot_give(void *ctx, bool large)
 {
 	struct daemon *d = ctx;
 
 	d->slots_used--;
+	d->slots_large -= large;
 	d->poll_all = true;
+}
+
+static bool env_slots_for_large(void *ctx)
+{
+	return ((struct daemon *)ctx)->config->settings.max_processes != 1;
 }
 
 static void env_changed(void *ctx)
@@ -643,6 +651,7 @@ static int set_up(struct daemon *d, struct err *err)
 		.drained = env_drained,
 		.slot_take = env_slot_take,
 		.slot_give = env_slot_give,
+		.slots_for_large = env_slots_for_large,
 		.linked = sources_on_linked,
 		.changed = env_changed,
 		.ctx = d,

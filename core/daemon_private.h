@@ -113,9 +113,9 @@ struct daemon {
 	size_t n_members;
 	struct sync_env env;
 	struct tunnels *tunnels;
-	size_t slots_used;
-	bool slot_taken;   /* by the sync that is polled */
-	size_t poll_first; /* index of the member that is polled first */
+	size_t slots_used, slots_large; /* large: of these */
+	bool slot_taken;		/* by the sync that is polled */
+	size_t poll_first;		/* index of the member that is polled first */
 	uint64_t generation;
 	struct barrier *barriers;
 	struct receiver_service receiver;

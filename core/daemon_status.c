@@ -192,10 +192,15 @@ static void text_member(struct buf *out, const struct member *m)
 	buf_printf(out, "  pending   %zu paths, %zu renames; in flight %zu; lag %.1f s\n", s.pending, s.pending_renames,
 		   s.in_flight, seconds(s.lag_ns));
 	sync_list_pending(m->sync, PENDING_SHOWN, text_pending, out);
-	if (s.progress != NULL)
+	if (s.progress != NULL && s.progress != s.large_progress)
 		buf_printf(out, "  sending   %s, for %.1f s\n",
 			   s.progress->phase[0] == '\0' ? "a batch" : s.progress->phase,
 			   seconds(clock_mono_ns() - s.batch_started_ns));
+	if (s.large_path != NULL) {
+		buf_add_str(out, "  large     ");
+		put_escaped(out, s.large_path, s.large_len);
+		buf_printf(out, ", for %.1f s\n", seconds(clock_mono_ns() - s.large_started_ns));
+	}
 	buf_printf(out, "  rates     %.1f files/s, %.0f bytes/s\n", m->files_per_s, m->bytes_per_s);
 	if (s.last_done_real_ns != 0) {
 		buf_add_str(out, "  last done ");
@@ -326,6 +331,21 @@ static void json_progress(struct buf *out, const struct wire_progress *p)
 	json_close(out, '}');
 }
 
+static void json_large(struct buf *out, const struct sync_snapshot *s)
+{
+	json_key(out, "large");
+	if (s->large_path == NULL) {
+		buf_add_str(out, "null");
+		return;
+	}
+	json_open(out, '{');
+	json_put_bytes(out, "path", s->large_path, s->large_len);
+	json_put_double(out, "seconds", seconds(clock_mono_ns() - s->large_started_ns));
+	json_put_u64(out, "worker_pid", (uint64_t)s->large_worker);
+	json_progress(out, s->large_progress);
+	json_close(out, '}');
+}
+
 static void json_pending(void *ctx, const char *path, size_t len, unsigned flags)
 {
 	struct buf *out = ctx;
@@ -403,6 +423,7 @@ static void json_member(struct buf *out, const struct member *m)
 	json_put_double(out, "last_error_time", seconds(s.last_error_real_ns));
 	json_put_u64(out, "worker_pid", (uint64_t)s.worker);
 	json_progress(out, s.progress);
+	json_large(out, &s);
 	json_key(out, "pending_paths");
 	json_open(out, '[');
 	sync_list_pending(m->sync, PENDING_SHOWN, json_pending, out);

@@ -39,6 +39,8 @@ enum mark_queue {
 	QUEUE_NONE = 0,
 	QUEUE_FRESH,  /* due; in the order of first_ns */
 	QUEUE_AGAIN,  /* due, and older than the end of FRESH: came back, was copied, or its hold ended */
+	QUEUE_LARGE,  /* due in the large lane, in the order in which they came */
+	QUEUE_BARRED, /* due when what the large lane has in flight is settled */
 	QUEUE_PARKED, /* in flight as well: due when that is settled, so that no path is in flight twice */
 	QUEUE_HOLD,   /* a heap: not due before not_before_ns */
 	QUEUE_RETRY,  /* a heap: the same, because a transport gave it back */
@@ -68,7 +70,7 @@ struct marks {
 	struct mark_node **buckets;
 	size_t n_buckets, n_nodes;
 	size_t pending, in_flight;
-	struct mark_list fresh, again, parked;
+	struct mark_list fresh, again, large, barred, parked;
 	int64_t again_min_ns; /* not above the oldest first_ns in `again` */
 	struct mark_node *holds, *retries;
 	struct gens gens;
@@ -99,11 +101,16 @@ void marks_lower_gen(struct marks *m, struct mark_node *n, uint8_t slot);
 /* Drop all pending marks strictly below `top`, which is pending and takes over their generation and age. */
 void marks_prune(struct marks *m, struct mark_node *top);
 
-/* Move a pending node to a queue: FRESH (or AGAIN, as its age demands), HOLD or RETRY; PARKED instead while it is in
- * flight. */
+/* Move a pending node to a queue: FRESH (or AGAIN, as its age demands; LARGE, if it is of that lane), HOLD or RETRY;
+ * PARKED instead while it is in flight. */
 void marks_queue(struct marks *m, struct mark_node *n, enum mark_queue q, int64_t not_before_ns);
 /* Move nodes whose time has come from a heap to the due ones. */
 void marks_release_due(struct marks *m, int64_t now_ns);
+/* Move a due node to BARRED; end that for all. */
+void marks_bar(struct marks *m, struct mark_node *n);
+void marks_unbar(struct marks *m);
+/* Whether a pending node is due, be it barred or parked. */
+bool marks_due(const struct mark_node *n);
 /* End all waits of one kind: QUEUE_HOLD or QUEUE_RETRY. */
 void marks_release_heap(struct marks *m, enum mark_queue q);
 /* Visit pending nodes, the due ones first and in their order, until `fn` says false. It must not change anything. */

@@ -4,6 +4,7 @@
  * The heaps are pairing heaps threaded through the nodes, because a mark that was given back must have its place
  * without asking for memory.
  */
+#include "core/batch.h"
 #include "core/marks.h"
 
 /* ---- lists ---- */
@@ -116,6 +117,12 @@ static void dequeue(struct marks *m, struct mark_node *n)
 		if (m->again.head == NULL)
 			m->again_min_ns = INT64_MAX;
 		break;
+	case QUEUE_LARGE:
+		list_del(&m->large, n);
+		break;
+	case QUEUE_BARRED:
+		list_del(&m->barred, n);
+		break;
 	case QUEUE_PARKED:
 		list_del(&m->parked, n);
 		break;
@@ -135,6 +142,11 @@ static void dequeue(struct marks *m, struct mark_node *n)
 static void queue_due(struct marks *m, struct mark_node *n)
 {
 	n->not_before_ns = 0;
+	if ((n->pend & MARK_LARGE) != 0) {
+		n->queue = QUEUE_LARGE;
+		list_add(&m->large, n);
+		return;
+	}
 	if (m->fresh.tail == NULL || m->fresh.tail->first_ns <= n->first_ns) {
 		n->queue = QUEUE_FRESH;
 		list_add(&m->fresh, n);
@@ -160,6 +172,25 @@ void marks_queue(struct marks *m, struct mark_node *n, enum mark_queue q, int64_
 	} else {
 		queue_due(m, n);
 	}
+}
+
+void marks_bar(struct marks *m, struct mark_node *n)
+{
+	dequeue(m, n);
+	n->queue = QUEUE_BARRED;
+	list_add(&m->barred, n);
+}
+
+void marks_unbar(struct marks *m)
+{
+	while (m->barred.head != NULL)
+		marks_queue(m, m->barred.head, QUEUE_FRESH, 0);
+}
+
+bool marks_due(const struct mark_node *n)
+{
+	return n->queue == QUEUE_FRESH || n->queue == QUEUE_AGAIN || n->queue == QUEUE_BARRED ||
+	       (n->queue == QUEUE_PARKED && n->wait == QUEUE_FRESH);
 }
 
 static void release_heap(struct marks *m, struct mark_node **heap, int64_t now_ns)
@@ -197,7 +228,8 @@ static const struct mark_node *heap_next(const struct mark_node *x)
 
 void marks_visit(const struct marks *m, bool (*fn)(void *ctx, const struct mark_node *n), void *ctx)
 {
-	const struct mark_node *const lists[] = { m->again.head, m->fresh.head, m->parked.head };
+	const struct mark_node *const lists[] = { m->again.head, m->fresh.head, m->barred.head, m->large.head,
+						  m->parked.head };
 	const struct mark_node *const heaps[] = { m->holds, m->retries };
 
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
@@ -290,6 +322,7 @@ bool marks_check(const struct marks *m)
 		if (counts[i] > m->gens.count[i])
 			return false;
 	return check_list(&m->fresh, QUEUE_FRESH, &queued) && check_list(&m->again, QUEUE_AGAIN, &queued) &&
+	       check_list(&m->large, QUEUE_LARGE, &queued) && check_list(&m->barred, QUEUE_BARRED, &queued) &&
 	       check_list(&m->parked, QUEUE_PARKED, &queued) && check_heap(m->holds, QUEUE_HOLD, &queued) &&
 	       check_heap(m->retries, QUEUE_RETRY, &queued) && pending == m->pending && in_flight == m->in_flight &&
 	       nodes == m->n_nodes + 1 && queued == pending;

@@ -136,8 +136,8 @@ struct sync_options {
 	int64_t max_delete;			      /* -1: default of DESIGN.md promise 5 */
 	bool conflict_copies;
 	char *backup_dir;	  /* of core/backup_dir.h, below the target; NULL: nothing is put away */
-	int64_t large_file;	  /* bytes */
-	int64_t batch_size_limit; /* bytes; lsyncd's key */
+	int64_t large_file;	  /* bytes; 0: none is large */
+	int64_t batch_size_limit; /* the same, lsyncd's key: sync_options_large */
 	int64_t connections;	  /* of sftp, for one sync */
 	int64_t retry_min_ns, retry_max_ns;
 	int64_t progress_timeout_ns;	      /* worker without progress for so long is replaced */
@@ -158,6 +158,16 @@ struct sync_options {
 };
 
 /* A directory that a receiver offers. */
+/* What is larger than that many bytes is a large file; 0: nothing is. Of the two keys the smaller one counts. */
+static inline int64_t sync_options_large(const struct sync_options *o)
+{
+	bool both = o->large_file > 0 && o->batch_size_limit > 0;
+
+	if (both)
+		return o->large_file < o->batch_size_limit ? o->large_file : o->batch_size_limit;
+	return o->large_file > 0 ? o->large_file : o->batch_size_limit;
+}
+
 struct receiver_module {
 	char *name, *path;
 	struct strlist

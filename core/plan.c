@@ -98,7 +98,8 @@ static void add_parent(struct maker *m, enum plan_step step, const char *path, s
 	struct known_parent *last = &m->parents[step];
 	struct transport_item *item;
 
-	if (!m->in->dir_times || m->in->bidirectional || len == 0 || is_known(last, path, n))
+	if (!m->in->dir_times || m->in->bidirectional || m->in->lane == PLAN_LARGE || len == 0 ||
+	    is_known(last, path, n))
 		return;
 	*last = (struct known_parent){ path, n, true };
 	if (see_parent(m, path, len, NULL) < 0 || m->seen_look != LOOK_DIR)
@@ -243,6 +244,21 @@ static bool is_spared(const struct maker *m, const struct batch_item *b)
 	       ((m->in->caps & TRANSPORT_KEEP) == 0 && keep_touches(m->in->keep, b->path, b->len) != NULL);
 }
 
+/* All names of a file are made together, and the others are not in flight for all to see: so they are for the first
+ * lane, while the other one has nothing under way. */
+static enum verdict other_lane(const struct maker *m, const struct batch_item *b, enum look look, const struct stat *st)
+{
+	bool large = look == LOOK_FILE && st->st_size > m->in->large_file, linked = large && st->st_nlink > 1;
+
+	if (look != LOOK_ABSENT && !filter_includes(m->in->filter, b->path, b->len, look == LOOK_DIR))
+		return VERDICT_NONE;
+	if (m->in->lane == PLAN_LARGE)
+		return large && !linked ? VERDICT_NONE : VERDICT_SMALL;
+	if (m->in->lane == PLAN_ALL || !large || (linked && (b->flags & MARK_ALONE) != 0))
+		return VERDICT_NONE;
+	return linked ? VERDICT_ALONE : VERDICT_LARGE;
+}
+
 static void plan_present(struct maker *m, size_t i, enum look look, const struct stat *st)
 {
 	const struct batch_item *b = &m->in->batch->items[i];
@@ -276,7 +292,8 @@ static void plan_item(struct maker *m, size_t i)
 {
 	const struct batch_item *b = &m->in->batch->items[i];
 	enum look look;
-	struct stat st;
+	struct stat st = { 0 };
+	enum verdict lane;
 	struct err err = ERR_INIT;
 
 	if (m->cover_part != NULL && path_below(b->path, b->len, m->cover, m->cover_len)) {
@@ -288,6 +305,8 @@ static void plan_item(struct maker *m, size_t i)
 		settle(m, i, VERDICT_DONE, NULL);
 	else if (m->in->look(m->in->ctx, b->path, b->len, &look, &st, &err) < 0)
 		settle(m, i, VERDICT_RETRY, &err);
+	else if ((lane = other_lane(m, b, look, &st)) != VERDICT_NONE)
+		settle(m, i, lane, NULL);
 	else if (look == LOOK_ABSENT)
 		plan_absent(m, i);
 	else

@@ -14,6 +14,7 @@
  *  - a recursive mark on a directory is a reconcile, which covers all items below; on anything else a plain one;
  *  - a file with several names (hard links) is sent under all of them: the kernel reports one;
  *  - a directory in which something came, went or was replaced is sent too, for its own mtime;
+ *  - where there are two lanes, what is for the other one is left to that;
  *  - nothing below one of our own temporary names is mirrored.
  *
  * In a bidirectional sync each absent path that is marked is listed, since each is compared with the target on its own;
@@ -38,6 +39,13 @@ struct plan_range {
 /* In this order. TIMES: what a reconcile changed in the directory above it comes after it. */
 enum plan_step { PLAN_APPLY = 0, PLAN_RECONCILE, PLAN_RECONCILE_KEEP, PLAN_TIMES, PLAN_STEPS };
 
+/* Which files it is for. */
+enum plan_lane {
+	PLAN_ALL = 0, /* there is one lane */
+	PLAN_FIRST,   /* not for large ones: VERDICT_LARGE; those with several names only as MARK_ALONE says */
+	PLAN_LARGE,   /* for nothing else: VERDICT_SMALL. Directories' times are not set along with it */
+};
+
 struct plan_part {
 	struct transport_work work;
 	struct plan_range *ranges; /* one an item of work */
@@ -59,6 +67,8 @@ struct plan_input {
 	bool delete_excluded;
 	bool dir_times; /* directories' mtimes are mirrored */
 	bool bidirectional;
+	enum plan_lane lane;
+	int64_t large_file;	      /* bytes: what is larger is large */
 	const struct keep_list *keep; /* may be NULL */
 	int (*look)(void *ctx, const char *path, size_t len, enum look *out, struct stat *st, struct err *err);
 	/* Call `add` for each other name of a file that has several; may be NULL. The paths live as long as the plan.

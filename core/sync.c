@@ -209,7 +209,7 @@ void sync_end_batch(struct sync *s)
 	batch_free(s->batch);
 	s->batch = NULL;
 	memset(&s->progress, 0, sizeof(s->progress));
-	s->env->slot_give(s->env->ctx);
+	s->env->slot_give(s->env->ctx, false);
 	sync_changed(s);
 }
 
@@ -237,6 +237,12 @@ static bool is_due(const struct sync *s, int64_t now, int64_t *next)
 	return false;
 }
 
+static unsigned batch_flags(const struct sync *s)
+{
+	return (s->allow_delete ? (unsigned)WIRE_ALLOW_DELETE : 0u) |
+	       (sync_large_exists(s) ? (unsigned)WIRE_HAND_OVER : 0u) | (s->shared ? (unsigned)WIRE_SHARED : 0u);
+}
+
 void sync_carry(struct sync *s)
 {
 	struct err err = ERR_INIT;
@@ -246,7 +252,8 @@ void sync_carry(struct sync *s)
 		sync_go_down(s, "the worker ended before it had the batch");
 		return;
 	}
-	if (worker_link_send(s->worker, s->batch, s->allow_delete ? WIRE_ALLOW_DELETE : 0, &err) < 0) {
+	s->shared = sync_large_shares(s);
+	if (worker_link_send(s->worker, s->batch, batch_flags(s), &err) < 0) {
 		sync_go_down(s, err.text);
 		return;
 	}
@@ -260,7 +267,7 @@ static void send_batch(struct sync *s, int64_t now)
 {
 	s->batch = changeset_take(s->changes, now);
 	if (s->batch == NULL) {
-		s->env->slot_give(s->env->ctx);
+		s->env->slot_give(s->env->ctx, false);
 		return;
 	}
 	s->batch_started_ns = now;
@@ -288,7 +295,8 @@ static int64_t check_progress(struct sync *s, int64_t now)
 	return now + NS_PER_S;
 }
 
-void sync_poll(struct sync *s)
+/* The first lane. */
+static void poll_first(struct sync *s)
 {
 	int64_t now = clock_mono_ns(), next = INT64_MAX, look;
 	struct err err = ERR_INIT;
@@ -320,10 +328,10 @@ void sync_poll(struct sync *s)
 			loop_timer_at(s->timer, next);
 		return;
 	}
-	if (!s->env->slot_take(s->env->ctx))
+	if (!s->env->slot_take(s->env->ctx, false))
 		return; /* the daemon polls all syncs when one is given back */
 	if (s->worker == NULL && sync_start_worker(s, &err) < 0) {
-		s->env->slot_give(s->env->ctx);
+		s->env->slot_give(s->env->ctx, false);
 		sync_drop_worker(s);
 		sync_go_down(s, err.text);
 		loop_timer_at(s->timer, s->down_until_ns);
@@ -337,6 +345,12 @@ void sync_poll(struct sync *s)
 		return;
 	}
 	loop_timer_at(s->timer, now + s->opt->progress_timeout_ns);
+}
+
+void sync_poll(struct sync *s)
+{
+	poll_first(s);
+	sync_large_poll(s); /* what is left of the slots */
 }
 
 static void on_timer(void *ctx)
@@ -356,6 +370,8 @@ int sync_source_found(struct sync *s, int root_fd, struct err *err)
 	s->root_fd = root_fd;
 	if (s->worker != NULL && (s->root_dev != st.st_dev || s->root_ino != st.st_ino))
 		sync_drop_worker(s); /* it has the old directory open */
+	if (s->large.worker != NULL && (s->root_dev != st.st_dev || s->root_ino != st.st_ino))
+		sync_large_drop(s);
 	s->root_dev = st.st_dev;
 	s->root_ino = st.st_ino;
 	s->down = s->guarded = s->vetoed = false;
@@ -377,7 +393,8 @@ void sync_source_lost(struct sync *s, const char *why)
 	sync_note_error(s, why);
 	if (s->worker != NULL)
 		sync_drop_worker(s);
-	changeset_abandon(s->changes, clock_mono_ns());
+	sync_large_drop(s);
+	changeset_abandon_all(s->changes, clock_mono_ns());
 	sync_end_batch(s);
 	sync_changed(s);
 }
@@ -411,7 +428,7 @@ struct sync *sync_new(const struct sync_env *env, const struct sync_options *opt
 	sync_rebind(s, opt);
 	s->changes = changeset_new(&limits);
 	s->timer = loop_timer_add(env->loop, on_timer, s, err);
-	if (s->changes == NULL || s->timer == NULL || sync_open_tunnel(s, err) < 0) {
+	if (s->changes == NULL || s->timer == NULL || sync_large_init(s, err) < 0 || sync_open_tunnel(s, err) < 0) {
 		if (err->class == ERR_NONE)
 			err_set(err, ERR_NOMEM, "out of memory");
 		sync_free(s);
@@ -438,6 +455,7 @@ void sync_free(struct sync *s)
 	if (s == NULL)
 		return;
 	sync_drop_worker(s);
+	sync_large_done(s);
 	tunnel_free(s->tunnel);
 	if (s->batch != NULL)
 		sync_end_batch(s);
@@ -464,7 +482,7 @@ void sync_stop(struct sync *s)
 
 bool sync_busy(const struct sync *s)
 {
-	return s->batch != NULL;
+	return s->batch != NULL || s->large.batch != NULL;
 }
 
 bool sync_hooks_run(const struct sync *s)
@@ -476,13 +494,15 @@ void sync_set_log_mask(struct sync *s, uint32_t mask)
 {
 	if (s->worker != NULL && !s->worker_ended)
 		(void)worker_link_set_log_mask(s->worker, mask);
+	if (s->large.worker != NULL && !s->large.ended)
+		(void)worker_link_set_log_mask(s->large.worker, mask);
 }
 
 static enum sync_state state_of(const struct sync *s)
 {
 	if (s->root_fd < 0)
 		return s->held ? SYNC_WAITING : SYNC_NO_SOURCE;
-	if (s->batch != NULL && s->down_tries == 0)
+	if (sync_busy(s) && s->down_tries == 0)
 		return SYNC_SENDING;
 	if (s->batch != NULL || s->down)
 		return s->guarded ? SYNC_STOPPED : s->vetoed ? SYNC_VETOED : SYNC_DOWN;
@@ -497,6 +517,10 @@ static int64_t lag_of(const struct sync *s)
 
 	if (s->batch != NULL && s->batch_started_ns < oldest)
 		oldest = s->batch_started_ns;
+	if (s->large.batch != NULL && s->large.started_ns < oldest)
+		oldest = s->large.started_ns;
+	if (changeset_large_oldest_ns(s->changes) < oldest)
+		oldest = changeset_large_oldest_ns(s->changes);
 	lag = oldest == INT64_MAX || oldest > now ? 0 : now - oldest;
 	oldest = failures_oldest_ns(&s->failures);
 	failing = oldest == INT64_MAX ? 0 : clock_real_ns() - oldest;
@@ -524,6 +548,17 @@ void sync_snapshot(const struct sync *s, struct sync_snapshot *out)
 		.batch_started_ns = s->batch_started_ns,
 		.worker = s->worker == NULL ? 0 : worker_link_pid(s->worker),
 	};
+	if (s->batch == NULL && s->large.batch != NULL) {
+		out->progress = &s->large.progress;
+		out->batch_started_ns = s->large.started_ns;
+	}
+	if (s->large.batch != NULL) {
+		out->large_path = s->large.batch->items[0].path;
+		out->large_len = s->large.batch->items[0].len;
+		out->large_progress = &s->large.progress;
+		out->large_started_ns = s->large.started_ns;
+		out->large_worker = s->large.worker == NULL ? 0 : worker_link_pid(s->large.worker);
+	}
 	if (out->state == SYNC_NO_SOURCE || out->state == SYNC_DOWN || out->state == SYNC_STOPPED ||
 	    out->state == SYNC_VETOED)
 		out->reason = s->reason;

@@ -42,9 +42,12 @@ struct sync_env {
 	 * That may take longer than a moment: 0: done; else a ticket for `drained`, and the sync is polled then. */
 	uint64_t (*drain)(void *ctx);
 	bool (*drained)(void *ctx, uint64_t ticket);
-	/* settings.maxProcesses: a batch may leave only with a slot. */
-	bool (*slot_take)(void *ctx);
-	void (*slot_give)(void *ctx);
+	/* settings.maxProcesses: a batch may leave only with a slot. `large`: one of the large lane; these never have
+	 * all of them. */
+	bool (*slot_take)(void *ctx, bool large);
+	void (*slot_give)(void *ctx, bool large);
+	/* Whether there may be one for a large lane at all. */
+	bool (*slots_for_large)(void *ctx);
 	/* A file of the source has a name outside of it, too. */
 	void (*linked)(void *ctx, const struct sync *s, const struct wire_linked *f);
 	/* Something that the status or a barrier may wait for has changed. */
@@ -95,7 +98,14 @@ struct sync_snapshot {
 	int64_t last_error_real_ns;
 	const struct failures *failures;
 	const struct sync_counters *counters;
-	const struct wire_progress *progress; /* of the batch in flight; path may be NULL, or the end of a long one */
+	/* The large file in flight beside the batch; NULL: none. Since when, and the process that sends it. */
+	const char *large_path;
+	size_t large_len;
+	const struct wire_progress *large_progress;
+	int64_t large_started_ns;
+	pid_t large_worker;
+	/* Of the batch in flight, or of the large file alone; path may be NULL, or the end of a long one. */
+	const struct wire_progress *progress;
 	int64_t batch_started_ns;
 	pid_t worker;		   /* 0: none runs */
 	struct tunnel_info tunnel; /* state NULL: there is none */

@@ -18,9 +18,9 @@
  * with pauses that double), and servers have time limits of their own. */
 #define LATE_NS (30 * NS_PER_S)
 
-static void note(struct sync *s, const char *path, size_t len)
+static void note(struct sync *s, enum change_kind kind, const char *path, size_t len)
 {
-	const struct change c = { .kind = CHANGE_TOUCH, .path = path, .path_len = len };
+	const struct change c = { .kind = kind, .path = path, .path_len = len };
 
 	/* Out of memory: it does without. */
 	(void)changeset_add(s->lost, &c, CHANGESET_SERVED, 0, 0, false);
@@ -33,31 +33,37 @@ static size_t parent_len(const char *path, size_t len)
 	return slash == NULL ? 0 : (size_t)(slash - path);
 }
 
-void sync_note_lost(struct sync *s)
+void sync_note_lost(struct sync *s, const struct batch *b)
 {
+	/* What is large may have been ended because it went, and arrive all the same. */
+	const enum change_kind kind = b == s->large.batch ? CHANGE_DELETE : CHANGE_TOUCH;
 	const struct transport *t = transport_find(s->opt->transport);
 	const struct changeset_limits limits = sync_limits(s->opt);
 
 	/* Both ways, nothing is put in the place of what the sender did not see there. */
-	if (s->batch == NULL || s->opt->bidirectional || t == NULL || (t->caps & TRANSPORT_LATE) == 0)
+	if (s->opt->bidirectional || t == NULL || (t->caps & TRANSPORT_LATE) == 0)
 		return;
 	s->look_again_ns = 0; /* not before it is back */
 	if (s->lost == NULL)
 		s->lost = changeset_new(&limits);
-	for (size_t i = 0; s->lost != NULL && i < s->batch->n_items; i++) {
-		const struct batch_item *item = &s->batch->items[i];
+	for (size_t i = 0; s->lost != NULL && i < b->n_items; i++) {
+		const struct batch_item *item = &b->items[i];
 
-		if ((item->flags & MARK_RECURSIVE) != 0)
+		if ((item->flags & MARK_RECURSIVE) != 0 && b != s->large.batch)
 			continue;
-		note(s, item->path, item->len);
-		note(s, item->path, parent_len(item->path, item->len));
+		note(s, kind, item->path, item->len);
+		note(s, CHANGE_TOUCH, item->path, parent_len(item->path, item->len));
 	}
 }
 
 static void mark_again(void *ctx, const char *path, size_t len, unsigned flags)
 {
 	struct sync *s = ctx;
-	const struct intake_record r = { .change = { .kind = CHANGE_TOUCH, .path = path, .path_len = len } };
+	const struct intake_record r = {
+		.change = { .kind = (flags & MARK_NAME) != 0 ? CHANGE_DELETE : CHANGE_TOUCH,
+			    .path = path,
+			    .path_len = len },
+	};
 
 	if ((flags & MARK_RECURSIVE) == 0) /* what the limit made one of many gets none */
 		sync_add_to_changes(s, &r, s->generation, clock_mono_ns());

@@ -14,6 +14,25 @@
 #include "core/sync.h"
 #include "core/worker_link.h"
 
+/* The large lane (core/changeset.h). */
+struct sync_large {
+	struct worker_link *worker; /* NULL: none runs */
+	char *runtime_dir;
+	bool ended;	       /* it is to be freed at the next poll */
+	bool told;	       /* a `down` of its own explains its end */
+	bool cancelled;	       /* it was ended, since what it carries is no more */
+	bool killed;	       /* for want of progress */
+	uint64_t drain_ticket; /* what its verdicts wait for; 0: nothing */
+	struct batch *batch;   /* in flight, of one path; NULL: none */
+	bool probes;	       /* begun while the target was taken for down: its success says that it is back */
+	int64_t started_ns, started_real_ns, idle_ns;
+	struct wire_progress progress;
+	struct wire_counters last;
+	struct loop_timer *timer;
+	uint32_t tries; /* in a row that failed */
+	int64_t until_ns;
+};
+
 struct sync {
 	const struct sync_env *env;
 	const struct sync_options *opt;
@@ -21,7 +40,7 @@ struct sync {
 	struct changeset *changes;
 	struct failures failures;
 	struct sync_counters counters;
-	struct wire_counters worker_base, worker_last; /* sums of the workers before, and of this one */
+	struct wire_counters ended, worker_last; /* sums of the workers before, and of this one */
 	struct loop_timer *timer;
 
 	int root_fd; /* borrowed; -1: no source */
@@ -47,6 +66,9 @@ struct sync {
 	int64_t batch_started_real_ns; /* the same by the wall clock, which failures carry */
 	struct wire_progress progress;
 	char current[512]; /* its path */
+
+	bool shared; /* a limit of bandwidth, by this batch and the large lane */
+	struct sync_large large;
 
 	struct tunnel *tunnel; /* NULL: none is wanted. Nothing is sent while it is not up */
 
@@ -107,8 +129,8 @@ void sync_hooks_over(struct sync *s);
 
 /* ---- sync_lost.c ---- */
 
-/* The target was lost with the batch in flight: what of it may still arrive is to be looked at again. */
-void sync_note_lost(struct sync *s);
+/* The target was lost with that batch in flight: what of it may still arrive is to be looked at again. */
+void sync_note_lost(struct sync *s, const struct batch *b);
 /* The target is back. */
 void sync_back_after_loss(struct sync *s);
 /* Look now: a barrier waits. */
@@ -123,11 +145,43 @@ int sync_open_tunnel(struct sync *s, struct err *err);
 /* Whether nothing can be sent for want of it. */
 bool sync_waits_for_tunnel(const struct sync *s);
 
+/* ---- sync_large.c ---- */
+
+/* -1: out of memory. */
+int sync_large_init(struct sync *s, struct err *err);
+void sync_large_done(struct sync *s);
+/* Whether there is a second lane for large files. */
+bool sync_large_exists(const struct sync *s);
+/* Whether a batch that leaves now must leave bandwidth to it: to what is in flight there, or could not begin else. */
+bool sync_large_shares(const struct sync *s);
+/* Start what is due, end what is no more of use. */
+void sync_large_poll(struct sync *s);
+/* End its worker at once; what it carries is pending again. */
+void sync_large_drop(struct sync *s);
+
 /* ---- sync_worker.c ---- */
 
+/* A worker with `events`, in a directory of its own. */
+int sync_spawn_worker(struct sync *s, const struct worker_events *events, char **runtime_dir, struct worker_link **out,
+		      struct err *err);
+void sync_remove_runtime_dir(struct sync *s, char **dir);
 int sync_start_worker(struct sync *s, struct err *err);
 /* Ends it at once, if there is one. */
 void sync_drop_worker(struct sync *s);
+/* What a worker says of a batch that began at that time of the wall clock, or of the monotonic one. */
+void sync_item_verdict(struct sync *s, const struct batch *b, const struct wire_verdict *v, int64_t started_real_ns);
+void sync_found(struct sync *s, const struct wire_found *f, int64_t started_ns);
+void sync_linked(struct sync *s, const struct wire_linked *f);
+/* It is over, and the target is at hand; `back`: that was in doubt. */
+void sync_batch_done(struct sync *s, const struct batch *b, int64_t started_ns, bool back);
+void sync_add_counters(struct sync *s);
+/* A worker counts no more: the next one begins at nothing. */
+void sync_close_counters(struct sync *s, struct wire_counters *last);
+void sync_count_error(struct sync *s, const struct err *e);
+int64_t sync_backoff_ns(const struct sync *s, uint32_t tries);
+/* The target is tried again after a backoff, and nothing is sent before. A batch in flight in the first lane goes back.
+ */
+void sync_go_down_for(struct sync *s, const struct err *why);
 /* The batch in flight goes back; the target, or what is needed to reach it, is tried again after a backoff. */
 void sync_go_down(struct sync *s, const char *why);
 /* The same for want of preBatch's consent, and for want of the tunnel. */

@@ -22,6 +22,7 @@ static void on_down(void *ctx, const struct err *why)
 	struct sync *s = ctx;
 
 	sync_drop_worker(s);
+	sync_large_drop(s);
 	if (s->root_fd >= 0) /* else that it has no source is what to be told */
 		sync_tunnel_down(s, why);
 }

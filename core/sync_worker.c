@@ -70,15 +70,20 @@ static void log_failure(struct sync *s, const char *path, size_t len, const stru
 		log_event(&at, LOG_CAT_ALARM, "%s: attempt %u failed: %s", s->opt->name, tries, text);
 }
 
-static void count_error(struct sync *s, const struct err *e)
+void sync_count_error(struct sync *s, const struct err *e)
 {
 	if ((unsigned)e->class < ERR_CLASSES)
 		s->counters.errors[e->class]++;
 }
 
-static void item_verdict(struct sync *s, const struct wire_verdict *v)
+int64_t sync_backoff_ns(const struct sync *s, uint32_t tries)
 {
-	const struct batch_item *item = &s->batch->items[v->index];
+	return policy_backoff_ns(tries, s->opt->retry_min_ns, s->opt->retry_max_ns, random_bits());
+}
+
+void sync_item_verdict(struct sync *s, const struct batch *b, const struct wire_verdict *v, int64_t started_real_ns)
+{
+	const struct batch_item *item = &b->items[v->index];
 	const char *why = reason_of(&v->why, item->path, item->len);
 	int64_t now = clock_mono_ns(), not_before = 0;
 	uint32_t tries;
@@ -86,18 +91,17 @@ static void item_verdict(struct sync *s, const struct wire_verdict *v)
 	switch (v->v) {
 	case VERDICT_RETRY:
 		s->counters.retries++;
-		count_error(s, &v->why);
+		sync_count_error(s, &v->why);
 		tries = failures_note(&s->failures, item->path, item->len, why, false, item->tries > 0,
 				      clock_real_ns());
 		log_failure(s, item->path, item->len, &v->why, tries, false);
 		if (tries <= 1 && v->why.class != ERR_AGAIN)
 			sync_hooks_failed(s, item->path, item->len);
-		not_before = now + policy_backoff_ns(item->tries + 1, s->opt->retry_min_ns, s->opt->retry_max_ns,
-						     random_bits());
+		not_before = now + sync_backoff_ns(s, item->tries + 1);
 		break;
 	case VERDICT_REJECT:
 		s->counters.rejected++;
-		count_error(s, &v->why);
+		sync_count_error(s, &v->why);
 		(void)failures_note(&s->failures, item->path, item->len, why, true, item->tries > 0, clock_real_ns());
 		log_failure(s, item->path, item->len, &v->why, 1, true);
 		sync_hooks_failed(s, item->path, item->len);
@@ -110,15 +114,19 @@ static void item_verdict(struct sync *s, const struct wire_verdict *v)
 		if (v->v == VERDICT_DONE)
 			sync_hooks_done(s, item->path, item->len);
 		if ((item->flags & MARK_RECURSIVE) != 0)
-			failures_clear_below(&s->failures, item->path, item->len, s->batch_started_real_ns);
+			failures_clear_below(&s->failures, item->path, item->len, started_real_ns);
 		else
 			failures_clear(&s->failures, item->path, item->len, item->tries > 0);
+		break;
+	case VERDICT_LARGE:
+	case VERDICT_ALONE:
+	case VERDICT_SMALL:
 		break;
 	case VERDICT_NONE:
 	case VERDICTS:
 		return;
 	}
-	(void)changeset_settle(s->changes, s->batch->id, v->index, v->v, not_before, now);
+	(void)changeset_settle(s->changes, b->id, v->index, v->v, not_before, now);
 }
 
 static bool before_verdicts(void *ctx)
@@ -150,7 +158,7 @@ static void on_verdict(void *ctx, uint64_t batch_id, const struct wire_verdict *
 		}
 		(void)changeset_settle_rename(s->changes, batch_id, v->index, v->v, clock_mono_ns());
 	} else if (v->index < s->batch->n_items) {
-		item_verdict(s, v);
+		sync_item_verdict(s, s->batch, v, s->batch_started_real_ns);
 	}
 }
 
@@ -188,9 +196,8 @@ static void aim_again(const struct sync *s, const struct wire_found *f, const ch
 }
 
 /* A path inside a reconciled directory, or a parent: it becomes a mark of its own. */
-static void on_found(void *ctx, const struct wire_found *f)
+void sync_found(struct sync *s, const struct wire_found *f, int64_t started_ns)
 {
-	struct sync *s = ctx;
 	const char *why = reason_of(&f->why, f->path, f->len);
 	struct intake_record r = { .change = { .kind = CHANGE_TOUCH, .path = f->path, .path_len = f->len } };
 	/* It is part of what is in flight: who waits for that waits for it, too. */
@@ -201,7 +208,7 @@ static void on_found(void *ctx, const struct wire_found *f)
 
 	if (f->v == VERDICT_REJECT) {
 		s->counters.rejected++;
-		count_error(s, &f->why);
+		sync_count_error(s, &f->why);
 		(void)failures_note(&s->failures, f->path, f->len, why, true, false, clock_real_ns());
 		log_failure(s, f->path, f->len, &f->why, 1, true);
 		sync_hooks_failed(s, f->path, f->len);
@@ -214,21 +221,32 @@ static void on_found(void *ctx, const struct wire_found *f)
 		sync_count_cause(s, r.change.cause);
 	} else {
 		s->counters.retries++;
-		count_error(s, &f->why);
+		sync_count_error(s, &f->why);
 		tries = failures_note(&s->failures, f->path, f->len, why, false, false, clock_real_ns());
 		log_failure(s, f->path, f->len, &f->why, tries, false);
 		if (tries <= 1 && f->why.class != ERR_AGAIN)
 			sync_hooks_failed(s, f->path, f->len);
 		aim_again(s, f, why, &r.change);
 		again = tries == 0 || tries >= 2;
-		r.hold_until_ns = now + policy_backoff_ns(tries == 0 ? 1 : tries, s->opt->retry_min_ns,
-							  s->opt->retry_max_ns, random_bits());
+		r.hold_until_ns = now + sync_backoff_ns(s, tries == 0 ? 1 : tries);
 	}
 	/* It has its verdict by then, and is named: a barrier does not wait for it any longer. Nor for its own mark,
 	 * which the comparison that found it again would put off for as long as both fail. */
 	if (again)
-		changeset_has_verdict(s->changes, r.change.path, r.change.path_len, s->batch_started_ns);
+		changeset_has_verdict(s->changes, r.change.path, r.change.path_len, started_ns);
 	sync_add_to_changes(s, &r, again ? CHANGESET_SERVED : generation, now);
+}
+
+static void on_found(void *ctx, const struct wire_found *f)
+{
+	struct sync *s = ctx;
+
+	if (f->v == VERDICT_LARGE) {
+		if (s->batch != NULL)
+			changeset_hand_over(s->changes, s->batch->id, f->path, f->len, clock_mono_ns());
+		return;
+	}
+	sync_found(s, f, s->batch_started_ns);
 }
 
 void sync_come_back(struct sync *s)
@@ -243,37 +261,50 @@ void sync_come_back(struct sync *s)
 	sync_back_after_loss(s);
 }
 
-static void on_batch_done(void *ctx, uint64_t batch_id)
+void sync_batch_done(struct sync *s, const struct batch *b, int64_t started_ns, bool back)
 {
-	struct sync *s = ctx;
 	bool was_first = sync_starting(s);
 
-	if (s->batch == NULL || s->batch->id != batch_id)
-		return;
-	changeset_finish(s->changes, batch_id, clock_mono_ns());
+	changeset_finish(s->changes, b->id, clock_mono_ns());
 	if (changeset_pending(s->changes) + changeset_pending_renames(s->changes) == 0)
 		failures_quiet(&s->failures);
-	s->worker_leaves = false;
 	tunnel_target_reached(s->tunnel);
 	sync_log(s, LOG_CAT_INFO, NULL, "%s: batch of %zu paths and %zu renames done in %.3f s", s->opt->name,
-		 s->batch->n_items, s->batch->n_renames,
-		 (double)(clock_mono_ns() - s->batch_started_ns) / (double)NS_PER_S);
-	sync_come_back(s);
+		 b->n_items, b->n_renames, (double)(clock_mono_ns() - started_ns) / (double)NS_PER_S);
+	if (back)
+		sync_come_back(s);
 	sync_hooks_over(s);
 	s->last_done_real_ns = clock_real_ns();
-	sync_end_batch(s);
 	s->start_over = s->start_over || !sync_starting(s);
 	if (was_first && s->start_over)
 		sync_log(s, LOG_CAT_NORMAL, LOG_ID_FIRST_DONE, "%s: first comparison finished, %zu failures",
 			 s->opt->name, s->failures.n);
 }
 
+static void on_batch_done(void *ctx, uint64_t batch_id)
+{
+	struct sync *s = ctx;
+
+	if (s->batch == NULL || s->batch->id != batch_id)
+		return;
+	s->worker_leaves = false;
+	sync_batch_done(s, s->batch, s->batch_started_ns, true);
+	sync_end_batch(s);
+}
+
 /* What a guard refused is soon looked at again: the source may be mounted by then. */
 static int64_t pause_after(const struct sync *s)
 {
-	int64_t pause = policy_backoff_ns(s->down_tries, s->opt->retry_min_ns, s->opt->retry_max_ns, random_bits());
+	int64_t pause = sync_backoff_ns(s, s->down_tries);
 
 	return s->guarded && pause > GUARD_PAUSE_NS ? GUARD_PAUSE_NS : pause;
+}
+
+static void abandon_batch(struct sync *s)
+{
+	if (s->batch != NULL)
+		changeset_abandon(s->changes, s->batch->id, clock_mono_ns());
+	sync_end_batch(s);
 }
 
 static void log_down(struct sync *s, const char *why, bool news)
@@ -298,11 +329,10 @@ static void go_down_for(struct sync *s, const struct err *e, bool vetoed)
 	bool news = s->down_tries == 0 || s->guarded != guarded || s->vetoed != vetoed ||
 		    (final && (s->reason == NULL || strcmp(s->reason, why) != 0));
 
-	count_error(s, e);
-	if (!final)
-		sync_note_lost(s);
-	changeset_abandon(s->changes, clock_mono_ns());
-	sync_end_batch(s);
+	sync_count_error(s, e);
+	if (!final && s->batch != NULL)
+		sync_note_lost(s, s->batch);
+	abandon_batch(s);
 	s->down = true;
 	s->guarded = guarded;
 	s->vetoed = vetoed;
@@ -327,6 +357,13 @@ void sync_go_down(struct sync *s, const char *why)
 	go_down_for(s, &e, false);
 }
 
+void sync_go_down_for(struct sync *s, const struct err *why)
+{
+	if (!policy_is_final(why->class)) /* a target that refuses us was reached */
+		tunnel_target_failed(s->tunnel, false);
+	go_down_for(s, why, false);
+}
+
 void sync_tunnel_down(struct sync *s, const struct err *why)
 {
 	go_down_for(s, why, false);
@@ -342,9 +379,7 @@ static void on_down(void *ctx, const struct err *why)
 	struct sync *s = ctx;
 
 	s->worker_told = s->worker_leaves = true;
-	if (!policy_is_final(why->class)) /* a target that refuses us was reached */
-		tunnel_target_failed(s->tunnel, false);
-	go_down_for(s, why, false);
+	sync_go_down_for(s, why);
 }
 
 static void on_ready(void *ctx)
@@ -367,26 +402,36 @@ static void on_progress(void *ctx, const struct wire_progress *p)
 	sync_changed(s);
 }
 
-static void add_counters(struct sync *s)
+static void add(struct wire_counters *to, const struct wire_counters *c)
 {
-	const struct wire_counters *a = &s->worker_base, *b = &s->worker_last;
-
-	s->counters.files_sent = a->files_sent + b->files_sent;
-	s->counters.bytes = a->bytes_sent + b->bytes_sent;
-	s->counters.deletions = a->deletions + b->deletions;
-	s->counters.renames = a->renames_carried + b->renames_carried;
-	s->counters.handshakes = a->handshakes + b->handshakes;
-	s->counters.processes = a->processes + b->processes;
-	s->counters.conflicts = a->conflicts + b->conflicts;
+	to->files_sent += c->files_sent;
+	to->bytes_sent += c->bytes_sent;
+	to->deletions += c->deletions;
+	to->renames_carried += c->renames_carried;
+	to->handshakes += c->handshakes;
+	to->processes += c->processes;
+	to->conflicts += c->conflicts;
 }
 
-/* Its worker counts no more: the next one begins at nothing. */
-static void close_counters(struct sync *s)
+void sync_add_counters(struct sync *s)
 {
-	s->worker_base = (struct wire_counters){ s->counters.files_sent, s->counters.bytes,	 s->counters.deletions,
-						 s->counters.renames,	 s->counters.handshakes, s->counters.processes,
-						 s->counters.conflicts };
-	s->worker_last = (struct wire_counters){ 0 };
+	struct wire_counters c = s->ended;
+
+	add(&c, &s->worker_last);
+	add(&c, &s->large.last);
+	s->counters.files_sent = c.files_sent;
+	s->counters.bytes = c.bytes_sent;
+	s->counters.deletions = c.deletions;
+	s->counters.renames = c.renames_carried;
+	s->counters.handshakes = c.handshakes;
+	s->counters.processes = c.processes;
+	s->counters.conflicts = c.conflicts;
+}
+
+void sync_close_counters(struct sync *s, struct wire_counters *last)
+{
+	add(&s->ended, last);
+	*last = (struct wire_counters){ 0 };
 }
 
 static void on_counters(void *ctx, const struct wire_counters *c)
@@ -394,7 +439,7 @@ static void on_counters(void *ctx, const struct wire_counters *c)
 	struct sync *s = ctx;
 
 	s->worker_last = *c;
-	add_counters(s);
+	sync_add_counters(s);
 }
 
 static void on_guard(void *ctx, const char *text, size_t len)
@@ -422,12 +467,15 @@ static void on_peer(void *ctx, const struct host_tree *t)
 	s->last_peer = *t;
 }
 
-static void on_linked(void *ctx, const struct wire_linked *f)
+void sync_linked(struct sync *s, const struct wire_linked *f)
 {
-	struct sync *s = ctx;
-
 	if (s->root_fd >= 0)
 		s->env->linked(s->env->ctx, s, f);
+}
+
+static void on_linked(void *ctx, const struct wire_linked *f)
+{
+	sync_linked(ctx, f);
 }
 
 static void on_ended(void *ctx, const char *how)
@@ -437,15 +485,14 @@ static void on_ended(void *ctx, const char *how)
 
 	s->worker_ended = true;
 	s->peer = (struct host_tree){ 0 };
-	close_counters(s);
+	sync_close_counters(s, &s->worker_last);
 	sync_changed(s);
 	if (s->worker_told)
 		return;
 	if (s->batch != NULL && s->worker_leaves && strcmp(how, "exit 0") == 0) {
 		/* It was given one more when it had gone already: that is the next one's, and why stays as it was told.
 		 */
-		changeset_abandon(s->changes, clock_mono_ns());
-		sync_end_batch(s);
+		abandon_batch(s);
 		s->down = true;
 		s->down_until_ns = 0;
 		sync_changed(s);
@@ -464,35 +511,41 @@ static void on_ended(void *ctx, const char *how)
 
 /* ---- its life ---- */
 
-void sync_drop_worker(struct sync *s)
+void sync_remove_runtime_dir(struct sync *s, char **dir)
 {
 	struct err err = ERR_INIT;
 
+	if (*dir != NULL && remove_tree(*dir, &err) < 0)
+		sync_log(s, LOG_CAT_WARN, NULL, "%s: %s", s->opt->name, err.text);
+	free(*dir);
+	*dir = NULL;
+}
+
+void sync_drop_worker(struct sync *s)
+{
 	if (s->worker != NULL)
-		close_counters(s);
+		sync_close_counters(s, &s->worker_last);
 	worker_link_free(s->worker);
 	s->worker = NULL;
 	s->drain_ticket = 0;
 	s->worker_ended = false;
-	if (s->runtime_dir != NULL && remove_tree(s->runtime_dir, &err) < 0)
-		sync_log(s, LOG_CAT_WARN, NULL, "%s: %s", s->opt->name, err.text);
-	free(s->runtime_dir);
-	s->runtime_dir = NULL;
+	sync_remove_runtime_dir(s, &s->runtime_dir);
 }
 
-static int make_runtime_dir(struct sync *s, struct err *err)
+static int make_runtime_dir(const struct sync *s, char **out, struct err *err)
 {
+	char *dir = NULL;
+
 	/* Short: a control socket's path below it has to fit into sockaddr_un. */
-	if (asprintf(&s->runtime_dir, "%s/wXXXXXX", s->env->runtime_root) < 0) {
-		s->runtime_dir = NULL;
+	if (asprintf(&dir, "%s/wXXXXXX", s->env->runtime_root) < 0)
 		return err_set(err, ERR_NOMEM, "out of memory");
+	if (mkdtemp(dir) == NULL) {
+		err_errno(err, errno, "cannot make a directory below %s", s->env->runtime_root);
+		free(dir);
+		return -1;
 	}
-	if (mkdtemp(s->runtime_dir) != NULL)
-		return 0;
-	err_errno(err, errno, "cannot make a directory below %s", s->env->runtime_root);
-	free(s->runtime_dir);
-	s->runtime_dir = NULL;
-	return -1;
+	*out = dir;
+	return 0;
 }
 
 /* "" for a sync that has none. NULL on failure. */
@@ -527,6 +580,39 @@ static int worker_texts(struct sync *s, struct buf *config, struct buf *guard, s
 	return err_set(err, ERR_NOMEM, "out of memory for the worker's configuration");
 }
 
+int sync_spawn_worker(struct sync *s, const struct worker_events *events, char **runtime_dir, struct worker_link **out,
+		      struct err *err)
+{
+	struct buf text, guard;
+	struct worker_spec spec = { .mode = "--worker", .name = s->opt->name };
+	char *archive;
+
+	if (make_runtime_dir(s, runtime_dir, err) < 0)
+		return -1;
+	archive = archive_path(s, err);
+	if (archive == NULL || worker_texts(s, &text, &guard, err) < 0) {
+		free(archive);
+		return err->class != ERR_NONE ? -1 : err_set(err, ERR_NOMEM, "out of memory for a worker");
+	}
+	spec.guard = guard.data;
+	spec.guard_len = guard.len;
+	spec.config = (struct wire_config){
+		.text = text.data,
+		.text_len = text.len,
+		.runtime_dir = *runtime_dir,
+		.archive_path = archive,
+		.log_mask = log_mask(),
+		.source_dev = s->root_dev,
+		.source_ino = s->root_ino,
+	};
+	memcpy(spec.config.host_id, s->env->host_id, HOST_ID_BYTES);
+	*out = worker_link_start(s->env->loop, &spec, events, err);
+	buf_done(&text);
+	free(archive);
+	buf_done(&guard);
+	return *out == NULL ? -1 : 0;
+}
+
 int sync_start_worker(struct sync *s, struct err *err)
 {
 	static const struct worker_events template = {
@@ -544,36 +630,10 @@ int sync_start_worker(struct sync *s, struct err *err)
 		.ended = on_ended,
 	};
 	struct worker_events events = template;
-	struct buf text, guard;
-	struct worker_spec spec = { .mode = "--worker", .name = s->opt->name };
-	char *archive;
 
 	events.ctx = s;
-	if (make_runtime_dir(s, err) < 0)
-		return -1;
-	archive = archive_path(s, err);
-	if (archive == NULL || worker_texts(s, &text, &guard, err) < 0) {
-		free(archive);
-		return err->class != ERR_NONE ? -1 : err_set(err, ERR_NOMEM, "out of memory for a worker");
-	}
-	spec.guard = guard.data;
-	spec.guard_len = guard.len;
-	spec.config = (struct wire_config){
-		.text = text.data,
-		.text_len = text.len,
-		.runtime_dir = s->runtime_dir,
-		.archive_path = archive,
-		.log_mask = log_mask(),
-		.source_dev = s->root_dev,
-		.source_ino = s->root_ino,
-	};
-	memcpy(spec.config.host_id, s->env->host_id, HOST_ID_BYTES);
 	s->worker_told = s->worker_leaves = s->worker_killed = false;
-	s->worker = worker_link_start(s->env->loop, &spec, &events, err);
-	buf_done(&text);
-	free(archive);
-	buf_done(&guard);
-	if (s->worker == NULL)
+	if (sync_spawn_worker(s, &events, &s->runtime_dir, &s->worker, err) < 0)
 		return -1;
 	if (s->workers_started++ > 0)
 		s->counters.worker_restarts++;

@@ -99,7 +99,8 @@ struct transport_env {
 	const unsigned char *host_id; /* HOST_ID_BYTES, core/host_id.h */
 	int lookups;		      /* who is asked for names (core/lookups.h), or 0 */
 	struct transport_counters *counters; /* the session adds to it */
-	unsigned *memory; /* bits of the transport's own, kept from one session to the next; 0 at first */
+	unsigned rate_quarters; /* of a limit of bandwidth, that the work may use; 0: all. Changes between works */
+	unsigned *memory;	/* bits of the transport's own, kept from one session to the next; 0 at first */
 	void *ctx;
 	/* `why` may be NULL for DONE and GONE. Index into work->items / work->renames. */
 	void (*settle)(void *ctx, size_t index, enum verdict v, const struct err *why);
@@ -107,6 +108,9 @@ struct transport_env {
 	/* A path of its own that the work stumbled over: inside a reconciled directory (RETRY or REJECT with reason),
 	 * or to be compared again with all below (RECONCILE; with a reason it failed, as with RETRY). */
 	void (*found)(void *ctx, const char *path, size_t len, enum verdict v, const struct err *why);
+	/* A comparison is about to send a file, or to compare its content. true: that is left to another one, which is
+	 * told of it; the work goes on as if the file were not there any more. NULL: all are sent. */
+	bool (*hand_over)(void *ctx, const char *path, size_t len, const struct stat *st);
 	/* What the target is, if its host says so. May be NULL. */
 	void (*peer)(void *ctx, const struct host_tree *t);
 	/* What that host says of itself. May be NULL: then it is not asked. A host that can't tell says nothing. */

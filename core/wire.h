@@ -54,6 +54,9 @@ enum wire_type {
 
 enum wire_batch_flag {
 	WIRE_ALLOW_DELETE = 1u << 0, /* the administrator said --allow-delete: no limit on deletions */
+	WIRE_HAND_OVER = 1u << 1,    /* of the first lane, and there is the other one: large files are for it */
+	WIRE_LARGE = 1u << 2,	     /* of the large lane */
+	WIRE_SHARED = 1u << 3,	     /* of the first lane, while the other one sends: a limit of bandwidth is shared */
 };
 
 /* What is shown of the daemon's state. */

@@ -32,6 +32,8 @@
 #define PROGRESS_INTERVAL_NS (100 * NS_PER_MS)
 /* Names of hard links that are remembered: some tens of megabytes. */
 #define LINK_NAMES_MAX 200000u
+/* Large files that a batch's comparisons leave to the other lane. */
+#define HAND_OVER_MAX 1000u
 
 struct worker {
 	const struct worker_deps *deps;
@@ -62,6 +64,7 @@ struct worker {
 
 	struct batch *batch; /* NULL: idle */
 	unsigned batch_flags;
+	uint64_t handed_over;	 /* to the large lane, by its comparisons */
 	uint64_t deleted_before; /* counters.entries_deleted when it began: maxDelete is for the whole batch */
 	struct plan plan;
 	enum plan_step step;
@@ -237,6 +240,25 @@ static void tell_found(struct worker *w, const char *path, size_t len, enum verd
 	sent(w, wire_put_found(&w->out, &f));
 }
 
+/* Beyond so many it carries them itself: each is a mark, and the limit of those must not be reached by them alone. */
+static uint64_t hand_over_max(const struct worker *w)
+{
+	return w->opt->max_pending / 4 < HAND_OVER_MAX ? (uint64_t)w->opt->max_pending / 4 : HAND_OVER_MAX;
+}
+
+static bool on_hand_over(void *ctx, const char *path, size_t len, const struct stat *st)
+{
+	struct worker *w = ctx;
+
+	if (w->batch == NULL || (w->batch_flags & WIRE_HAND_OVER) == 0 || w->step == PLAN_APPLY ||
+	    !S_ISREG(st->st_mode) || st->st_size <= sync_options_large(w->opt) || st->st_nlink > 1 ||
+	    w->handed_over >= hand_over_max(w))
+		return false;
+	w->handed_over++;
+	tell_found(w, path, len, VERDICT_LARGE, NULL);
+	return true;
+}
+
 static void on_peer(void *ctx, const struct host_tree *t)
 {
 	struct worker *w = ctx;
@@ -390,6 +412,12 @@ static void note_moves(struct worker *w)
 		links_moved(w->siblings.links);
 }
 
+/* A limit of bandwidth is the sync's, not the worker's. What is large needs most of it, but not all for hours. */
+static unsigned quarters_of(unsigned batch_flags)
+{
+	return (batch_flags & WIRE_LARGE) != 0 ? 3 : (batch_flags & WIRE_SHARED) != 0 ? 1 : 4;
+}
+
 static void start_batch(struct worker *w)
 {
 	bool allow = (w->batch_flags & WIRE_ALLOW_DELETE) != 0;
@@ -402,6 +430,10 @@ static void start_batch(struct worker *w)
 		.delete_excluded = w->opt->rsync.delete_excluded,
 		.dir_times = w->opt->rsync.times && !w->opt->rsync.omit_dir_times,
 		.bidirectional = w->opt->bidirectional,
+		.lane = (w->batch_flags & WIRE_LARGE) != 0	 ? PLAN_LARGE
+			: (w->batch_flags & WIRE_HAND_OVER) != 0 ? PLAN_FIRST
+								 : PLAN_ALL,
+		.large_file = sync_options_large(w->opt),
 		.keep = &w->guard.keep,
 		.look = look,
 		.siblings = siblings,
@@ -411,6 +443,7 @@ static void start_batch(struct worker *w)
 	};
 	struct err err = ERR_INIT;
 
+	w->env.rate_quarters = quarters_of(w->batch_flags);
 	looker_init(&w->looker, w->env.source_fd);
 	links_sweep(w->siblings.links);
 	note_moves(w);
@@ -421,6 +454,7 @@ static void start_batch(struct worker *w)
 	}
 	tell_guard(w);
 	w->deleted_before = w->counters.entries_deleted;
+	w->handed_over = 0;
 	w->step = PLAN_APPLY;
 	w->advance = true;
 }
@@ -548,6 +582,7 @@ static int take_config(struct worker *w, const char *payload, size_t len, struct
 		.down = on_down,
 		.progress = on_progress,
 		.peer = on_peer,
+		.hand_over = on_hand_over,
 	};
 	w->siblings = (struct siblings){ .links = links_new(LINK_NAMES_MAX),
 					 .source = w->opt->source,

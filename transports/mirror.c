@@ -41,7 +41,7 @@ struct mirror *mirror_new(const struct mirror_setup *setup, struct err *err)
 		free(m);
 		return NULL;
 	}
-	if (limit_init(&m->limit, m->env->opt, err) < 0 || both_open(m, setup->agreed, err) < 0) {
+	if (limit_init(&m->limit, m->env, err) < 0 || both_open(m, setup->agreed, err) < 0) {
 		mirror_free(m);
 		return NULL;
 	}

@@ -53,7 +53,7 @@ struct rsync_session *rsync_session_new(const struct transport_env *env, const s
 	/* The descriptor that the worker has checked is the source, whatever its name leads to now. */
 	(void)snprintf(s->cwd, sizeof(s->cwd), "/proc/self/fd/%d", env->source_fd);
 	s->timer = loop_timer_add(env->loop, on_timer, s, err);
-	if (s->timer == NULL || limit_init(&s->limit, env->opt, err) < 0) {
+	if (s->timer == NULL || limit_init(&s->limit, env, err) < 0) {
 		rsync_session_free(s);
 		return NULL;
 	}

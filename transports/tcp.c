@@ -481,7 +481,9 @@ static bool on_welcome(struct tcp_target *t, const char *payload, size_t len, st
 					 .sparse = t->env->opt->rsync.sparse,
 					 .throttle = &t->throttle,
 					 .twoway = t->twoway,
-					 .memory = t->memory };
+					 .memory = t->memory,
+					 .hand_over = t->twoway == NULL ? t->env->hand_over : NULL,
+					 .hand_over_ctx = t->env->ctx };
 	struct tcp_welcome w;
 
 	if (!tcp_get_welcome(payload, len, &w) || w.credit < TCP_CREDIT_MIN || w.max_changes < TCP_CHANGES_MIN)
@@ -864,7 +866,7 @@ static void *open_target(const struct transport_env *env, struct err *err)
 	if (t->tree != NULL)
 		t->source = local_tree_end(t->tree, false);
 	if (t->content == NULL || t->memory == NULL || t->urgent == NULL || t->throttled == NULL || t->tree == NULL ||
-	    (env->archive_path != NULL && t->twoway == NULL) || limit_init(&t->limit, env->opt, err) < 0 ||
+	    (env->archive_path != NULL && t->twoway == NULL) || limit_init(&t->limit, env, err) < 0 ||
 	    tcp_make_tls(env->opt, &t->tls, err) < 0) {
 		if (err->class == ERR_NONE)
 			err_set(err, ERR_NOMEM, "out of memory");

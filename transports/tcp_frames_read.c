@@ -327,7 +327,7 @@ bool tcp_get_ack(const char *p, size_t len, struct reader *r, uint64_t *upto, ui
 bool tcp_next_verdict(struct reader *r, struct tcp_verdict *out)
 {
 	out->seq = reader_u64(r);
-	out->v = (enum verdict)get_enum(r, VERDICT_NONE + 1, VERDICTS - 1);
+	out->v = (enum verdict)get_enum(r, VERDICT_NONE + 1, VERDICT_OF_TRANSPORT_MAX);
 	get_err(r, &out->why);
 	return !r->failed;
 }
@@ -338,7 +338,7 @@ bool tcp_get_found(const char *p, size_t len, struct tcp_bytes *path, enum verdi
 
 	reader_init(&r, p, len);
 	*path = get_path(&r);
-	*v = (enum verdict)get_enum(&r, VERDICT_NONE + 1, VERDICTS - 1);
+	*v = (enum verdict)get_enum(&r, VERDICT_NONE + 1, VERDICT_OF_TRANSPORT_MAX);
 	get_err(&r, why);
 	return finished(&r);
 }

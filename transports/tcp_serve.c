@@ -149,6 +149,11 @@ static bool on_open(struct tcp_serve *s, const struct tcp_request *r)
 	} else if (!tcp_hidden(s->up.filter, r->path.p, r->path.len, false)) {
 		o.result = (uint8_t)s->up.source.ops->open(s->up.source.ctx, &op, r->path.p, r->path.len, NULL);
 	}
+	if (o.result == FILEOPS_OK && s->up.hand_over != NULL &&
+	    s->up.hand_over(s->up.hand_over_ctx, r->path.p, r->path.len, &op.st)) {
+		s->up.source.ops->drop(s->up.source.ctx, &op.file);
+		o.result = FILEOPS_GONE;
+	}
 	if (o.result == FILEOPS_OK) {
 		f = new_served(s, &op, r);
 		if (f == NULL) {

@@ -32,6 +32,9 @@ struct tcp_serve_setup {
 	struct tcp_twoway *twoway; /* NULL: one way */
 	struct tcp_memory *memory; /* of what was sent; NULL: none */
 	struct tcp_names *names;   /* of owners; NULL: they are not told */
+	/* true: of a file that is opened its content is not for this work (transport_env.hand_over). May be NULL. */
+	bool (*hand_over)(void *ctx, const char *path, size_t len, const struct stat *st);
+	void *hand_over_ctx;
 };
 
 struct tcp_serve *tcp_serve_new(const struct tcp_serve_setup *setup);

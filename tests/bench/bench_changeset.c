@@ -1,5 +1,5 @@
-/* LINK: core/changeset.c core/changeset_renames.c core/changeset_batches.c core/marks.c core/marks_queue.c core/batch.c
- * core/path.c */
+/* LINK: core/changeset.c core/changeset_renames.c core/changeset_batches.c core/changeset_large.c
+ * core/marks.c core/marks_queue.c core/batch.c core/path.c */
 /*
  * bench_changeset.c - what the changeset costs: taking in and handing out many creates (twice as many must take about
  * twice as long), the collapse at its limit, a rename above many marks, and the memory of a mark.

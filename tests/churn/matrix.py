@@ -92,7 +92,7 @@ class Cell:
         self.daemon = Daemon(place, "")
         self.daemon.write_config(
             'sync = ( { name = "churn"; transport = "%s"; source = "%s"; %s watcher = "%s"; delay = 0.05; retryMin = 0.1; retryMax = 1.0; '
-            'rsync = { %s }; %s } );\n' % (transport.split("-")[0], source, where, watcher, options, more), settings)
+            'largeFile = 4000; rsync = { %s }; %s } );\n' % (transport.split("-")[0], source, where, watcher, options, more), settings)
 
     def __enter__(self):
         try:

@@ -1,5 +1,5 @@
-/* LINK: core/safe_open.c core/changeset.c core/changeset_renames.c core/changeset_batches.c core/marks.c
- * core/marks_queue.c */
+/* LINK: core/safe_open.c core/changeset.c core/changeset_renames.c core/changeset_batches.c core/changeset_large.c
+ * core/marks.c core/marks_queue.c */
 /* LINK: core/batch.c core/plan.c core/keep.c core/look.c core/filter.c core/filter_args.c core/fsutil.c core/path.c
  * core/buf.c */
 /* LINK: core/err.c */
@@ -407,7 +407,7 @@ static bool work(struct world *w)
 		settle_rename(w, plan.rename_index[i], carry(w, &plan.renames[i]), NULL);
 	do_step(w, &plan.part[PLAN_APPLY], false);
 	if (w->failing && pick(w, 10) == 0) {
-		changeset_abandon(w->cs, w->now);
+		changeset_abandon_all(w->cs, w->now);
 	} else {
 		do_step(w, &plan.part[PLAN_RECONCILE], true);
 		deliver(w, QUEUE_MAX);

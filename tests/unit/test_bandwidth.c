@@ -242,7 +242,8 @@ static void another_rate(void **state)
 /* A host that is moved to another zone, as a laptop is: no process has to be started anew. */
 static void another_zone(void **state)
 {
-	struct limit l = { .table = TABLE("from=00:00 to=24:00 limit=1K") };
+	const struct transport_env env = { .rate_quarters = 4 };
+	struct limit l = { .table = TABLE("from=00:00 to=24:00 limit=1K"), .env = &env };
 	time_t now = (time_t)(clock_real_ns() / NS_PER_S);
 	char rule[64];
 	struct tm tm;
@@ -261,11 +262,43 @@ static void another_zone(void **state)
 	assert_int_equal(limit_now(&l), 1024);
 }
 
+/* What two workers of a sync send together is within its limit; and none may be told 0, which is no limit. */
+static void two_lanes(void **state)
+{
+	struct sync_options opt = { .rsync = { .bwlimit = 100 } };
+	struct transport_env large = { .opt = &opt, .rate_quarters = 3 }, first = { .opt = &opt, .rate_quarters = 1 };
+	struct limit l, f;
+	struct throttle t;
+	struct err err = ERR_INIT;
+
+	(void)state;
+	assert_int_equal(limit_init(&l, &large, &err), 0);
+	assert_int_equal(limit_init(&f, &first, &err), 0);
+	assert_int_equal(limit_now(&l), 75 * 1024);
+	assert_int_equal(limit_now(&f), 25 * 1024);
+	throttle_init(&t, 0);
+	limit_follow(&f, &t, 1);
+	throttle_took(&t, 1, 25 * 1024);
+	assert_true(throttle_wait_ns(&t, 1) > NS_PER_S / 2);
+	first.rate_quarters = 4; /* at once */
+	assert_int_equal(limit_now(&f), 100 * 1024);
+	limit_follow(&f, &t, 2);
+	assert_true(throttle_wait_ns(&t, 2) < NS_PER_S / 2);
+	opt.rsync.bwlimit = 1;
+	assert_int_equal(limit_init(&f, &first, &err), 0);
+	first.rate_quarters = 1;
+	assert_int_equal(limit_now(&f), 1024);
+	opt.rsync.bwlimit = 0;
+	assert_int_equal(limit_init(&f, &first, &err), 0);
+	assert_int_equal(limit_now(&f), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rates),       cmocka_unit_test(wrong),	       cmocka_unit_test(the_first_that_fits),
 		cmocka_unit_test(each_minute), cmocka_unit_test(another_rate), cmocka_unit_test(another_zone),
+		cmocka_unit_test(two_lanes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
-/* LINK: core/changeset.c core/changeset_renames.c core/changeset_batches.c core/marks.c core/marks_queue.c core/batch.c
- * core/path.c */
+/* LINK: core/changeset.c core/changeset_renames.c core/changeset_batches.c core/changeset_large.c
+ * core/marks.c core/marks_queue.c core/batch.c core/path.c */
 /* The rules of the changeset one by one; what they amount to is tests/property/test_changeset_model.c. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -351,7 +351,7 @@ static void test_failed_batch(void **state)
 	b = take(cs, 1);
 	renamed(cs, "b", "c", true, true); /* in flight: not carried */
 	settle(cs, b, "d/done", VERDICT_DONE);
-	changeset_abandon(cs, 5);
+	changeset_abandon_all(cs, 5);
 	batch_free(b);
 	assert_true(changeset_check(cs));
 	assert_int_equal(changeset_in_flight(cs), 0);
@@ -634,6 +634,162 @@ static void test_quiet(void **state)
 	changeset_free(cs);
 }
 
+/* ---- the large lane ---- */
+
+static struct batch *take_large(struct changeset *cs)
+{
+	struct batch *b = changeset_take_large(cs, 1);
+
+	assert_true(changeset_check(cs));
+	return b;
+}
+
+static void done(struct changeset *cs, struct batch *b)
+{
+	for (size_t i = 0; i < b->n_items; i++)
+		assert_true(changeset_settle(cs, b->id, i, VERDICT_DONE, 0, 1));
+	for (size_t i = 0; i < b->n_renames; i++)
+		assert_true(changeset_settle_rename(cs, b->id, i, VERDICT_DONE, 1));
+	finish(cs, b);
+}
+
+/* `path` is found to be large, and is in flight as such. */
+static struct batch *large(struct changeset *cs, const char *path)
+{
+	struct batch *b;
+
+	add(cs, CHANGE_TOUCH, path);
+	b = take(cs, 1);
+	settle(cs, b, path, VERDICT_LARGE);
+	done(cs, b);
+	assert_null(take(cs, 1));
+	b = take_large(cs);
+	assert_true(b != NULL && b->n_items == 1 && (flags(b, path) & MARK_LARGE) != 0);
+	return b;
+}
+
+static void test_large_goes_by_itself(void **state)
+{
+	struct changeset *cs = fresh(&roomy);
+	struct batch *b = large(cs, "d/large"), *small;
+
+	(void)state;
+	add(cs, CHANGE_CREATE, "d/small");
+	add(cs, CHANGE_TOUCH, "d/large");
+	add(cs, CHANGE_TOUCH, "d");
+	small = take(cs, 1);
+	assert_true(small->n_items == 2 && flags(small, "d") && flags(small, "d/small"));
+	done(cs, small);
+	assert_int_equal(changeset_large_holds_up(cs), CHANGESET_NOTHING);
+	settle(cs, b, "d/large", VERDICT_DONE);
+	done(cs, b);
+	/* what came since; and its directory has a new time */
+	b = take(cs, 1);
+	assert_true(b->n_items == 2 && flags(b, "d/large") == MARK_LOOK && flags(b, "d") == MARK_LOOK);
+	settle(cs, b, "d/large", VERDICT_LARGE);
+	settle(cs, b, "d", VERDICT_DONE);
+	done(cs, b);
+	b = take_large(cs);
+	settle(cs, b, "d/large", VERDICT_SMALL);
+	done(cs, b);
+	b = take(cs, 1);
+	assert_true(flags(b, "d/large") == MARK_LOOK);
+	done(cs, b);
+	changeset_free(cs);
+}
+
+static void test_names_wait_for_large(void **state)
+{
+	struct changeset *cs = fresh(&roomy);
+	struct batch *b = large(cs, "a/b/large"), *other;
+
+	(void)state;
+	gone_dir(cs, "a/b");
+	add(cs, CHANGE_RECONCILE, "c");
+	renamed(cs, "x", "y", false, true);
+	other = take(cs, 1);
+	assert_true(other->n_renames == 1 && flags(other, "c") && !flags(other, "a/b"));
+	done(cs, other);
+	assert_int_equal(changeset_large_holds_up(cs), CHANGESET_NAMES);
+	renamed(cs, "a", "z", true, true);
+	assert_null(take(cs, 1));
+	changeset_cancel(cs, b->id, 30, 1);
+	batch_free(b);
+	assert_true(changeset_check(cs));
+	b = take(cs, 1);
+	assert_true(b->n_renames == 1 && flags(b, "a/b") && (flags(b, "z/b") & MARK_RECURSIVE));
+	assert_null(take_large(cs));
+	done(cs, b);
+	changeset_free(cs);
+}
+
+static void test_large_waits_for_names(void **state)
+{
+	struct changeset *cs = fresh(&roomy);
+	struct batch *b;
+
+	(void)state;
+	add(cs, CHANGE_CREATE, "d");
+	add(cs, CHANGE_CREATE, "d/large");
+	b = take(cs, 1);
+	settle(cs, b, "d/large", VERDICT_LARGE);
+	assert_false(changeset_large_ready(cs, 1));
+	settle(cs, b, "d", VERDICT_DONE);
+	assert_null(take_large(cs));
+	done(cs, b);
+	add(cs, CHANGE_RECONCILE, "");
+	assert_false(changeset_large_ready(cs, 1)); /* it will be compared */
+	b = take(cs, 1);
+	changeset_hand_over(cs, b->id, "d/large", 7, 1);
+	changeset_hand_over(cs, b->id, "other", 5, 1);
+	assert_null(take_large(cs));
+	settle(cs, b, "", VERDICT_DONE);
+	done(cs, b);
+	assert_false(changeset_served(cs, 1));
+	assert_true(changeset_large_ready(cs, 1));
+	b = take_large(cs);
+	assert_null(take_large(cs)); /* one at a time */
+	finish(cs, b);
+	changeset_close_large(cs);
+	assert_true(changeset_check(cs));
+	b = take(cs, 1);
+	assert_true(item(b, "d/large") != NULL && item(b, "other") != NULL);
+	done(cs, b);
+	changeset_free(cs);
+}
+
+static void test_several_names_go_alone(void **state)
+{
+	struct changeset *cs = fresh(&roomy);
+	struct batch *b, *alone = NULL;
+
+	(void)state;
+	add(cs, CHANGE_TOUCH, "linked");
+	b = take(cs, 1);
+	settle(cs, b, "linked", VERDICT_ALONE);
+	done(cs, b);
+	alone = take(cs, 1);
+	assert_true(flags(alone, "linked") & MARK_ALONE);
+	add(cs, CHANGE_TOUCH, "large");
+	b = take(cs, 1);
+	settle(cs, b, "large", VERDICT_LARGE);
+	done(cs, b);
+	assert_null(take_large(cs));
+	changeset_abandon(cs, alone->id, 1);
+	batch_free(alone);
+	b = take_large(cs);
+	assert_non_null(b);
+	alone = take(cs, 1);
+	assert_true(alone == NULL || item(alone, "linked") == NULL);
+	if (alone != NULL)
+		done(cs, alone);
+	done(cs, b);
+	alone = take(cs, 1);
+	assert_non_null(item(alone, "linked"));
+	done(cs, alone);
+	changeset_free(cs);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -657,6 +813,10 @@ int main(void)
 		cmocka_unit_test(test_holds),
 		cmocka_unit_test(test_limits_of_a_batch),
 		cmocka_unit_test(test_list),
+		cmocka_unit_test(test_large_goes_by_itself),
+		cmocka_unit_test(test_names_wait_for_large),
+		cmocka_unit_test(test_large_waits_for_names),
+		cmocka_unit_test(test_several_names_go_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -484,7 +484,9 @@ static void test_ignored(void **state)
 	       "t.conf:8: recursive is ignored: what is to be recursed into is decided here\n"
 	       "t.conf:10: subdirs is ignored: subdirectories are always watched; leave them out with exclude = "
 	       "\"*/\"\n"
-	       "t.conf:9: maxProcesses: a sync has one worker, which sends any number of changes together\n");
+	       "t.conf:9: maxProcesses: a sync has one worker, which sends any number of changes together, and one for "
+	       "large "
+	       "files\n");
 }
 
 /* ---- a tunnel ---- */

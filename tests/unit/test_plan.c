@@ -9,7 +9,8 @@
 
 #include "core/plan.h"
 
-/* A source of a few paths: "d " directory, "f " file, "! " cannot be looked at; anything else is absent. */
+/* A source of a few paths: "d " directory, "f " file, "F " a large one, "L " one with several names, "! " cannot be
+ * looked at; anything else is absent. */
 struct world {
 	const char *const *present;
 	enum verdict verdicts[16];
@@ -32,6 +33,8 @@ static int world_look(void *ctx, const char *path, size_t len, enum look *out, s
 		if (p[0] == '!')
 			return err_set(err, ERR_DENIED, "denied");
 		*out = p[0] == 'd' ? LOOK_DIR : LOOK_FILE;
+		st->st_size = p[0] == 'F' || p[0] == 'L' ? 1001 : 1000;
+		st->st_nlink = p[0] == 'L' ? 2 : 1;
 	}
 	return 0;
 }
@@ -423,6 +426,52 @@ static void what_is_kept_is_not_moved_away(void **state)
 	keep_done(&keep);
 }
 
+static void lanes(struct fixture *f, enum plan_lane lane)
+{
+	static const char *const present[] = { "F large", "L linked", "L linked_too", "f small", "F hidden", NULL };
+
+	struct err err = ERR_INIT;
+
+	f->in.lane = lane;
+	f->in.large_file = 1000;
+	assert_int_equal(filter_add_exclude(f->filter, "hidden", 6, &err), 0);
+	item(f, "gone", MARK_NAME);
+	item(f, "hidden", MARK_LOOK);
+	item(f, "large", MARK_NAME);
+	item(f, "linked", MARK_LOOK);
+	item(f, "linked_too", MARK_LOOK | MARK_ALONE);
+	item(f, "small", MARK_LOOK);
+	make(f, present);
+}
+
+static void test_first_lane(void **state)
+{
+	struct fixture *f = *state;
+
+	lanes(f, PLAN_FIRST);
+	assert_int_equal(f->world.verdicts[1], VERDICT_DONE);
+	assert_int_equal(f->world.verdicts[2], VERDICT_LARGE);
+	assert_int_equal(f->world.verdicts[3], VERDICT_ALONE);
+	expect_item(&f->plan.part[PLAN_APPLY], 1, "gone", LOOK_ABSENT, 0, 1);
+	expect_item(&f->plan.part[PLAN_APPLY], 2, "linked_too", LOOK_FILE, 4, 5);
+	expect_item(&f->plan.part[PLAN_APPLY], 3, "small", LOOK_FILE, 5, 6);
+	assert_int_equal(f->plan.part[PLAN_APPLY].work.n_items, 4); /* and the root, for its time */
+}
+
+static void test_large_lane(void **state)
+{
+	struct fixture *f = *state;
+
+	lanes(f, PLAN_LARGE);
+	assert_int_equal(f->world.verdicts[0], VERDICT_SMALL);
+	assert_int_equal(f->world.verdicts[1], VERDICT_DONE);
+	assert_int_equal(f->world.verdicts[3], VERDICT_SMALL);
+	assert_int_equal(f->world.verdicts[4], VERDICT_SMALL);
+	assert_int_equal(f->world.verdicts[5], VERDICT_SMALL);
+	expect_item(&f->plan.part[PLAN_APPLY], 0, "large", LOOK_FILE, 2, 3);
+	assert_int_equal(f->plan.part[PLAN_APPLY].work.n_items, 1);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, clean_up)
@@ -443,6 +492,8 @@ int main(void)
 		T(what_is_kept_is_not_deleted),
 		T(comparisons_above_what_is_kept),
 		T(what_is_kept_is_not_moved_away),
+		T(test_first_lane),
+		T(test_large_lane),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,9 +8,8 @@
  * directories that they lie in, get another look. What was being compared as a whole does not: on a line that breaks
  * again and again that would never come to an end.
  */
-#include <string.h>
-
 #include "core/clock.h"
+#include "core/path.h"
 #include "core/sync_private.h"
 #include "core/transport.h"
 
@@ -24,13 +23,6 @@ static void note(struct sync *s, enum change_kind kind, const char *path, size_t
 
 	/* Out of memory: it does without. */
 	(void)changeset_add(s->lost, &c, CHANGESET_SERVED, 0, 0, false);
-}
-
-static size_t parent_len(const char *path, size_t len)
-{
-	const char *slash = memrchr(path, '/', len);
-
-	return slash == NULL ? 0 : (size_t)(slash - path);
 }
 
 void sync_note_lost(struct sync *s, const struct batch *b)
@@ -52,7 +44,7 @@ void sync_note_lost(struct sync *s, const struct batch *b)
 		if ((item->flags & MARK_RECURSIVE) != 0 && b != s->large.batch)
 			continue;
 		note(s, kind, item->path, item->len);
-		note(s, CHANGE_TOUCH, item->path, parent_len(item->path, item->len));
+		note(s, CHANGE_TOUCH, item->path, path_parent_len(item->path, item->len));
 	}
 }
 

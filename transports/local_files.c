@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -576,18 +577,20 @@ static int64_t find_tick(int fd)
 	return ticks[i];
 }
 
-/* Not without CAP_CHOWN, not in the user namespace of a container, not on a disk of NFS that root has no power over. */
-static bool is_own_only(int fd)
+/* By trying it would be told to whoever watches the directory, also of a file without a name. */
+static bool is_own_only(void)
 {
-	struct stat st;
+	struct __user_cap_header_struct head = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct caps[2] = { { 0 } };
 
-	return fstat(fd, &st) == 0 && fchown(fd, st.st_uid == 0 ? 1 : 0, (gid_t)-1) < 0;
+	return syscall(SYS_capget, &head, caps) == 0 && (caps[0].effective >> CAP_CHOWN & 1u) == 0;
 }
 
-static void find_out(int root_fd, struct fileops_end *end)
+static int64_t tick_of(int root_fd)
 {
 	static const char name[] = ".probe" PATH_TEMP_SUFFIX;
 	struct timespec before[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_nsec = UTIME_OMIT } };
+	int64_t tick;
 	struct stat st;
 	int fd;
 
@@ -595,13 +598,13 @@ static void find_out(int root_fd, struct fileops_end *end)
 		before[1] = st.st_mtim;
 	fd = probe_file(root_fd, name);
 	if (fd < 0)
-		return;
-	end->tick_ns = find_tick(fd);
-	end->own_only = is_own_only(fd);
+		return 1;
+	tick = find_tick(fd);
 	/* One that had a name: the root's time is mirrored, and was right. */
 	if (unlinkat(root_fd, name, 0) == 0)
 		(void)futimens(root_fd, before);
 	(void)close(fd);
+	return tick;
 }
 
 struct fileops_end local_tree_end(struct local_tree *t, bool writable)
@@ -614,8 +617,10 @@ struct fileops_end local_tree_end(struct local_tree *t, bool writable)
 		.tick_ns = 1,
 	};
 
-	if (writable)
-		find_out(t->dirs.root_fd, &end);
+	if (!writable)
+		return end;
+	end.own_only = is_own_only();
+	end.tick_ns = tick_of(t->dirs.root_fd);
 	return end;
 }
 

@@ -214,8 +214,13 @@ bool zstream_put(struct zstream_out *z, struct buf *wire, const void *data, size
 		z->plain += part;
 		p += part;
 		n -= part;
-		if (z->plain == PIECE && (!close_record(z, wire) || !take_level(z)))
+		if (z->plain < PIECE)
+			continue;
+		if (!close_record(z, wire) || !take_level(z))
 			return false;
+		/* A frame of zstd can't begin at a level that it doesn't have. */
+		if (z->level == 0)
+			return n == 0 || store(wire, p, n);
 	}
 	return true;
 }

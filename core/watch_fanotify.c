@@ -257,8 +257,9 @@ static int fan_turn(void *backend, int64_t ns, struct err *err)
 
 	if (!b->asked)
 		return 1;
+	/* And one more, for the end of the queue to be seen if it is there: only then is a rename exact. */
 	if (ns > 0)
-		r = pump(b, b->goal - b->seen, ns, err);
+		r = pump(b, b->goal - b->seen + 1, ns, err);
 	if (r >= 0 && b->seen < b->goal) {
 		fan_later(b);
 		return 0;

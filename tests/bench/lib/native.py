@@ -147,6 +147,7 @@ def unchanged(place, size, report):
     place.clear()
     pair = rows.pairs_of(place, 1)[0]
     rows.write_tree(pair[0], *size.startup, 1, 10, 100)
+    rows.make_old(pair[0])
     os.waitpid(PlainRsync().run(pair[0] + "/", pair[1]), 0)
     names = ["fansyncd direct: from its start", "fansyncd direct: --sync-now"]
     for _ in size.repetitions():

@@ -552,6 +552,7 @@ def tcp_unchanged(place, size, report):
     place.clear()
     pair = rows.pairs_of(place, 1)[0]
     rows.write_tree(pair[0], *size.startup, 1, 10, 100)
+    rows.make_old(pair[0])
     os.waitpid(PlainRsync().run(pair[0] + "/", pair[1]), 0)
     names = ["fansyncd tcp: from its start", "fansyncd tcp: --sync-now"]
     for _ in size.repetitions():

@@ -257,6 +257,7 @@ void sync_carry(struct sync *s)
 		sync_go_down(s, err.text);
 		return;
 	}
+	s->batch_allows = s->allow_delete;
 	s->allow_delete = false;
 	log_debug(LOG_CAT_RECORD, "%s: batch %llu of %zu paths and %zu renames", s->opt->name,
 		  (unsigned long long)s->batch->id, s->batch->n_items, s->batch->n_renames);

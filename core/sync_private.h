@@ -86,6 +86,7 @@ struct sync {
 	int64_t pause_until_ns; /* something was due, and yet there was no batch */
 	bool stopping;
 	bool allow_delete; /* for the next batch */
+	bool batch_allows; /* the one in flight has that */
 	bool has_urge;
 	uint64_t urge_generation;
 	bool has_start;

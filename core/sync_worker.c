@@ -493,6 +493,7 @@ static void on_ended(void *ctx, const char *how)
 		/* It was given one more when it had gone already: that is the next one's, and why stays as it was told.
 		 */
 		abandon_batch(s);
+		s->allow_delete = s->allow_delete || s->batch_allows; /* nobody has made use of it */
 		s->down = true;
 		s->down_until_ns = 0;
 		sync_changed(s);

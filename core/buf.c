@@ -204,3 +204,15 @@ uint32_t reader_be32(struct reader *r)
 
 	return p == NULL ? 0 : (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
+
+char *text_dup(const char *p, size_t len)
+{
+	char *text = malloc(len + 1);
+
+	if (text == NULL)
+		return NULL;
+	if (len > 0)
+		memcpy(text, p, len);
+	text[len] = '\0';
+	return text;
+}

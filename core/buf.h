@@ -45,6 +45,10 @@ const char *buf_str(struct buf *b);
 /* The content as a string of the caller's own, and the buffer is done. NULL: an append had failed, or no memory. */
 char *buf_take_str(struct buf *b);
 
+/* A C string of these bytes, which need no NUL behind them (strndup looks for one); the caller frees it. NULL: no
+ * memory. */
+char *text_dup(const char *p, size_t len);
+
 /* A reader over borrowed bytes: every get checks the length; after one failure all fail. */
 struct reader {
 	const unsigned char *p;

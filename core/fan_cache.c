@@ -154,13 +154,11 @@ static void unplace(struct fan_cache *c, struct fan_node *n)
 
 static bool place(struct fan_cache *c, struct fan_node *n, struct fan_node *parent, const char *name, size_t len)
 {
-	char *copy = malloc(len + 1);
+	char *copy = text_dup(name, len);
 	struct fan_node **bucket;
 
 	if (copy == NULL)
 		return false;
-	memcpy(copy, name, len);
-	copy[len] = '\0';
 	n->name = copy;
 	n->name_len = len;
 	n->parent = parent;

@@ -241,23 +241,12 @@ static struct guard_mount *moved(struct guard_state *g, const struct guard_seen 
 	return NULL;
 }
 
-static char *copy_path(const char *path, size_t len)
-{
-	char *copy = malloc(len + 1);
-
-	if (copy == NULL)
-		return NULL;
-	memcpy(copy, path, len);
-	copy[len] = '\0';
-	return copy;
-}
-
 /* `s`, one of those that were seen and are not known by their path. */
 static int take_new(struct guard_state *g, const struct guard_seen *s, const struct guard_seen *seen, size_t n,
 		    bool accept)
 {
 	struct guard_mount *m = moved(g, s, seen, n);
-	char *path = copy_path(s->path, s->len);
+	char *path = text_dup(s->path, s->len);
 
 	if (path != NULL && m != NULL) {
 		free(m->path);

@@ -669,7 +669,7 @@ static int make_engine(struct receiver_session *s, const struct tcp_hello *h, st
 		m.ahead_ns = clock_real_ns() - theirs;
 	for (size_t i = 0; i < TCP_HOST_ID; i++)
 		(void)snprintf(id + 2 * i, 3, "%02x", h->host_id[i]);
-	s->opt->name = strndup(h->sync.p, h->sync.len);
+	s->opt->name = text_dup(h->sync.p, h->sync.len);
 	if (s->opt->name == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory for a session");
 	s->env = (struct transport_env){ .loop = s->up.loop,

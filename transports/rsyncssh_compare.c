@@ -335,13 +335,11 @@ static bool find_orphan(void *ctx, const char *path, size_t len, const struct tw
 	(void)state;
 	if (remote_entries_find(&o->t->seen, path, len) != NULL)
 		return true;
-	copy = malloc(len + 1);
+	copy = text_dup(path, len);
 	if (copy == NULL) {
 		o->no_memory = true;
 		return false;
 	}
-	memcpy(copy, path, len);
-	copy[len] = '\0';
 	key.name = copy;
 	if (o->locals->n == 0 ||
 	    bsearch(&key, o->locals->v, o->locals->n, sizeof(struct local), compare_locals) == NULL) {

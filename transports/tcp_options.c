@@ -77,18 +77,6 @@ void tcp_put_options(struct buf *out, const struct sync_options *opt)
 	put_text(out, KEY_MARKER, opt->require_target_marker);
 }
 
-/* strndup looks for an end, which there may be none of. NULL: out of memory. */
-static char *text_of(const char *p, size_t len)
-{
-	char *text = malloc(len + 1);
-
-	if (text == NULL)
-		return NULL;
-	memcpy(text, p, len);
-	text[len] = '\0';
-	return text;
-}
-
 /* "1.5M" and the like: digits, a dot, a letter or two. */
 static int take_size(char **out, const char *p, size_t len, struct err *err)
 {
@@ -99,7 +87,7 @@ static int take_size(char **out, const char *p, size_t len, struct err *err)
 	if (!fine)
 		return err_set(err, ERR_PROTOCOL, "a size that is none");
 	free(*out);
-	*out = text_of(p, len);
+	*out = text_dup(p, len);
 	return *out == NULL ? err_set(err, ERR_NOMEM, "out of memory for options") : 0;
 }
 
@@ -119,7 +107,7 @@ static int take_marker(struct sync_options *opt, const char *p, size_t len, stru
 	if (len == 0 || !path_valid(p, len))
 		return err_set(err, ERR_CONFIG, "requireTargetMarker: no path of a file below the target");
 	free(opt->require_target_marker);
-	opt->require_target_marker = text_of(p, len);
+	opt->require_target_marker = text_dup(p, len);
 	return opt->require_target_marker == NULL ? err_set(err, ERR_NOMEM, "out of memory for options") : 0;
 }
 

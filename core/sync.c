@@ -369,10 +369,12 @@ int sync_source_found(struct sync *s, int root_fd, struct err *err)
 	if (fstat(root_fd, &st) < 0)
 		return err_errno(err, errno, "cannot look at the source %s", s->opt->source);
 	s->root_fd = root_fd;
-	if (s->worker != NULL && (s->root_dev != st.st_dev || s->root_ino != st.st_ino))
-		sync_drop_worker(s); /* it has the old directory open */
-	if (s->large.worker != NULL && (s->root_dev != st.st_dev || s->root_ino != st.st_ino))
-		sync_large_drop(s);
+	if (s->root_dev != st.st_dev || s->root_ino != st.st_ino) { /* they have the old directory open */
+		if (s->worker != NULL)
+			sync_drop_worker(s);
+		if (s->large.worker != NULL)
+			sync_large_drop(s);
+	}
 	s->root_dev = st.st_dev;
 	s->root_ino = st.st_ino;
 	s->down = s->guarded = s->vetoed = false;

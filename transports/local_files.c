@@ -561,20 +561,35 @@ static int probe_file(int root_fd, const char *name)
 }
 
 /* FAT keeps two seconds, exFAT ten milliseconds, some network file systems 100 ns: only trying tells. */
-static int64_t find_tick(int fd)
+static int64_t find_tick(int root_fd)
 {
+	static const char name[] = ".probe" PATH_TEMP_SUFFIX;
 	const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = 1000000001, .tv_nsec = 987654321 } };
-	const int64_t ticks[] = { 1, 100, 1000, NS_PER_MS, 10 * NS_PER_MS, NS_PER_S, 2 * NS_PER_S };
-	int64_t want = times[1].tv_sec * NS_PER_S + times[1].tv_nsec, got;
+	struct timespec before[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_nsec = UTIME_OMIT } };
+	int64_t tick = 1;
 	struct stat st;
-	size_t i = 0;
+	int fd;
 
-	if (futimens(fd, times) < 0 || fstat(fd, &st) < 0)
+	if (fstat(root_fd, &st) == 0)
+		before[1] = st.st_mtim;
+	fd = probe_file(root_fd, name);
+	if (fd < 0)
 		return 1;
-	got = st.st_mtim.tv_sec * NS_PER_S + st.st_mtim.tv_nsec;
-	while (i + 1 < sizeof(ticks) / sizeof(ticks[0]) && want / ticks[i] * ticks[i] != got)
-		i++;
-	return ticks[i];
+	if (futimens(fd, times) == 0 && fstat(fd, &st) == 0) {
+		const int64_t ticks[] = { 1, 100, 1000, NS_PER_MS, 10 * NS_PER_MS, NS_PER_S, 2 * NS_PER_S };
+		int64_t want = times[1].tv_sec * NS_PER_S + times[1].tv_nsec;
+		int64_t got = st.st_mtim.tv_sec * NS_PER_S + st.st_mtim.tv_nsec;
+		size_t i = 0;
+
+		while (i + 1 < sizeof(ticks) / sizeof(ticks[0]) && want / ticks[i] * ticks[i] != got)
+			i++;
+		tick = ticks[i];
+	}
+	/* One that had a name: the root's time is mirrored, and was right. */
+	if (unlinkat(root_fd, name, 0) == 0)
+		(void)futimens(root_fd, before);
+	(void)close(fd);
+	return tick;
 }
 
 /* By trying it would be told to whoever watches the directory, also of a file without a name. */
@@ -586,42 +601,16 @@ static bool is_own_only(void)
 	return syscall(SYS_capget, &head, caps) == 0 && (caps[0].effective >> CAP_CHOWN & 1u) == 0;
 }
 
-static int64_t tick_of(int root_fd)
-{
-	static const char name[] = ".probe" PATH_TEMP_SUFFIX;
-	struct timespec before[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_nsec = UTIME_OMIT } };
-	int64_t tick;
-	struct stat st;
-	int fd;
-
-	if (fstat(root_fd, &st) == 0)
-		before[1] = st.st_mtim;
-	fd = probe_file(root_fd, name);
-	if (fd < 0)
-		return 1;
-	tick = find_tick(fd);
-	/* One that had a name: the root's time is mirrored, and was right. */
-	if (unlinkat(root_fd, name, 0) == 0)
-		(void)futimens(root_fd, before);
-	(void)close(fd);
-	return tick;
-}
-
 struct fileops_end local_tree_end(struct local_tree *t, bool writable)
 {
-	struct fileops_end end = {
+	return (struct fileops_end){
 		.ops = &local_fileops,
 		.ctx = t,
 		.caps = FILEOPS_CTIME | FILEOPS_INODES | FILEOPS_LINKS | FILEOPS_NODES | FILEOPS_XATTRS |
 			FILEOPS_LINK_ATTRS | FILEOPS_OWNERS,
-		.tick_ns = 1,
+		.tick_ns = writable ? find_tick(t->dirs.root_fd) : 1,
+		.own_only = writable && is_own_only(),
 	};
-
-	if (!writable)
-		return end;
-	end.own_only = is_own_only();
-	end.tick_ns = tick_of(t->dirs.root_fd);
-	return end;
 }
 
 enum fileops_result local_tree_finish(struct local_tree *t, struct fileop *op, struct fileops_file *file,

@@ -24,13 +24,6 @@ static bool is_there(int fd, const char *path)
 	return fstatat(fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
-static bool is_private(const char *name)
-{
-	size_t len = strlen(name), tail = sizeof(PATH_TEMP_SUFFIX) - 1;
-
-	return len > tail && strcmp(name + len - tail, PATH_TEMP_SUFFIX) == 0;
-}
-
 bool twoway_put_away(const struct twoway *t, const char *path)
 {
 	int fd = openat(t->env->source_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -47,7 +40,7 @@ bool twoway_put_away(const struct twoway *t, const char *path)
 		char put[2 * PATH_BYTES_MAX];
 		int n;
 
-		if (!is_private(d->d_name))
+		if (!path_is_temp(d->d_name, strlen(d->d_name)))
 			continue;
 		n = snprintf(put, sizeof(put), "%s/b/%s", d->d_name, path);
 		away = n < 0 || (size_t)n >= sizeof(put) || is_there(fd, put);

@@ -9,22 +9,27 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/clock.h"
+#include "core/host_id.h"
+#include "core/log.h"
 #include "core/path.h"
 
-#define FORMAT 2
+#define FORMAT 3
 #define BUSY_MS 1000
 
-enum statement { GET = 0, PUT, REMOVE, MOVE, NEXT, STATEMENTS };
+enum statement { GET = 0, PUT, REMOVE, MOVE, NEXT, LIVED, SETTLED, STATEMENTS };
 
 /* Keys are paths with NUL in the place of '/': bytes then sort as path_compare has it, and all that lies below a
  * directory is one range. */
 static const char *const texts[STATEMENTS] = {
 	[GET] = "SELECT look, size, mtime, attr FROM entry WHERE key = ?1",
-	[PUT] = "INSERT OR REPLACE INTO entry (key, look, size, mtime, attr) VALUES (?1, ?2, ?3, ?4, ?5)",
+	[PUT] = "INSERT OR REPLACE INTO entry (key, look, size, mtime, attr, noted) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
 	[REMOVE] = "DELETE FROM entry WHERE key = ?1 OR (key >= ?2 AND key < ?3)",
-	[MOVE] =
-		"UPDATE entry SET key = CAST(?1 || substr(key, ?2) AS BLOB) WHERE key = ?3 OR (key >= ?4 AND key < ?5)",
+	[MOVE] = "UPDATE entry SET key = CAST(?1 || substr(key, ?2) AS BLOB), noted = ?6"
+		 " WHERE key = ?3 OR (key >= ?4 AND key < ?5)",
 	[NEXT] = "SELECT key, look, size, mtime, attr FROM entry WHERE key >= ?1 AND key < ?2 ORDER BY key",
+	[LIVED] = "UPDATE life SET age = ?1",
+	[SETTLED] = "UPDATE life SET settled = ?1",
 };
 
 struct archive {
@@ -32,6 +37,12 @@ struct archive {
 	sqlite3_stmt *statements[STATEMENTS];
 	bool changing; /* a transaction is open */
 	uint64_t id;
+	/* Its age, which entries are noted with: the nanoseconds that any process had it open, so that neither the
+	 * clock nor a pause makes anything older. */
+	int64_t born_ns; /* by this process's clock */
+	int64_t noted_ns, settled_ns, settle_ns;
+	struct loop_timer *timer; /* armed while something is young, or in doubt */
+	bool in_doubt, told;	  /* there are such entries; they have been visited */
 };
 
 /* ---- errors ---- */
@@ -198,17 +209,37 @@ static int open_file(struct archive *a, const char *path, struct err *err)
 	return 0;
 }
 
+static void roll_back(struct archive *a)
+{
+	if (a->changing)
+		(void)sqlite3_exec(a->db, "ROLLBACK", NULL, NULL, NULL);
+	a->changing = false;
+}
+
+static int commit(struct archive *a, struct err *err)
+{
+	int code = sqlite3_exec(a->db, "COMMIT", NULL, NULL, NULL);
+
+	if (code != SQLITE_OK) {
+		(void)failed(a, code, err);
+		roll_back(a);
+	}
+	a->changing = false;
+	return code == SQLITE_OK ? 0 : -1;
+}
+
 static void close_file(struct archive *a)
 {
 	for (int i = 0; i < STATEMENTS; i++) {
 		(void)sqlite3_finalize(a->statements[i]);
 		a->statements[i] = NULL;
 	}
-	if (a->changing)
-		(void)sqlite3_exec(a->db, "ROLLBACK", NULL, NULL, NULL);
-	a->changing = false;
+	roll_back(a);
 	(void)sqlite3_close(a->db);
 	a->db = NULL;
+	if (a->timer != NULL)
+		loop_timer_remove(a->timer);
+	a->timer = NULL;
 }
 
 /* Where the kernel has no random bits yet: better a number that others may have than no archive. */
@@ -232,10 +263,13 @@ static int make_tables(struct archive *a, const char *pair, struct err *err)
 	(void)snprintf(sql, sizeof(sql), "PRAGMA user_version = %d", FORMAT);
 	if (run(a,
 		"BEGIN IMMEDIATE;"
-		"DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS pair;"
+		"DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS pair; DROP TABLE IF EXISTS life;"
 		"CREATE TABLE pair (name TEXT NOT NULL, id INTEGER NOT NULL);"
+		"CREATE TABLE life (boot BLOB NOT NULL, age INTEGER NOT NULL, settled INTEGER NOT NULL,"
+		" doubts INTEGER NOT NULL);"
+		"INSERT INTO life (boot, age, settled, doubts) VALUES (x'', 0, 0, 0);"
 		"CREATE TABLE entry (key BLOB PRIMARY KEY, look INTEGER NOT NULL, size INTEGER NOT NULL,"
-		" mtime INTEGER NOT NULL, attr INTEGER NOT NULL) WITHOUT ROWID;",
+		" mtime INTEGER NOT NULL, attr INTEGER NOT NULL, noted INTEGER NOT NULL) WITHOUT ROWID;",
 		err) < 0)
 		return -1;
 	a->changing = true;
@@ -251,7 +285,139 @@ static int make_tables(struct archive *a, const char *pair, struct err *err)
 	(void)sqlite3_finalize(s);
 	if (code != SQLITE_DONE || run(a, sql, err) < 0)
 		return -1;
-	return archive_commit(a, err);
+	return commit(a, err);
+}
+
+static int ask_number(struct archive *a, const char *sql, int64_t *out, struct err *err)
+{
+	char text[32];
+
+	if (ask(a, sql, text, sizeof(text), err) < 0)
+		return -1;
+	*out = strtoll(text, NULL, 10);
+	return 0;
+}
+
+/* ---- transactions ---- */
+
+static int begin(struct archive *a, struct err *err)
+{
+	if (a->changing)
+		return 0;
+	if (run(a, "BEGIN IMMEDIATE", err) < 0)
+		return -1;
+	a->changing = true;
+	return 0;
+}
+
+/* Run a statement that yields no row. An error may have rolled all back: then so it stays. */
+static int finish(struct archive *a, sqlite3_stmt *s, int code, struct err *err)
+{
+	if (code == SQLITE_OK)
+		code = sqlite3_step(s);
+	if (code != SQLITE_DONE)
+		(void)failed(a, code, err);
+	reset(s);
+	if (sqlite3_get_autocommit(a->db) != 0)
+		a->changing = false;
+	return code == SQLITE_DONE ? 0 : -1;
+}
+
+/* ---- age ---- */
+
+/* A `look` that no state has. */
+#define DOUBT "-1"
+
+static int64_t age(const struct archive *a)
+{
+	return clock_mono_ns() - a->born_ns;
+}
+
+static int note_age(struct archive *a, enum statement which, int64_t ns, struct err *err)
+{
+	sqlite3_stmt *s = a->statements[which];
+
+	return finish(a, s, sqlite3_bind_int64(s, 1, ns), err);
+}
+
+/* Of another run of the kernel: what was young is in doubt from now on. */
+static int another_boot(struct archive *a, const unsigned char *boot, struct err *err)
+{
+	char here[2 * HOST_ID_BYTES + 1], before[2 * HOST_ID_BYTES + 1], sql[256];
+
+	if (ask(a, "SELECT lower(hex(boot)) FROM life", before, sizeof(before), err) < 0)
+		return -1;
+	for (size_t i = 0; i < HOST_ID_BYTES; i++)
+		(void)snprintf(here + 2 * i, 3, "%02x", boot[i]);
+	if (strcmp(here, before) == 0)
+		return 0;
+	if (begin(a, err) < 0)
+		return -1;
+	(void)snprintf(sql, sizeof(sql), "UPDATE entry SET look = " DOUBT " WHERE noted > %lld",
+		       (long long)a->settled_ns);
+	if (before[0] != '\0' && run(a, sql, err) < 0)
+		return -1;
+	(void)snprintf(sql, sizeof(sql), "UPDATE life SET boot = x'%s', settled = age, doubts = max(doubts, %d)", here,
+		       before[0] != '\0');
+	if (run(a, sql, err) < 0 || commit(a, err) < 0)
+		return -1;
+	a->settled_ns = a->noted_ns;
+	return 0;
+}
+
+static int forget_doubts(struct archive *a, struct err *err)
+{
+	if (!a->in_doubt)
+		return 0;
+	if (run(a, "DELETE FROM entry WHERE look = " DOUBT "; UPDATE life SET doubts = 0", err) < 0)
+		return -1;
+	a->in_doubt = false;
+	return 0;
+}
+
+static void settle(void *ctx)
+{
+	struct archive *a = ctx;
+	struct err err = ERR_INIT;
+	bool alone = !a->changing; /* otherwise it goes with what is being noted */
+	int64_t ns = age(a) - a->settle_ns;
+
+	/* The age itself is only written down with notes: after the next start it goes on from there. */
+	if (ns > a->noted_ns)
+		ns = a->noted_ns;
+	if (begin(a, &err) == 0 && note_age(a, SETTLED, ns, &err) == 0 && forget_doubts(a, &err) == 0 &&
+	    (!alone || commit(a, &err) == 0))
+		a->settled_ns = ns;
+	else
+		log_warn("the archive of both ways: %s", err.text);
+	if (a->noted_ns > a->settled_ns || a->in_doubt)
+		loop_timer_after(a->timer, a->settle_ns);
+}
+
+static int begin_life(struct archive *a, const struct archive_place *place, struct err *err)
+{
+	static const unsigned char unknown[HOST_ID_BYTES];
+	int64_t doubts;
+
+	a->settle_ns = place->settle_ns == 0 ? ARCHIVE_SETTLE_NS : place->settle_ns;
+	if (ask_number(a, "SELECT age FROM life", &a->noted_ns, err) < 0 ||
+	    ask_number(a, "SELECT settled FROM life", &a->settled_ns, err) < 0)
+		return -1;
+	a->born_ns = clock_mono_ns() - a->noted_ns - 1;
+	if (place->boot != NULL && memcmp(place->boot, unknown, sizeof(unknown)) != 0 &&
+	    another_boot(a, place->boot, err) < 0)
+		return -1;
+	if (ask_number(a, "SELECT doubts FROM life", &doubts, err) < 0)
+		return -1;
+	a->in_doubt = doubts != 0;
+	if (place->loop == NULL)
+		return 0;
+	a->timer = loop_timer_add(place->loop, settle, a, err);
+	if (a->timer == NULL)
+		return -1;
+	if (a->noted_ns > a->settled_ns || a->in_doubt)
+		loop_timer_after(a->timer, a->settle_ns);
+	return 0;
 }
 
 /* Whether it is of this pair, and of this format. */
@@ -276,20 +442,20 @@ out:
 	return rc;
 }
 
-static int open_once(struct archive *a, const char *path, const char *pair, bool *fresh, struct err *err)
+static int open_once(struct archive *a, const struct archive_place *place, bool *fresh, struct err *err)
 {
-	char id[32];
+	int64_t id;
 	bool ours;
 
-	if (open_file(a, path, err) < 0 || is_ours(a, pair, &ours, err) < 0)
+	if (open_file(a, place->path, err) < 0 || is_ours(a, place->pair, &ours, err) < 0)
 		return -1;
-	if (!ours && make_tables(a, pair, err) < 0)
+	if (!ours && make_tables(a, place->pair, err) < 0)
 		return -1;
 	*fresh = !ours;
-	if (ask(a, "SELECT id FROM pair", id, sizeof(id), err) < 0)
+	if (ask_number(a, "SELECT id FROM pair", &id, err) < 0)
 		return -1;
-	a->id = (uint64_t)strtoll(id, NULL, 10);
-	return prepare(a, err);
+	a->id = (uint64_t)id;
+	return prepare(a, err) == 0 && begin_life(a, place, err) == 0 ? 0 : -1;
 }
 
 /* The file and what SQLite keeps beside it. */
@@ -310,7 +476,7 @@ static void put_aside(const char *path)
 	free(other);
 }
 
-struct archive *archive_open(const char *path, const char *pair, bool *fresh, struct err *err)
+struct archive *archive_open(const struct archive_place *place, bool *fresh, struct err *err)
 {
 	struct archive *a = calloc(1, sizeof(*a));
 	struct err first = ERR_INIT;
@@ -320,17 +486,17 @@ struct archive *archive_open(const char *path, const char *pair, bool *fresh, st
 		err_set(err, ERR_NOMEM, "out of memory for the archive");
 		return NULL;
 	}
-	rc = open_once(a, path, pair, fresh, &first);
+	rc = open_once(a, place, fresh, &first);
 	/* SQLITE_ERROR: the tables are not what they should be. */
 	if (rc < 0 && (is_damage(first.code) || first.code == SQLITE_ERROR)) {
 		close_file(a);
-		put_aside(path);
+		put_aside(place->path);
 		first = (struct err)ERR_INIT;
-		rc = open_once(a, path, pair, fresh, &first);
+		rc = open_once(a, place, fresh, &first);
 	}
 	if (rc == 0)
 		return a;
-	err_set(err, first.class, "%s: %s", path, first.text);
+	err_set(err, first.class, "%s: %s", place->path, first.text);
 	if (err != NULL)
 		err->code = first.code;
 	archive_close(a);
@@ -391,29 +557,6 @@ int archive_get(struct archive *a, const char *path, size_t len, struct twoway_s
 	return code == SQLITE_ROW || code == SQLITE_DONE ? 0 : -1;
 }
 
-static int begin(struct archive *a, struct err *err)
-{
-	if (a->changing)
-		return 0;
-	if (run(a, "BEGIN IMMEDIATE", err) < 0)
-		return -1;
-	a->changing = true;
-	return 0;
-}
-
-/* Run a statement that yields no row. An error may have rolled all back: then so it stays. */
-static int finish(struct archive *a, sqlite3_stmt *s, int code, struct err *err)
-{
-	if (code == SQLITE_OK)
-		code = sqlite3_step(s);
-	if (code != SQLITE_DONE)
-		(void)failed(a, code, err);
-	reset(s);
-	if (sqlite3_get_autocommit(a->db) != 0)
-		a->changing = false;
-	return code == SQLITE_DONE ? 0 : -1;
-}
-
 static int forget(struct archive *a, const char *path, size_t len, struct err *err)
 {
 	sqlite3_stmt *s = a->statements[REMOVE];
@@ -454,6 +597,8 @@ static int put(struct archive *a, const char *path, size_t len, const struct two
 		code = sqlite3_bind_int64(s, 4, state->mtime_ns);
 	if (code == SQLITE_OK)
 		code = sqlite3_bind_int64(s, 5, (int64_t)state->attr);
+	if (code == SQLITE_OK)
+		code = sqlite3_bind_int64(s, 6, age(a));
 	rc = finish(a, s, code, err);
 	drop_key(&key);
 	return rc;
@@ -493,6 +638,8 @@ int archive_rename(struct archive *a, const char *from, size_t from_len, const c
 		code = bind_key(s, 4, &low);
 	if (code == SQLITE_OK)
 		code = bind_key(s, 5, &high);
+	if (code == SQLITE_OK)
+		code = sqlite3_bind_int64(s, 6, age(a));
 	rc = finish(a, s, code, err);
 	drop_range(&low, &high);
 	drop_key(&old);
@@ -595,17 +742,52 @@ int archive_each(struct archive *a, const char *dir, size_t len, bool direct,
 	return rc;
 }
 
+int archive_each_doubt(struct archive *a, void (*fn)(void *ctx, const char *path, size_t len), void *ctx,
+		       struct err *err)
+{
+	struct visit v = { .ctx = ctx };
+	sqlite3_stmt *s = NULL;
+	size_t n = 0;
+	int code, rc = 0;
+
+	if (!a->in_doubt || a->told)
+		return 0;
+	code = sqlite3_prepare_v2(a->db, "SELECT key FROM entry WHERE look = " DOUBT, -1, &s, NULL);
+	while (code == SQLITE_OK && rc == 0 && sqlite3_step(s) == SQLITE_ROW) {
+		const char *key = sqlite3_column_blob(s, 0);
+		size_t len = (size_t)sqlite3_column_bytes(s, 0);
+
+		if (len > 0 && (key == NULL || !take_path(&v, key, len)))
+			rc = no_memory(err);
+		else if (len > 0 && ++n > 0)
+			fn(ctx, v.path, len);
+	}
+	code = sqlite3_finalize(s);
+	free(v.path);
+	if (rc == 0 && code != SQLITE_OK)
+		rc = failed(a, code, err);
+	a->told = rc == 0;
+	if (n > 0 && rc == 0)
+		log_normal("this machine was started anew: what both ends agreed on in the last minutes before, %zu "
+			   "paths, is compared as if it were new",
+			   n);
+	return rc;
+}
+
 int archive_commit(struct archive *a, struct err *err)
 {
-	int code;
+	int64_t now = age(a);
 
 	if (!a->changing)
 		return 0;
-	code = sqlite3_exec(a->db, "COMMIT", NULL, NULL, NULL);
-	if (code != SQLITE_OK) {
-		(void)failed(a, code, err);
-		(void)sqlite3_exec(a->db, "ROLLBACK", NULL, NULL, NULL);
+	if (note_age(a, LIVED, now, err) < 0) {
+		roll_back(a);
+		return -1;
 	}
-	a->changing = false;
-	return code == SQLITE_OK ? 0 : -1;
+	if (commit(a, err) < 0)
+		return -1;
+	a->noted_ns = now;
+	if (a->timer != NULL && !loop_timer_armed(a->timer))
+		loop_timer_after(a->timer, a->settle_ns);
+	return 0;
 }

@@ -6,22 +6,42 @@
  * the source means "not ours, send nothing". Notes are gathered and written as one transaction by archive_commit,
  * behind the batch they belong to. A crash in between loses notes, which costs a look (or, at worst, a deleted file
  * that comes back), never a change. Calls block on the local disk only.
+ *
+ * When a machine loses its power, a note may have reached the disk and the file that it tells of not: the file then
+ * looks deleted, or changed back to what it was, by a user of this host. So what was noted within the last minutes
+ * before the kernel was started anew is in doubt: it counts as not agreed on, which deletes nothing and lets the newer
+ * state win, and each such path is to be looked at. A timer notes what is old enough.
  */
 #ifndef FANSYNCD_CORE_ARCHIVE_H
 #define FANSYNCD_CORE_ARCHIVE_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "core/err.h"
+#include "core/loop.h"
 #include "core/twoway.h"
+
+/* By then a kernel has written what was changed: it begins by itself after 30 s (vm.dirty_expire_centisecs), and file
+ * systems commit after 5 to 30 s (ext4(5), btrfs(5): commit). */
+#define ARCHIVE_SETTLE_NS (120 * INT64_C(1000000000))
 
 struct archive;
 
-/* Open or make `path` for the pair that `pair` names (source, target and what is mirrored: an archive of another pair
- * says nothing and is begun anew). One that is damaged is put aside (path + ".damaged") and begun anew; `*fresh` tells
- * that it is empty for one of these reasons: a reconcile fills it. NULL on failure. */
-struct archive *archive_open(const char *path, const char *pair, bool *fresh, struct err *err);
+/* All is the caller's; only `loop` is still used after archive_open. */
+struct archive_place {
+	const char *path;
+	const char *pair;	   /* names source, target and what is mirrored */
+	const unsigned char *boot; /* HOST_ID_BYTES, host_boot_get; NULL or zero: not known, nothing is in doubt */
+	struct loop *loop;	   /* NULL: what is noted stays young */
+	int64_t settle_ns;	   /* 0: ARCHIVE_SETTLE_NS */
+};
+
+/* Open or make one. That of another pair says nothing and is begun anew. One that is damaged is put aside (path +
+ * ".damaged") and begun anew; `*fresh` tells that it is empty for one of these reasons: a reconcile fills it. NULL on
+ * failure. */
+struct archive *archive_open(const struct archive_place *place, bool *fresh, struct err *err);
 /* A random number that it was made with: tells this end of the pair from any other one, also from a host that was
  * cloned. The same until it is begun anew. */
 uint64_t archive_id(const struct archive *a);
@@ -41,5 +61,8 @@ int archive_each(struct archive *a, const char *dir, size_t len, bool direct,
 		 bool (*fn)(void *ctx, const char *path, size_t len, const struct twoway_state *state), void *ctx,
 		 struct err *err);
 int archive_commit(struct archive *a, struct err *err);
+/* Visit what is in doubt, once after archive_open: later calls visit nothing. As archive_each. */
+int archive_each_doubt(struct archive *a, void (*fn)(void *ctx, const char *path, size_t len), void *ctx,
+		       struct err *err);
 
 #endif

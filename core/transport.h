@@ -97,6 +97,7 @@ struct transport_env {
 	const char *runtime_dir;      /* mode 0700, private to this worker, short; removed by the core at its end */
 	const char *archive_path;     /* where the archive of a bidirectional sync is; NULL: it is not one */
 	const unsigned char *host_id; /* HOST_ID_BYTES, core/host_id.h */
+	const unsigned char *boot;    /* as many, of this run of the kernel (host_boot_get); NULL: not known */
 	int lookups;		      /* who is asked for names (core/lookups.h), or 0 */
 	struct transport_counters *counters; /* the session adds to it */
 	unsigned rate_quarters; /* of a limit of bandwidth, that the work may use; 0: all. Changes between works */

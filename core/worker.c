@@ -51,7 +51,7 @@ struct worker {
 	unsigned memory; /* of the transport, over its sessions */
 	void *session;	 /* NULL until the first batch, and after a `down` */
 	char *runtime_dir, *archive_path;
-	unsigned char host_id[HOST_ID_BYTES];
+	unsigned char host_id[HOST_ID_BYTES], boot[HOST_ID_BYTES];
 	uint64_t source_dev, source_ino;
 	struct looker looker;
 	struct siblings siblings;
@@ -554,6 +554,7 @@ static int take_config(struct worker *w, const char *payload, size_t len, struct
 	w->source_dev = c.source_dev;
 	w->source_ino = c.source_ino;
 	memcpy(w->host_id, c.host_id, sizeof(w->host_id));
+	host_boot_get(w->boot);
 	w->runtime_dir = strdup(c.runtime_dir);
 	w->archive_path = strdup(c.archive_path);
 	w->config = w->deps->load(c.text, c.text_len, err);
@@ -572,6 +573,7 @@ static int take_config(struct worker *w, const char *payload, size_t len, struct
 		.runtime_dir = w->runtime_dir,
 		.archive_path = w->archive_path[0] == '\0' ? NULL : w->archive_path,
 		.host_id = w->host_id,
+		.boot = w->boot,
 		.counters = &w->counters,
 		.memory = &w->memory,
 		.ctx = w,

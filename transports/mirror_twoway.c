@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/archive.h"
 #include "core/clock.h"
 #include "core/log.h"
 #include "transports/mirror_private.h"
+#include "transports/twoway_archive.h"
 #include "transports/twoway_state.h"
 
 struct mirror_twoway {
@@ -28,14 +28,6 @@ struct mirror_twoway {
 
 /* ---- life ---- */
 
-static int open_archive(struct mirror_twoway *t, const struct transport_env *env, struct err *err)
-{
-	char pair[TWOWAY_PAIR];
-
-	t->archive = archive_open(env->archive_path, twoway_pair(env->opt, pair), &t->fresh, err);
-	return t->archive == NULL ? -1 : 0;
-}
-
 int both_open(struct mirror *m, const struct mirror_agreed *agreed, struct err *err)
 {
 	struct mirror_twoway *t;
@@ -48,7 +40,9 @@ int both_open(struct mirror *m, const struct mirror_agreed *agreed, struct err *
 	t->what = twoway_what_of(m->env->opt);
 	if (agreed != NULL)
 		t->agreed = *agreed;
-	else if (open_archive(t, m->env, err) < 0) {
+	else
+		t->archive = twoway_archive_open(m->env, &t->fresh, err);
+	if (agreed == NULL && t->archive == NULL) {
 		free(t);
 		return -1;
 	}
@@ -91,12 +85,7 @@ int both_commit(struct mirror *m, struct err *err)
 
 	if (t == NULL || t->archive == NULL)
 		return 0;
-	if (archive_commit(t->archive, err) < 0)
-		return -1;
-	if (t->fresh && !whole)
-		m->env->found(m->env->ctx, "", 0, VERDICT_RECONCILE, NULL);
-	t->fresh = false;
-	return 0;
+	return twoway_archive_commit(t->archive, m->env, &t->fresh, whole, err);
 }
 
 /* ---- states ---- */
@@ -312,7 +301,7 @@ static enum fileops_result yield(struct entry *e, enum twoway_action action)
 	struct mirror *m = e->m;
 	bool item = is_item(e);
 	unsigned looks = tries_of(e) + 1;
-	bool named = item && (m->work->items[e->item].flags & MARK_NAME) != 0;
+	bool named = item && twoway_named(m->work->items[e->item].flags, &e->there);
 	struct err why = ERR_INIT;
 	int64_t mtime_ns;
 

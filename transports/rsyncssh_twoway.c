@@ -11,6 +11,7 @@
 #include "core/path.h"
 #include "transports/remote_shell.h"
 #include "transports/rsyncssh_twoway_private.h"
+#include "transports/twoway_archive.h"
 
 /* ---- small parts ---- */
 
@@ -481,13 +482,10 @@ static void finish(struct twoway *t)
 		twoway_settle(t, i, VERDICT_DONE, NULL);
 	if (t->broken)
 		return;
-	if (archive_commit(t->archive, &err) < 0) {
+	if (twoway_archive_commit(t->archive, env, &t->fresh, whole, &err) < 0) {
 		twoway_down(t, &err);
 		return;
 	}
-	if (t->fresh && !whole)
-		env->found(env->ctx, "", 0, VERDICT_RECONCILE, NULL);
-	t->fresh = false;
 	t->over = true;
 }
 
@@ -595,22 +593,6 @@ void twoway_reply(struct twoway *t, int status, const char *said, size_t len, co
 
 /* ---- life ---- */
 
-static int open_archive(struct twoway *t, struct err *err)
-{
-	const struct sync_options *o = t->env->opt;
-	char pair[2 * 4096 + 64];
-
-	(void)snprintf(pair, sizeof(pair), "%s -> %s %d%d%d%d%d%d%d", o->source, o->target, t->what.perms,
-		       t->what.owner, t->what.group, t->what.numeric, t->what.links, t->what.specials,
-		       t->what.link_times);
-	t->archive = archive_open(t->env->archive_path, pair, &t->fresh, err);
-	if (t->archive == NULL)
-		return -1;
-	if (t->fresh)
-		log_normal("the archive of what both ends agree on is empty: everything is compared");
-	return 0;
-}
-
 void twoway_begin(struct twoway *t, const struct transport_work *work, bool reconcile)
 {
 	t->work = work;
@@ -663,7 +645,8 @@ struct twoway *twoway_new(const struct transport_env *env, const struct twoway_l
 	t->inner.down = inner_down;
 	t->inner.progress = inner_progress;
 	looker_init(&t->looker, env->source_fd);
-	if (open_archive(t, err) < 0) {
+	t->archive = twoway_archive_open(env, &t->fresh, err);
+	if (t->archive == NULL) {
 		twoway_free(t);
 		return NULL;
 	}

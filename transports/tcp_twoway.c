@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/archive.h"
 #include "core/log.h"
 #include "core/path.h"
+#include "transports/twoway_archive.h"
 #include "transports/twoway_state.h"
 
 struct tcp_twoway {
@@ -17,14 +17,13 @@ struct tcp_twoway {
 struct tcp_twoway *tcp_twoway_open(const struct transport_env *env, struct err *err)
 {
 	struct tcp_twoway *t = calloc(1, sizeof(*t));
-	char pair[TWOWAY_PAIR];
 
 	if (t == NULL) {
 		err_set(err, ERR_NOMEM, "out of memory");
 		return NULL;
 	}
 	t->env = env;
-	t->archive = archive_open(env->archive_path, twoway_pair(env->opt, pair), &t->fresh, err);
+	t->archive = twoway_archive_open(env, &t->fresh, err);
 	if (t->archive != NULL)
 		return t;
 	free(t);
@@ -132,10 +131,5 @@ bool tcp_twoway_frame(struct tcp_twoway *t, uint8_t type, const char *payload, s
 
 int tcp_twoway_commit(struct tcp_twoway *t, bool whole, struct err *err)
 {
-	if (archive_commit(t->archive, err) < 0)
-		return -1;
-	if (t->fresh && !whole)
-		t->env->found(t->env->ctx, "", 0, VERDICT_RECONCILE, NULL);
-	t->fresh = false;
-	return 0;
+	return twoway_archive_commit(t->archive, t->env, &t->fresh, whole, err);
 }

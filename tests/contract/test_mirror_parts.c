@@ -7,7 +7,8 @@
  * transports/local_xattrs.c
  * core/buf.c core/err.c core/loop.c core/clock.c core/log.c
  * core/utf8.c core/path.c core/filter.c core/filter_args.c core/batch.c core/fsutil.c core/keep.c
- * transports/mirror_twoway.c transports/twoway_state.c core/archive.c core/twoway.c core/look.c */
+ * transports/mirror_twoway.c transports/twoway_archive.c transports/twoway_state.c core/archive.c core/twoway.c
+ * core/look.c */
 /* LIBS: -lsqlite3 */
 /* Large files whose connection was cut half-way are gone on with, and nothing is left of those that are not. */
 #include "tests/contract/mirror_bench.h"

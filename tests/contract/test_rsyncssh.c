@@ -6,8 +6,8 @@
  * core/utf8.c core/path.c core/filter.c core/filter_args.c core/keep.c core/batch.c core/fsutil.c
  * transports/rsyncssh_twoway.c transports/rsyncssh_compare.c transports/rsyncssh_puts.c transports/rsyncssh_backs.c
  * transports/rsyncssh_names.c transports/rsyncssh_moves.c transports/rsyncssh_items.c transports/rsyncssh_remote.c
- * transports/twoway_state.c core/twoway.c core/archive.c core/look.c transports/limit.c transports/throttle.c
- * core/backup_dir.c core/bandwidth.c core/schedule.c transports/rsyncssh_away.c */
+ * transports/twoway_archive.c transports/twoway_state.c core/twoway.c core/archive.c core/look.c transports/limit.c
+ * transports/throttle.c core/backup_dir.c core/bandwidth.c core/schedule.c transports/rsyncssh_away.c */
 /* LIBS: -lsqlite3 */
 /* The transport rsyncssh against an ssh server of its own on 127.0.0.1. */
 #include <arpa/inet.h>

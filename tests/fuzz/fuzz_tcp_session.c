@@ -5,13 +5,13 @@
  * transports/zstream.c transports/zstream_zstd.c transports/tls.c transports/delta.c transports/mirror.c
  * transports/mirror_apply.c transports/mirror_dir.c transports/mirror_entry.c transports/mirror_hot.c
  * transports/mirror_links.c transports/mirror_moves.c transports/mirror_parts.c transports/mirror_rules.c
- * transports/mirror_send.c transports/mirror_options.c transports/mirror_twoway.c transports/twoway_state.c
- * transports/temp_name.c transports/listing.c transports/throttle.c transports/limit.c transports/mirror_backup.c
- * core/backup_dir.c core/bandwidth.c core/schedule.c transports/local_files.c transports/local_dirs.c
- * transports/local_copy.c transports/local_list.c transports/local_xattrs.c core/archive.c core/twoway.c core/look.c
- * core/buf.c core/err.c core/loop.c core/clock.c core/log.c core/utf8.c core/path.c core/filter.c core/filter_args.c
- * core/batch.c core/fsutil.c core/keep.c core/frame.c transports/receiver_owners.c core/owners.c core/privileges.c
- * core/owner_map.c core/credential.c */
+ * transports/mirror_send.c transports/mirror_options.c transports/mirror_twoway.c transports/twoway_archive.c
+ * transports/twoway_state.c transports/temp_name.c transports/listing.c transports/throttle.c transports/limit.c
+ * transports/mirror_backup.c core/backup_dir.c core/bandwidth.c core/schedule.c transports/local_files.c
+ * transports/local_dirs.c transports/local_copy.c transports/local_list.c transports/local_xattrs.c core/archive.c
+ * core/twoway.c core/look.c core/buf.c core/err.c core/loop.c core/clock.c core/log.c core/utf8.c core/path.c
+ * core/filter.c core/filter_args.c core/batch.c core/fsutil.c core/keep.c core/frame.c transports/receiver_owners.c
+ * core/owners.c core/privileges.c core/owner_map.c core/credential.c */
 /* MODULE: transports/receiver_session.c transports/receiver_source.c transports/receiver_store.c
  * transports/receiver_old.c transports/receiver_asks.c transports/tcp_options.c */
 /* ROUNDS: 200 */

@@ -1,4 +1,6 @@
-/* LINK: core/archive.c core/twoway.c core/path.c core/err.c core/fsutil.c core/safe_open.c core/buf.c */
+/* LINK: core/archive.c core/twoway.c core/path.c core/err.c core/fsutil.c core/safe_open.c core/buf.c core/loop.c
+ * core/clock.c */
+/* LINK: core/log.c core/utf8.c */
 /* LIBS: -lsqlite3 */
 /* What both ends agree on, on disk: notes and their commit, nested paths, other pairs, damage, failures. */
 #include <errno.h>
@@ -15,6 +17,10 @@
 #include <sqlite3.h>
 
 #include "core/archive.h"
+#include "core/buf.h"
+#include "core/clock.h"
+#include "core/host_id.h"
+#include "core/loop.h"
 #include "core/path.h"
 #include "tests/unit/scratch.h"
 
@@ -32,11 +38,16 @@ static int down(void **state)
 	return scratch_remove(&scratch);
 }
 
+static struct archive *open_at(const char *name, const char *pair, bool *fresh, struct err *err)
+{
+	return archive_open(&(struct archive_place){ .path = scratch_path(&scratch, name), .pair = pair }, fresh, err);
+}
+
 static struct archive *open_as(const char *name, const char *pair, bool fresh)
 {
 	struct err err = ERR_INIT;
 	bool got = !fresh;
-	struct archive *a = archive_open(scratch_path(&scratch, name), pair, &got, &err);
+	struct archive *a = open_at(name, pair, &got, &err);
 
 	if (a == NULL)
 		fail_msg("%s", err.text);
@@ -454,12 +465,12 @@ static void nowhere(void **state)
 	bool fresh;
 
 	(void)state;
-	assert_null(archive_open(scratch_path(&scratch, "no/such/dir"), "p", &fresh, &err));
+	assert_null(open_at("no/such/dir", "p", &fresh, &err));
 	assert_int_equal(err.class, ERR_IO);
 	assert_non_null(strstr(err.text, "no/such/dir"));
 	assert_int_equal(scratch_write(scratch_path(&scratch, "target"), ""), 0);
 	assert_int_equal(symlink(scratch_path(&scratch, "target"), scratch_path(&scratch, "link")), 0);
-	assert_null(archive_open(scratch_path(&scratch, "link"), "p", &fresh, &err));
+	assert_null(open_at("link", "p", &fresh, &err));
 }
 
 /* Two workers of one sync can't be: the second one is refused, the first goes on. */
@@ -491,7 +502,7 @@ static void held_by_another(void **state)
 		struct err err = ERR_INIT;
 		bool fresh;
 
-		assert_null(archive_open(scratch_path(&scratch, "held"), "p", &fresh, &err));
+		assert_null(open_at("held", "p", &fresh, &err));
 		assert_int_equal(err.class, ERR_AGAIN);
 	}
 	assert_int_equal(write(done[1], &c, 1), 1);
@@ -546,6 +557,210 @@ static void disk_full(void **state)
 	archive_close(a);
 }
 
+/* ---- a kernel that was started anew ---- */
+
+static const unsigned char first_boot[HOST_ID_BYTES] = "first boot......",
+			   second_boot[HOST_ID_BYTES] = "the second one..";
+
+struct life {
+	struct loop *loop;
+	struct loop_timer *end;
+};
+
+/* `fresh`: what it should be. */
+static struct archive *live(const struct life *l, const char *name, const unsigned char *boot, bool fresh)
+{
+	const struct archive_place place = { .path = scratch_path(&scratch, name),
+					     .pair = "p",
+					     .boot = boot,
+					     .loop = l->loop,
+					     .settle_ns = 100 * NS_PER_MS };
+	struct err err = ERR_INIT;
+	bool got = !fresh;
+	struct archive *a = archive_open(&place, &got, &err);
+
+	if (a == NULL)
+		fail_msg("%s", err.text);
+	assert_int_equal(got, fresh);
+	return a;
+}
+
+static void over(void *ctx)
+{
+	struct life *l = ctx;
+
+	loop_stop(l->loop, 0);
+}
+
+static void pass(struct life *l, int64_t ns)
+{
+	struct err err = ERR_INIT;
+
+	loop_timer_after(l->end, ns);
+	assert_int_equal(loop_run(l->loop, &err), 0);
+}
+
+/* Longer than any timer that a note sets going. */
+#define SETTLED_NS (250 * NS_PER_MS)
+
+static void begin_life(struct life *l)
+{
+	struct err err = ERR_INIT;
+
+	l->loop = loop_new(&err);
+	assert_non_null(l->loop);
+	l->end = loop_timer_add(l->loop, over, l, &err);
+	assert_non_null(l->end);
+}
+
+static void end_life(struct life *l)
+{
+	loop_timer_remove(l->end);
+	loop_free(l->loop);
+}
+
+static void see_doubt(void *ctx, const char *path, size_t len)
+{
+	struct buf *seen = ctx;
+
+	buf_add(seen, path, len);
+	buf_add_byte(seen, ' ');
+}
+
+static void expect_doubts(struct archive *a, const char *paths)
+{
+	struct err err = ERR_INIT;
+	struct buf seen;
+
+	buf_init(&seen, 1000);
+	assert_int_equal(archive_each_doubt(a, see_doubt, &seen, &err), 0);
+	assert_string_equal(buf_str(&seen), paths);
+	buf_done(&seen);
+}
+
+static void what_is_young_is_in_doubt(void **state)
+{
+	struct err err = ERR_INIT;
+	struct life l;
+	struct archive *a;
+
+	(void)state;
+	begin_life(&l);
+	a = live(&l, "young", first_boot, true);
+	note(a, "old", 1);
+	note(a, "moved/below", 2);
+	note(a, "new", 3);
+	commit(a);
+	pass(&l, SETTLED_NS);
+	note(a, "new", 4);
+	note(a, "young/too", 5);
+	assert_int_equal(archive_rename(a, "moved", 5, "there", 5, &err), 0);
+	commit(a);
+	archive_close(a);
+	/* The same kernel: all is as it was. */
+	a = live(&l, "young", first_boot, false);
+	assert_int_equal(size_of(a, "young/too"), 5);
+	archive_close(a);
+	a = live(&l, "young", second_boot, false);
+	expect(a, "", false, "old ");
+	expect_doubts(a, "new there/below young/too ");
+	expect_doubts(a, ""); /* told once, */
+	archive_close(a);
+	a = live(&l, "young", second_boot, false);
+	note(a, "new", 6);
+	forget(a, "there");
+	commit(a);
+	expect_doubts(a, "young/too "); /* unless the process ends before anything was done about it */
+	expect(a, "", false, "new old ");
+	pass(&l, SETTLED_NS);
+	archive_close(a);
+	a = live(&l, "young", first_boot, false);
+	expect_doubts(a, "");
+	expect(a, "", false, "new old ");
+	archive_close(a);
+	end_life(&l);
+}
+
+/* Not a process's life, but all that the archive was open for, is what makes old. */
+static void what_is_old_stays(void **state)
+{
+	struct life l;
+	struct archive *a;
+
+	(void)state;
+	begin_life(&l);
+	a = live(&l, "old", first_boot, true);
+	note(a, "x", 1);
+	commit(a);
+	archive_close(a);
+	a = live(&l, "old", first_boot, false);
+	pass(&l, SETTLED_NS);
+	archive_close(a);
+	a = live(&l, "old", second_boot, false);
+	assert_int_equal(size_of(a, "x"), 1);
+	/* What is noted after a long quiet time is younger than all before. */
+	pass(&l, SETTLED_NS);
+	note(a, "y", 2);
+	commit(a);
+	archive_close(a);
+	a = live(&l, "old", first_boot, false);
+	expect_doubts(a, "y ");
+	expect(a, "", false, "x ");
+	archive_close(a);
+	end_life(&l);
+}
+
+/* The timer comes in the midst of a batch: what is not committed then is neither settled nor lost. */
+static void settles_within_a_batch(void **state)
+{
+	struct life l;
+	struct archive *a;
+
+	(void)state;
+	begin_life(&l);
+	a = live(&l, "midst", first_boot, true);
+	note(a, "x", 1);
+	commit(a);
+	note(a, "y", 2);
+	pass(&l, SETTLED_NS);
+	commit(a);
+	archive_close(a);
+	a = live(&l, "midst", second_boot, false);
+	expect_doubts(a, "y ");
+	assert_int_equal(size_of(a, "x"), 1);
+	assert_int_equal(size_of(a, "y"), -1);
+	archive_close(a);
+	end_life(&l);
+}
+
+/* A kernel that does not say which run it is, or one archive that was begun on such a one. */
+static void unknown_boot(void **state)
+{
+	static const unsigned char zero[HOST_ID_BYTES];
+	struct life l;
+	struct archive *a;
+
+	(void)state;
+	begin_life(&l);
+	a = live(&l, "unknown", zero, true);
+	note(a, "x", 1);
+	commit(a);
+	archive_close(a);
+	a = live(&l, "unknown", NULL, false);
+	archive_close(a);
+	a = live(&l, "unknown", first_boot, false);
+	note(a, "y", 2);
+	commit(a);
+	archive_close(a);
+	a = live(&l, "unknown", zero, false);
+	archive_close(a);
+	a = live(&l, "unknown", second_boot, false);
+	expect_doubts(a, "y ");
+	expect(a, "", false, "x ");
+	archive_close(a);
+	end_life(&l);
+}
+
 /* ---- every allocation fails once ---- */
 
 static sqlite3_mem_methods plain;
@@ -570,17 +785,24 @@ static int all_of_it(struct err *err)
 {
 	struct twoway_state s = file_of(1, 1), absent = { .look = LOOK_ABSENT }, got;
 	struct seen seen = { .n = 0 };
+	struct buf doubts;
 	bool fresh;
-	struct archive *a = archive_open(scratch_path(&scratch, "memory"), "p", &fresh, err);
+	static unsigned char boot[HOST_ID_BYTES] = { 1 };
+	const struct archive_place place = { .path = scratch_path(&scratch, "memory"), .pair = "p", .boot = boot };
+	struct archive *a;
 	int rc = -1;
 
+	buf_init(&doubts, 1000);
+	boot[1]++; /* each time another one */
+	a = archive_open(&place, &fresh, err);
 	if (a == NULL)
 		return -1;
 	if (archive_note(a, "a/b", 3, &s, err) == 0 && archive_note(a, "c", 1, &s, err) == 0 &&
 	    archive_get(a, "a/b", 3, &got, err) == 0 && archive_rename(a, "a", 1, "d", 1, err) == 0 &&
 	    archive_each(a, "", 0, true, see, &seen, err) == 0 && archive_note(a, "c", 1, &absent, err) == 0 &&
-	    archive_commit(a, err) == 0)
+	    archive_commit(a, err) == 0 && archive_each_doubt(a, see_doubt, &doubts, err) == 0)
 		rc = 0;
+	buf_done(&doubts);
 	archive_close(a);
 	return rc;
 }
@@ -621,13 +843,24 @@ static void out_of_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(states_come_back), cmocka_unit_test(commit_and_rollback),
-		cmocka_unit_test(killed),	    cmocka_unit_test(forgetting_a_directory),
-		cmocka_unit_test(renames),	    cmocka_unit_test(visits),
-		cmocka_unit_test(random_paths),	    cmocka_unit_test(other_pair),
-		cmocka_unit_test(damaged),	    cmocka_unit_test(a_state_that_makes_no_sense),
-		cmocka_unit_test(nowhere),	    cmocka_unit_test(held_by_another),
-		cmocka_unit_test(disk_full),	    cmocka_unit_test(out_of_memory),
+		cmocka_unit_test(states_come_back),
+		cmocka_unit_test(commit_and_rollback),
+		cmocka_unit_test(killed),
+		cmocka_unit_test(forgetting_a_directory),
+		cmocka_unit_test(renames),
+		cmocka_unit_test(visits),
+		cmocka_unit_test(random_paths),
+		cmocka_unit_test(other_pair),
+		cmocka_unit_test(damaged),
+		cmocka_unit_test(a_state_that_makes_no_sense),
+		cmocka_unit_test(nowhere),
+		cmocka_unit_test(held_by_another),
+		cmocka_unit_test(disk_full),
+		cmocka_unit_test(what_is_young_is_in_doubt),
+		cmocka_unit_test(what_is_old_stays),
+		cmocka_unit_test(settles_within_a_batch),
+		cmocka_unit_test(unknown_boot),
+		cmocka_unit_test(out_of_memory),
 	};
 
 	return cmocka_run_group_tests(tests, up, down);

@@ -149,7 +149,8 @@ static int set_up(void **state)
 	f->t.env = &f->env;
 	f->t.what = (struct twoway_what){ true, true, true, false, true, true, true };
 	snprintf(f->t.own, sizeof(f->t.own), OWN);
-	f->t.archive = archive_open(scratch_path(&f->scratch, "archive"), "pair", &fresh, &err);
+	f->t.archive = archive_open(
+		&(struct archive_place){ .path = scratch_path(&f->scratch, "archive"), .pair = "pair" }, &fresh, &err);
 	f->t.sends.v = f->changes;
 	f->t.swept = true;
 	f->t.phase = PHASE_BACKS_ACT;

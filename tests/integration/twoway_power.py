@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""Bidirectional syncs, and a machine that loses its power: what both ends agreed on is written down there, and the files that it
+tells of are not, or not as they were. The other host's are not taken for left-overs of what was deleted."""
+import os
+import shutil
+import signal
+import stat
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import twoway_direct
+import twoway_tcp
+from fansync import Skipped, Sshd, await_fact, differences, main, run, tree
+from twoway import expect, get, put
+
+BOOT = "/proc/sys/kernel/random/boot_id"
+
+
+class SshHosts(twoway_direct.Hosts):
+    transport = None
+
+    def configs(self, place):
+        self.sshd = Sshd(place + "/sshd", config="Subsystem sftp internal-sftp\n" * (self.transport == "sftp"))
+        self.sshd.start()
+        return ['''sync = ( { name = "x"; transport = "%s"; source = "%s"; host = "127.0.0.1"; targetdir = "%s"; %s
+              bidirectional = true; delay = 0.05; retryMin = 0.05; rsync = { archive = true; }; } );''' % (
+                  self.transport, self.trees[i], self.trees[1 - i], self.sshd.section()) for i in (0, 1)]
+
+    def __exit__(self, kind, value, trace):
+        try:
+            super().__exit__(kind, value, trace)
+        finally:
+            self.sshd.stop()
+
+
+class SftpHosts(SshHosts):
+    transport = "sftp"
+
+    def equal(self, what):
+        a, b = (tree(t) for t in self.trees)
+        for facts in list(a.values()) + list(b.values()):
+            facts["mtime"] = 0 if facts["kind"] == stat.S_IFDIR else facts["mtime"] // 10 ** 9
+        expect(differences(a, b), [], what)
+
+
+class RsyncHosts(SshHosts):
+    transport = "rsyncssh"
+
+
+class AnotherKernel:
+    """What is started meanwhile sees another boot, in this test's own mount namespace."""
+
+    def __init__(self, place):
+        if os.geteuid() != 0:
+            raise Skipped("needs root, to mount over " + BOOT)
+        with open(place + "/boot", "w") as f:
+            f.write("01234567-89ab-cdef-0123-456789abcdef\n")
+        self.file = place + "/boot"
+
+    def __enter__(self):
+        run("mount", "--bind", self.file, BOOT)
+
+    def __exit__(self, *_):
+        run("umount", BOOT)
+
+
+def lose(place, kind):
+    boot = AnotherKernel(place)
+    with kind(place) as h:
+        a, b = h.trees
+        os.makedirs(a + "/d/e")
+        for name in ("edited", "deleted", "d/e/x"):
+            put(a + "/" + name, b"first")
+        h.quiet()
+        h.equal("at the start")
+        shutil.copy2(b + "/edited", place + "/before")
+        put(a + "/edited", b"second")
+        put(a + "/of a", b"made at a")
+        put(b + "/of b", b"made at b")
+        h.quiet()
+        h.equal("before the failure")
+        sent = h.files()
+        h.daemons[1].stop(signal.SIGKILL)
+        # What was on the disk by then.
+        shutil.copy2(place + "/before", b + "/edited")
+        shutil.rmtree(b + "/d")
+        for name in ("of a", "of b"):
+            os.unlink(b + "/" + name)
+        with boot:
+            h.daemons[1].start(wait=False)
+            await_fact(lambda: get(b + "/of b") is not None, 30, "what was made at the host that lost it is there again")
+            h.quiet()
+        h.equal("after the failure")
+        expect([get(b + "/" + n) for n in ("edited", "of a", "of b", "d/e/x")],
+               [b"second", b"made at a", b"made at b", b"first"], "at the host that lost its power")
+        expect(sent > 0, True, "anything was sent before")
+        # From then on a deletion is one again.
+        os.unlink(b + "/deleted")
+        os.unlink(a + "/of b")
+        await_fact(lambda: get(a + "/deleted") is None and get(b + "/of b") is None, 30, "deletions arrive")
+        h.quiet()
+        h.equal("in the end")
+
+
+def direct(place):
+    lose(place, twoway_direct.Hosts)
+
+
+def sftp(place):
+    lose(place, SftpHosts)
+
+
+def rsyncssh(place):
+    lose(place, RsyncHosts)
+
+
+def tcp(place):
+    lose(place, twoway_tcp.Hosts)
+
+
+if __name__ == "__main__":
+    main([direct, sftp, rsyncssh, tcp])

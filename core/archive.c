@@ -367,7 +367,7 @@ static int another_boot(struct archive *a, const unsigned char *boot, struct err
 
 static int forget_doubts(struct archive *a, struct err *err)
 {
-	if (!a->in_doubt)
+	if (!a->in_doubt || !a->told)
 		return 0;
 	if (run(a, "DELETE FROM entry WHERE look = " DOUBT "; UPDATE life SET doubts = 0", err) < 0)
 		return -1;
@@ -386,10 +386,13 @@ static void settle(void *ctx)
 	if (ns > a->noted_ns)
 		ns = a->noted_ns;
 	if (begin(a, &err) == 0 && note_age(a, SETTLED, ns, &err) == 0 && forget_doubts(a, &err) == 0 &&
-	    (!alone || commit(a, &err) == 0))
+	    (!alone || commit(a, &err) == 0)) {
 		a->settled_ns = ns;
-	else
+	} else {
 		log_warn("the archive of both ways: %s", err.text);
+		if (alone)
+			roll_back(a);
+	}
 	if (a->noted_ns > a->settled_ns || a->in_doubt)
 		loop_timer_after(a->timer, a->settle_ns);
 }
@@ -740,6 +743,11 @@ int archive_each(struct archive *a, const char *dir, size_t len, bool direct,
 	free(v.path);
 	drop_range(&from, &to);
 	return rc;
+}
+
+bool archive_in_doubt(const struct archive *a)
+{
+	return a->in_doubt;
 }
 
 int archive_each_doubt(struct archive *a, void (*fn)(void *ctx, const char *path, size_t len), void *ctx,

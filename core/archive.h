@@ -61,6 +61,9 @@ int archive_each(struct archive *a, const char *dir, size_t len, bool direct,
 		 bool (*fn)(void *ctx, const char *path, size_t len, const struct twoway_state *state), void *ctx,
 		 struct err *err);
 int archive_commit(struct archive *a, struct err *err);
+/* Whether this machine was started anew a short time ago. Then a note may be missing as well: what only the target has
+ * is perhaps what this machine lost, and is to be looked at with all below. */
+bool archive_in_doubt(const struct archive *a);
 /* Visit what is in doubt, once after archive_open: later calls visit nothing. As archive_each. */
 int archive_each_doubt(struct archive *a, void (*fn)(void *ctx, const char *path, size_t len), void *ctx,
 		       struct err *err);

@@ -843,7 +843,7 @@ bool dir_run_one(struct mirror *m)
 
 /* ---- wipes, and the second pass ---- */
 
-enum fileops_result dir_wipe_for(struct entry *e)
+static enum fileops_result wipe_for(struct entry *e, bool kept)
 {
 	struct dir *d = dir_new(e->m, NULL, e->path, e->len, NULL, 0);
 
@@ -852,6 +852,7 @@ enum fileops_result dir_wipe_for(struct entry *e)
 		return entry_fail(e);
 	}
 	d->wipe = true;
+	d->kept = kept;
 	d->waiter = e;
 	d->item = e->dir == NULL ? SIZE_MAX : e->dir->item;
 	/* It waits for others, which need its place. */
@@ -861,6 +862,16 @@ enum fileops_result dir_wipe_for(struct entry *e)
 		d->dst = e->dst;
 	dir_push(d);
 	return FILEOPS_PENDING;
+}
+
+enum fileops_result dir_wipe_for(struct entry *e)
+{
+	return wipe_for(e, false);
+}
+
+enum fileops_result dir_below_for(struct entry *e)
+{
+	return wipe_for(e, true);
 }
 
 void dir_start_sweep(struct mirror *m)

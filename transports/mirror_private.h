@@ -344,6 +344,8 @@ void dir_start_sweep(struct mirror *m);
 void dir_free_all(struct mirror *m);
 /* A wipe of e->path for an entry, which goes on with e->wipe_kept and wipe_refused set. */
 enum fileops_result dir_wipe_for(struct entry *e);
+/* The same for what is below: e->path itself stays (both ways, where each name is decided on by itself). */
+enum fileops_result dir_below_for(struct entry *e);
 
 /* ---- mirror_digest.c ---- */
 

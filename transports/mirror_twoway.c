@@ -287,12 +287,23 @@ static unsigned tries_of(const struct entry *e)
 	return is_item(e) ? e->m->work->items[e->item].tries : 0;
 }
 
+static enum fileops_result seen_below(struct entry *e)
+{
+	return e->verdict != VERDICT_NONE ? entry_finish(e, e->verdict, &e->why) : stay(e);
+}
+
 static enum fileops_result again(struct entry *e, const struct err *why)
 {
+	const struct mirror_twoway *t = e->m->twoway;
+
 	if (is_item(e))
 		return entry_finish(e, VERDICT_RETRY, why);
 	mirror_found(e->m, e->path, e->len, VERDICT_RETRY, why);
-	return stay(e);
+	if (!e->absent || !S_ISDIR(e->dst.st_mode) ||
+	    !(t->archive == NULL ? t->agreed.in_doubt : archive_in_doubt(t->archive)))
+		return stay(e);
+	e->step = seen_below;
+	return dir_below_for(e);
 }
 
 /* The other host's to send. */

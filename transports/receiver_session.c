@@ -657,6 +657,7 @@ static int make_engine(struct receiver_session *s, const struct tcp_hello *h, st
 		.note = on_note,
 		.moved = (h->features & TCP_FEATURE_RENAMES) != 0 ? on_moved : NULL,
 		.conflict = on_conflict,
+		.in_doubt = (h->features & TCP_FEATURE_DOUBT) != 0,
 		.ctx = s,
 	};
 	struct mirror_setup m = { .env = &s->env, .width = WIDTH, .width_dirs = WIDTH_DIRS };
@@ -765,7 +766,7 @@ static bool on_hello(struct receiver_session *s, const char *payload, size_t len
 	s->welcome.features =
 		h.features & (TCP_FEATURE_DELTA | TCP_FEATURE_RESUME | TCP_FEATURE_TWOWAY | TCP_FEATURE_MOVED |
 			      TCP_FEATURE_ZSTD | TCP_FEATURE_FINER | TCP_FEATURE_SAME | TCP_FEATURE_RENAMES |
-			      TCP_FEATURE_PARTS | TCP_FEATURE_STATE | TCP_FEATURE_BOOT);
+			      TCP_FEATURE_PARTS | TCP_FEATURE_STATE | TCP_FEATURE_BOOT | TCP_FEATURE_DOUBT);
 	if (s->names)
 		s->welcome.features |= TCP_FEATURE_NAMES;
 	memcpy(from.host, h.host_id, sizeof(from.host));

@@ -221,8 +221,9 @@ static bool descend(struct twoway *t, const struct both *b, enum twoway_action a
 		return true;
 	if (here)
 		return queue(t, b->path, b->len, false, !there, there ? b->dev_below : b->dev);
-	/* Ours is a deletion of what is below; otherwise the other host tells us. */
-	if (action == TWOWAY_DELETE || action == TWOWAY_SEND || (action == TWOWAY_LOSE && b->look == LOOK_ABSENT))
+	/* Ours is a deletion of what is below; otherwise the other host tells us, unless this one has lost it. */
+	if (action == TWOWAY_DELETE || action == TWOWAY_SEND || (action == TWOWAY_LOSE && b->look == LOOK_ABSENT) ||
+	    (action == TWOWAY_THEIRS && archive_in_doubt(t->archive)))
 		return queue(t, b->path, b->len, true, false, b->dev_below);
 	return true;
 }

@@ -690,7 +690,8 @@ static void on_ready(void *ctx, const char *peer)
 			    TCP_FEATURE_RESUME | TCP_FEATURE_ZSTD | TCP_FEATURE_SAME |
 			    (t->twoway == NULL ? 0 : TCP_FEATURE_TWOWAY | TCP_FEATURE_RENAMES) |
 			    (tells_names(t) ? TCP_FEATURE_NAMES : 0) | (t->env->host == NULL ? 0 : TCP_FEATURE_STATE) |
-			    (opt->durability == DURABILITY_NONE ? TCP_FEATURE_BOOT : 0),
+			    (opt->durability == DURABILITY_NONE ? TCP_FEATURE_BOOT : 0) |
+			    (t->twoway != NULL && tcp_twoway_in_doubt(t->twoway) ? TCP_FEATURE_DOUBT : 0),
 		.software = { "fansyncd " FANSYNCD_VERSION, strlen("fansyncd " FANSYNCD_VERSION) },
 		.module = { opt->tcp.module, strlen(opt->tcp.module) },
 		.sync = { opt->name, strlen(opt->name) }

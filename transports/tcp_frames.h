@@ -99,7 +99,8 @@ enum tcp_feature {
 	TCP_FEATURE_RENAMES = 1u << 8, /* both ways: they are carried, and told by MOVED */
 	TCP_FEATURE_PARTS = 1u << 9,   /* FINER says how many, and may be asked again */
 	TCP_FEATURE_STATE = 1u << 10,  /* WELCOME tells the receiver's clock, and what space there is */
-	TCP_FEATURE_BOOT = 1u << 11    /* WELCOME tells which run of the receiver's kernel this is */
+	TCP_FEATURE_BOOT = 1u << 11,   /* WELCOME tells which run of the receiver's kernel this is */
+	TCP_FEATURE_DOUBT = 1u << 12   /* both ways: archive_in_doubt, of the sender's */
 };
 
 /* A byte string inside a payload. */

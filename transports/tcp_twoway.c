@@ -129,6 +129,11 @@ bool tcp_twoway_frame(struct tcp_twoway *t, uint8_t type, const char *payload, s
 	return type == TCP_CONFLICT && on_conflict(t, payload, len);
 }
 
+bool tcp_twoway_in_doubt(const struct tcp_twoway *t)
+{
+	return archive_in_doubt(t->archive);
+}
+
 int tcp_twoway_commit(struct tcp_twoway *t, bool whole, struct err *err)
 {
 	return twoway_archive_commit(t->archive, t->env, &t->fresh, whole, err);

@@ -31,5 +31,7 @@ bool tcp_twoway_frame(struct tcp_twoway *t, uint8_t type, const char *payload, s
 /* Behind a work, before it is told as finished. `whole`: it compared all of the source; else, when the archive was
  * begun anew, that is asked for. */
 int tcp_twoway_commit(struct tcp_twoway *t, bool whole, struct err *err);
+/* archive_in_doubt. */
+bool tcp_twoway_in_doubt(const struct tcp_twoway *t);
 
 #endif

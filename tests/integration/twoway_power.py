@@ -2,6 +2,7 @@
 """Bidirectional syncs, and a machine that loses its power: what both ends agreed on is written down there, and the files that it
 tells of are not, or not as they were. The other host's are not taken for left-overs of what was deleted."""
 import os
+import select
 import shutil
 import signal
 import stat
@@ -11,7 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import twoway_direct
 import twoway_tcp
-from fansync import Skipped, Sshd, await_fact, differences, main, run, tree
+from fansync import Failure, Skipped, Sshd, await_fact, children, differences, main, run, tree
 from twoway import expect, get, put
 
 BOOT = "/proc/sys/kernel/random/boot_id"
@@ -65,58 +66,89 @@ class AnotherKernel:
         run("umount", BOOT)
 
 
-def lose(place, kind):
+def archive(daemon):
+    return daemon.place + "/state/archive"
+
+
+def end_of(daemon):
+    """With all of its processes: they hold the archive."""
+    ended = [os.pidfd_open(pid) for pid in children(daemon.process.pid, every=True)]
+    daemon.stop(signal.SIGKILL)
+    for fd in ended:
+        if not select.select([fd], [], [], 30)[0]:
+            raise Failure("a process of the daemon's goes on without it")
+        os.close(fd)
+
+
+def lose(place, kind, notes):
+    """`notes`: what is agreed on is on the disk."""
+    os.mkdir(place)
     boot = AnotherKernel(place)
     with kind(place) as h:
         a, b = h.trees
         os.makedirs(a + "/d/e")
-        for name in ("edited", "deleted", "d/e/x"):
+        os.mkdir(a + "/kept")
+        for name in ("edited", "deleted", "d/e/x", "kept/y"):
             put(a + "/" + name, b"first")
         h.quiet()
         h.equal("at the start")
         shutil.copy2(b + "/edited", place + "/before")
+        shutil.copytree(archive(h.daemons[1]), place + "/archive")
         put(a + "/edited", b"second")
         put(a + "/of a", b"made at a")
         put(b + "/of b", b"made at b")
+        os.makedirs(a + "/new/deep")
+        put(a + "/new/deep/z", b"made at a, deep")
         h.quiet()
         h.equal("before the failure")
-        sent = h.files()
-        h.daemons[1].stop(signal.SIGKILL)
+        end_of(h.daemons[1])
         # What was on the disk by then.
         shutil.copy2(place + "/before", b + "/edited")
-        shutil.rmtree(b + "/d")
         for name in ("of a", "of b"):
             os.unlink(b + "/" + name)
+        shutil.rmtree(b + "/new")
+        if notes:
+            shutil.rmtree(b + "/d")
+        else:
+            shutil.rmtree(archive(h.daemons[1]))
+            os.rename(place + "/archive", archive(h.daemons[1]))
+        put(a + "/kept/meanwhile", b"made at a without b")
         with boot:
             h.daemons[1].start(wait=False)
-            await_fact(lambda: get(b + "/of b") is not None, 30, "what was made at the host that lost it is there again")
+            await_fact(lambda: get(b + "/new/deep/z") is not None, 30, "what went with its directory is there again")
             h.quiet()
         h.equal("after the failure")
-        expect([get(b + "/" + n) for n in ("edited", "of a", "of b", "d/e/x")],
-               [b"second", b"made at a", b"made at b", b"first"], "at the host that lost its power")
-        expect(sent > 0, True, "anything was sent before")
+        expect([get(b + "/" + n) for n in ("edited", "of a", "of b", "d/e/x", "new/deep/z", "kept/meanwhile")],
+               [b"second", b"made at a", b"made at b", b"first", b"made at a, deep", b"made at a without b"], "at the host that lost its power")
         # From then on a deletion is one again.
         os.unlink(b + "/deleted")
         os.unlink(a + "/of b")
-        await_fact(lambda: get(a + "/deleted") is None and get(b + "/of b") is None, 30, "deletions arrive")
+        shutil.rmtree(b + "/kept")
+        await_fact(lambda: not os.path.lexists(a + "/deleted") and not os.path.lexists(b + "/of b") and not os.path.lexists(a + "/kept"), 30,
+                   "deletions arrive")
         h.quiet()
         h.equal("in the end")
 
 
+def each(place, kind):
+    lose(place + "/noted", kind, True)
+    lose(place + "/forgotten", kind, False)
+
+
 def direct(place):
-    lose(place, twoway_direct.Hosts)
+    each(place, twoway_direct.Hosts)
 
 
 def sftp(place):
-    lose(place, SftpHosts)
+    each(place, SftpHosts)
 
 
 def rsyncssh(place):
-    lose(place, RsyncHosts)
+    each(place, RsyncHosts)
 
 
 def tcp(place):
-    lose(place, twoway_tcp.Hosts)
+    each(place, twoway_tcp.Hosts)
 
 
 if __name__ == "__main__":

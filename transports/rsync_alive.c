@@ -4,9 +4,12 @@
 #include "transports/rsync_alive.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -14,6 +17,10 @@
 
 /* In a second: four bytes each, or a little more with old protocols. */
 #define KEEPALIVE_BYTES 64u
+/* Beyond some 6 s of them (tcp(7), tcp_retries2) a line does not let through what we send. */
+#define SENT_AGAIN_MOST 5u
+/* rsync's own are among the first. */
+#define FDS_MAX 16
 /* Looks, one a second. An automounter may take some. */
 #define STUCK_LOOKS 5u
 
@@ -66,15 +73,39 @@ static bool is_opening(pid_t pid)
 	return call == SYS_openat || call == SYS_openat2;
 }
 
+/* How often in a row the process's connection has sent the same again, and got no answer to it. 0: it has none, or the
+ * kernel doesn't tell (before 5.6; Yama's ptrace_scope). */
+static unsigned sent_again(pid_t pid)
+{
+	int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	unsigned most = 0;
+
+	for (int fd = 0; pidfd >= 0 && fd < FDS_MAX; fd++) {
+		int copy = (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+		struct tcp_info info;
+		socklen_t len = sizeof(info);
+
+		if (copy < 0)
+			continue;
+		if (getsockopt(copy, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 && info.tcpi_retransmits > most)
+			most = info.tcpi_retransmits;
+		(void)close(copy);
+	}
+	if (pidfd >= 0)
+		(void)close(pidfd);
+	return most;
+}
+
 static void on_timer(void *ctx)
 {
 	struct rsync_alive *a = ctx;
 	uint64_t in, out;
-	bool sign;
+	bool sign, more;
 
 	loop_timer_after(a->timer, NS_PER_S);
 	bytes_moved(a->pid, &in, &out);
-	sign = in != a->was_read || out >= a->was_written + KEEPALIVE_BYTES;
+	more = in >= a->was_read + KEEPALIVE_BYTES || out >= a->was_written + KEEPALIVE_BYTES;
+	sign = more || (in != a->was_read && sent_again(a->pid) < SENT_AGAIN_MOST);
 	a->opens = in == a->was_read && out == a->was_written && is_opening(a->pid) ? a->opens + 1 : 0;
 	a->was_read = in;
 	a->was_written = out;

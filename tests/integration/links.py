@@ -10,7 +10,7 @@ import wire
 from fansync import TESTDIR, own_file_system, skip
 
 SEED = int(os.environ.get("SEED", "1"))
-SAMPLE = ("sftp/address", "tcp/twoway")
+SAMPLE = ("sftp/address", "tcp/twoway", "rsync/blackhole")
 
 if wire.possible() or not own_file_system():
     skip(wire.possible() or "it mounts a file system: only root may")

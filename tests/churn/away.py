@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""A target that is away while very many changes are made, and then comes back: away.py [--changes N] [--seed N] [WATCHER/TRANSPORT...]
+"""A target that is away while very many changes are made, and then comes back: away.py [--changes N] [--away S] [--seed N] [WATCHER/TRANSPORT...]
+
+They are made as fast as it goes; with --away spread over that many seconds, and the pauses between attempts are the usual ones.
 
 Writes down what daemon and worker need meanwhile: memory, processor time, descriptors. Then everything has to be equal, by judge.py.
 """
@@ -74,9 +76,14 @@ class Writer:
 
     TABLE = ((write, 40), (rename, 20), (unlink, 14), (new_name, 12), (old_name, 12), (rename_directory, 1.9), (remove_directory, 0.1))
 
-    def run(self, changes):
+    def run(self, changes, away=0):
+        """`away`: for how many seconds; 0: as fast as it goes."""
         ops, weights = zip(*self.TABLE)
+        began = time.monotonic()
         while self.n < changes:
+            due = began + away * self.n / changes
+            if due > time.monotonic():
+                time.sleep(due - time.monotonic())
             for op in self.random.choices(ops, weights, k=100):
                 try:
                     op(self)
@@ -85,7 +92,7 @@ class Writer:
                     pass
 
 
-def write_much(root, seed, changes, watch):
+def write_much(root, seed, changes, watch, away=0):
     """That many changes by several processes; watch() is called again and again meanwhile."""
     pids = []
     for i in range(WRITERS):
@@ -93,20 +100,23 @@ def write_much(root, seed, changes, watch):
         if pid == 0:
             status = 1
             try:
-                Writer(root, seed, i).run(changes // WRITERS)
+                Writer(root, seed, i).run(changes // WRITERS, away)
                 status = 0
             finally:
                 os._exit(status)
         pids.append(pid)
-    ended = []
+    ended, watched = [], 0.0
 
     def over():
+        nonlocal watched
         for p in pids:
             if p not in ended and os.waitpid(p, os.WNOHANG)[0] == p:
                 ended.append(p)
-        watch()
+        if time.monotonic() > watched + away / 3600:
+            watch()
+            watched = time.monotonic()
         return len(ended) == len(pids)
-    await_fact(over, 3600, "the writers' end")
+    await_fact(over, 3600 + 2 * away, "the writers' end")
 
 
 class Ruler:
@@ -180,15 +190,16 @@ def settled(daemon):
             raise Failure("--wait: exit %d: %s\n%s" % (done.returncode, done.stderr.decode(errors="replace"), daemon.tail()))
 
 
-def one(place, watcher, transport, changes, seed, max_pending=None, growth=None):
+def one(place, watcher, transport, changes, seed, max_pending=None, growth=None, away=0):
     """`growth`: how many MiB the daemon and the worker may grow by, at the most. Returns a line of what was measured."""
     source, target = place + "/source", place + "/target"
     os.makedirs(target)
     prepare(source)
     server = server_of(place, transport, target).start()
     d = Daemon(place, "")
-    d.write_config('sync = ( { name = "far"; transport = "%s"; source = "%s"; %s watcher = "%s"; delay = 0.1; retryMin = 0.1; retryMax = 0.5; %s '
+    d.write_config('sync = ( { name = "far"; transport = "%s"; source = "%s"; %s watcher = "%s"; delay = 0.1; %s %s '
                    'rsync = { archive = true; }; } );\n' % (transport, source, where(server, transport, target), watcher,
+                                                            "" if away else "retryMin = 0.1; retryMax = 0.5;",
                                                             "maxPending = %d;" % max_pending if max_pending else ""))
     with open(d.config_path) as f:  # a million records need no line each
         text = f.read().replace('log = [ "Info", "Exec", "Record" ];', "")
@@ -212,7 +223,7 @@ def one(place, watcher, transport, changes, seed, max_pending=None, growth=None)
             if s["state"] != "down":
                 raise Failure("it says %s of a target that is away" % s["state"])
         began = time.monotonic()
-        write_much(source, seed, changes, watch)
+        write_much(source, seed, changes, watch, away)
         wrote = time.monotonic() - began
         await_fact(lambda: b"still being read" not in d.ask("wait", "--timeout", "0.1").stderr, 900, "the end of the kernel's events")
         watch()
@@ -254,4 +265,4 @@ def all_of(place, names, seed, changes, **more):
 
 if __name__ == "__main__":
     cells.main("a target that is away while very many changes are made", ["%s/%s" % (w, t) for t in TRANSPORTS for w in WATCHERS],
-               functools.partial(all_of, growth=128), changes=(1000000, "are made"))
+               functools.partial(all_of, growth=128), changes=(1000000, "are made"), away=(0, "seconds that they are spread over"))

@@ -1,5 +1,7 @@
 #include "core/archive.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +30,7 @@ static const char *const texts[STATEMENTS] = {
 	[MOVE] = "UPDATE entry SET key = CAST(?1 || substr(key, ?2) AS BLOB), noted = ?6"
 		 " WHERE key = ?3 OR (key >= ?4 AND key < ?5)",
 	[NEXT] = "SELECT key, look, size, mtime, attr FROM entry WHERE key >= ?1 AND key < ?2 ORDER BY key",
-	[LIVED] = "UPDATE life SET age = ?1",
+	[LIVED] = "UPDATE life SET age = ?1, mono = ?2",
 	[SETTLED] = "UPDATE life SET settled = ?1",
 };
 
@@ -37,12 +39,12 @@ struct archive {
 	sqlite3_stmt *statements[STATEMENTS];
 	bool changing; /* a transaction is open */
 	uint64_t id;
-	/* Its age, which entries are noted with: the nanoseconds that any process had it open, so that neither the
-	 * clock nor a pause makes anything older. */
+	/* Its age, which entries are noted with: nanoseconds, but for the time between two runs of the kernel, so that
+	 * neither the clock nor a pause makes anything older. */
 	int64_t born_ns; /* by this process's clock */
 	int64_t noted_ns, settled_ns, settle_ns;
-	struct loop_timer *timer; /* armed while something is young, or in doubt */
-	bool in_doubt, told;	  /* there are such entries; they have been visited */
+	struct loop_timer *timer;    /* armed while something is young */
+	bool in_doubt, told, ending; /* archive_in_doubt; archive_tell_doubt has been; archive_doubt_over */
 };
 
 /* ---- errors ---- */
@@ -160,7 +162,15 @@ static int run(struct archive *a, const char *sql, struct err *err)
 {
 	int code = sqlite3_exec(a->db, sql, NULL, NULL, NULL);
 
-	return code == SQLITE_OK ? 0 : failed(a, code, err);
+	if (code == SQLITE_OK)
+		return 0;
+	(void)failed(a, code, err);
+	/* Some errors roll all back; what was begun here must not stay open. */
+	if (!a->changing)
+		(void)sqlite3_exec(a->db, "ROLLBACK", NULL, NULL, NULL);
+	if (sqlite3_get_autocommit(a->db) != 0)
+		a->changing = false;
+	return -1;
 }
 
 /* The text or number that a statement yields; "" when it yields no row. */
@@ -265,9 +275,9 @@ static int make_tables(struct archive *a, const char *pair, struct err *err)
 		"BEGIN IMMEDIATE;"
 		"DROP TABLE IF EXISTS entry; DROP TABLE IF EXISTS pair; DROP TABLE IF EXISTS life;"
 		"CREATE TABLE pair (name TEXT NOT NULL, id INTEGER NOT NULL);"
-		"CREATE TABLE life (boot BLOB NOT NULL, age INTEGER NOT NULL, settled INTEGER NOT NULL,"
-		" doubts INTEGER NOT NULL);"
-		"INSERT INTO life (boot, age, settled, doubts) VALUES (x'', 0, 0, 0);"
+		"CREATE TABLE life (boot BLOB NOT NULL, age INTEGER NOT NULL, mono INTEGER NOT NULL,"
+		" settled INTEGER NOT NULL, clean INTEGER NOT NULL, doubt INTEGER NOT NULL);"
+		"INSERT INTO life (boot, age, mono, settled, clean, doubt) VALUES (x'', 0, 0, 0, 1, 0);"
 		"CREATE TABLE entry (key BLOB PRIMARY KEY, look INTEGER NOT NULL, size INTEGER NOT NULL,"
 		" mtime INTEGER NOT NULL, attr INTEGER NOT NULL, noted INTEGER NOT NULL) WITHOUT ROWID;",
 		err) < 0)
@@ -325,54 +335,26 @@ static int finish(struct archive *a, sqlite3_stmt *s, int code, struct err *err)
 
 /* ---- age ---- */
 
-/* A `look` that no state has. */
-#define DOUBT "-1"
-
 static int64_t age(const struct archive *a)
 {
 	return clock_mono_ns() - a->born_ns;
 }
 
-static int note_age(struct archive *a, enum statement which, int64_t ns, struct err *err)
+static int note_life(struct archive *a, int64_t ns, struct err *err)
 {
-	sqlite3_stmt *s = a->statements[which];
+	sqlite3_stmt *s = a->statements[LIVED];
+	int code = sqlite3_bind_int64(s, 1, ns);
+
+	if (code == SQLITE_OK)
+		code = sqlite3_bind_int64(s, 2, ns + a->born_ns);
+	return finish(a, s, code, err);
+}
+
+static int note_settled(struct archive *a, int64_t ns, struct err *err)
+{
+	sqlite3_stmt *s = a->statements[SETTLED];
 
 	return finish(a, s, sqlite3_bind_int64(s, 1, ns), err);
-}
-
-/* Of another run of the kernel: what was young is in doubt from now on. */
-static int another_boot(struct archive *a, const unsigned char *boot, struct err *err)
-{
-	char here[2 * HOST_ID_BYTES + 1], before[2 * HOST_ID_BYTES + 1], sql[256];
-
-	if (ask(a, "SELECT lower(hex(boot)) FROM life", before, sizeof(before), err) < 0)
-		return -1;
-	for (size_t i = 0; i < HOST_ID_BYTES; i++)
-		(void)snprintf(here + 2 * i, 3, "%02x", boot[i]);
-	if (strcmp(here, before) == 0)
-		return 0;
-	if (begin(a, err) < 0)
-		return -1;
-	(void)snprintf(sql, sizeof(sql), "UPDATE entry SET look = " DOUBT " WHERE noted > %lld",
-		       (long long)a->settled_ns);
-	if (before[0] != '\0' && run(a, sql, err) < 0)
-		return -1;
-	(void)snprintf(sql, sizeof(sql), "UPDATE life SET boot = x'%s', settled = age, doubts = max(doubts, %d)", here,
-		       before[0] != '\0');
-	if (run(a, sql, err) < 0 || commit(a, err) < 0)
-		return -1;
-	a->settled_ns = a->noted_ns;
-	return 0;
-}
-
-static int forget_doubts(struct archive *a, struct err *err)
-{
-	if (!a->in_doubt || !a->told)
-		return 0;
-	if (run(a, "DELETE FROM entry WHERE look = " DOUBT "; UPDATE life SET doubts = 0", err) < 0)
-		return -1;
-	a->in_doubt = false;
-	return 0;
 }
 
 static void settle(void *ctx)
@@ -385,40 +367,87 @@ static void settle(void *ctx)
 	/* The age itself is only written down with notes: after the next start it goes on from there. */
 	if (ns > a->noted_ns)
 		ns = a->noted_ns;
-	if (begin(a, &err) == 0 && note_age(a, SETTLED, ns, &err) == 0 && forget_doubts(a, &err) == 0 &&
-	    (!alone || commit(a, &err) == 0)) {
+	if (begin(a, &err) == 0 && note_settled(a, ns, &err) == 0 && (!alone || commit(a, &err) == 0)) {
 		a->settled_ns = ns;
 	} else {
 		log_warn("the archive of both ways: %s", err.text);
 		if (alone)
 			roll_back(a);
 	}
-	if (a->noted_ns > a->settled_ns || a->in_doubt)
+	if (a->noted_ns > a->settled_ns)
 		loop_timer_after(a->timer, a->settle_ns);
+}
+
+/* In hexadecimal; "" when it is not known. */
+static void boot_text(const unsigned char *boot, char out[2 * HOST_ID_BYTES + 1])
+{
+	static const unsigned char unknown[HOST_ID_BYTES];
+
+	out[0] = '\0';
+	for (size_t i = 0; boot != NULL && memcmp(boot, unknown, sizeof(unknown)) != 0 && i < HOST_ID_BYTES; i++)
+		(void)snprintf(out + 2 * i, 3, "%02x", boot[i]);
+}
+
+/* What the archive has outlived. What is written here is on the disk before anything is noted: a sign that it did not
+ * end orderly must not be lost with the notes. */
+static int take_up(struct archive *a, const char *boot, struct err *err)
+{
+	char before[2 * HOST_ID_BYTES + 1], sql[320];
+	int64_t mono, clean, doubt, now = clock_mono_ns();
+	bool known;
+
+	if (ask(a, "SELECT lower(hex(boot)) FROM life", before, sizeof(before), err) < 0 ||
+	    ask_number(a, "SELECT age FROM life", &a->noted_ns, err) < 0 ||
+	    ask_number(a, "SELECT settled FROM life", &a->settled_ns, err) < 0 ||
+	    ask_number(a, "SELECT mono FROM life", &mono, err) < 0 ||
+	    ask_number(a, "SELECT clean FROM life", &clean, err) < 0 ||
+	    ask_number(a, "SELECT doubt FROM life", &doubt, err) < 0)
+		return -1;
+	known = boot[0] != '\0' && before[0] != '\0';
+	a->born_ns = now - a->noted_ns - 1;
+	if (known && strcmp(boot, before) == 0) {
+		/* It grew older meanwhile. */
+		if (mono > 0 && mono < now)
+			a->born_ns = mono - a->noted_ns;
+		if (age(a) - a->settle_ns >= a->noted_ns)
+			a->settled_ns = a->noted_ns;
+	} else if (known && clean == 0) {
+		(void)snprintf(sql, sizeof(sql),
+			       "BEGIN IMMEDIATE; DELETE FROM entry WHERE noted > %lld; UPDATE life SET doubt = 1;"
+			       " COMMIT",
+			       (long long)a->settled_ns);
+		if (run(a, sql, err) < 0)
+			return -1;
+		doubt = 1;
+	}
+	if (!known || strcmp(boot, before) != 0)
+		a->settled_ns = a->noted_ns;
+	a->in_doubt = doubt != 0;
+	(void)snprintf(sql, sizeof(sql),
+		       "PRAGMA synchronous = FULL; UPDATE life SET boot = x'%s', settled = %lld, clean = 0;"
+		       " PRAGMA synchronous = NORMAL",
+		       boot[0] != '\0' ? boot : before, (long long)a->settled_ns);
+	return run(a, sql, err);
 }
 
 static int begin_life(struct archive *a, const struct archive_place *place, struct err *err)
 {
-	static const unsigned char unknown[HOST_ID_BYTES];
-	int64_t doubts;
+	char boot[2 * HOST_ID_BYTES + 1];
 
 	a->settle_ns = place->settle_ns == 0 ? ARCHIVE_SETTLE_NS : place->settle_ns;
-	if (ask_number(a, "SELECT age FROM life", &a->noted_ns, err) < 0 ||
-	    ask_number(a, "SELECT settled FROM life", &a->settled_ns, err) < 0)
+	boot_text(place->boot, boot);
+	if (take_up(a, boot, err) < 0)
 		return -1;
-	a->born_ns = clock_mono_ns() - a->noted_ns - 1;
-	if (place->boot != NULL && memcmp(place->boot, unknown, sizeof(unknown)) != 0 &&
-	    another_boot(a, place->boot, err) < 0)
-		return -1;
-	if (ask_number(a, "SELECT doubts FROM life", &doubts, err) < 0)
-		return -1;
-	a->in_doubt = doubts != 0;
+	if (a->in_doubt)
+		log_normal("this machine was started anew without an orderly end: what both ends agreed on in the last "
+			   "minutes "
+			   "before is forgotten, and what only the target has is asked for");
 	if (place->loop == NULL)
 		return 0;
 	a->timer = loop_timer_add(place->loop, settle, a, err);
 	if (a->timer == NULL)
 		return -1;
-	if (a->noted_ns > a->settled_ns || a->in_doubt)
+	if (a->noted_ns > a->settled_ns)
 		loop_timer_after(a->timer, a->settle_ns);
 	return 0;
 }
@@ -750,36 +779,20 @@ bool archive_in_doubt(const struct archive *a)
 	return a->in_doubt;
 }
 
-int archive_each_doubt(struct archive *a, void (*fn)(void *ctx, const char *path, size_t len), void *ctx,
-		       struct err *err)
+bool archive_tell_doubt(struct archive *a)
 {
-	struct visit v = { .ctx = ctx };
-	sqlite3_stmt *s = NULL;
-	size_t n = 0;
-	int code, rc = 0;
+	bool tell = a->in_doubt && !a->told;
 
-	if (!a->in_doubt || a->told)
-		return 0;
-	code = sqlite3_prepare_v2(a->db, "SELECT key FROM entry WHERE look = " DOUBT, -1, &s, NULL);
-	while (code == SQLITE_OK && rc == 0 && sqlite3_step(s) == SQLITE_ROW) {
-		const char *key = sqlite3_column_blob(s, 0);
-		size_t len = (size_t)sqlite3_column_bytes(s, 0);
+	a->told = true;
+	return tell;
+}
 
-		if (len > 0 && (key == NULL || !take_path(&v, key, len)))
-			rc = no_memory(err);
-		else if (len > 0 && ++n > 0)
-			fn(ctx, v.path, len);
-	}
-	code = sqlite3_finalize(s);
-	free(v.path);
-	if (rc == 0 && code != SQLITE_OK)
-		rc = failed(a, code, err);
-	a->told = rc == 0;
-	if (n > 0 && rc == 0)
-		log_normal("this machine was started anew: what both ends agreed on in the last minutes before, %zu "
-			   "paths, is compared as if it were new",
-			   n);
-	return rc;
+int archive_doubt_over(struct archive *a, struct err *err)
+{
+	if (begin(a, err) < 0 || run(a, "UPDATE life SET doubt = 0", err) < 0)
+		return -1;
+	a->ending = true;
+	return 0;
 }
 
 int archive_commit(struct archive *a, struct err *err)
@@ -788,14 +801,51 @@ int archive_commit(struct archive *a, struct err *err)
 
 	if (!a->changing)
 		return 0;
-	if (note_age(a, LIVED, now, err) < 0) {
+	if (note_life(a, now, err) < 0) {
 		roll_back(a);
 		return -1;
 	}
 	if (commit(a, err) < 0)
 		return -1;
 	a->noted_ns = now;
+	a->in_doubt = a->in_doubt && !a->ending;
 	if (a->timer != NULL && !loop_timer_armed(a->timer))
 		loop_timer_after(a->timer, a->settle_ns);
 	return 0;
+}
+
+/* ---- the end ---- */
+
+/* Before the notes count as old, what they tell of has to be on the disk. */
+static int write_source(const char *source, struct err *err)
+{
+	int fd = open(source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int rc = fd < 0 || syncfs(fd) < 0 ? err_errno(err, errno, "%s can't be written to its disk", source) : 0;
+
+	if (fd >= 0)
+		(void)close(fd);
+	return rc;
+}
+
+int archive_end(const char *path, const char *source, struct err *err)
+{
+	struct archive a = { 0 };
+	int64_t format = 0, clean = 0;
+	int rc = -1;
+
+	if (access(path, F_OK) < 0)
+		return 0;
+	if (sqlite3_open_v2(path, &a.db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW, NULL) ==
+	    SQLITE_OK) {
+		(void)sqlite3_busy_timeout(a.db, BUSY_MS);
+		if (ask_number(&a, "PRAGMA user_version", &format, err) == 0)
+			rc = format != FORMAT ? 0 : ask_number(&a, "SELECT clean FROM life", &clean, err);
+	} else {
+		(void)failed(&a, sqlite3_errcode(a.db), err);
+	}
+	if (rc == 0 && format == FORMAT && clean == 0 &&
+	    (write_source(source, err) < 0 || run(&a, "UPDATE life SET settled = age, clean = 1", err) < 0))
+		rc = -1;
+	(void)sqlite3_close(a.db);
+	return rc;
 }

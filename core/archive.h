@@ -8,9 +8,9 @@
  * that comes back), never a change. Calls block on the local disk only.
  *
  * When a machine loses its power, a note may have reached the disk and the file that it tells of not: the file then
- * looks deleted, or changed back to what it was, by a user of this host. So what was noted within the last minutes
- * before the kernel was started anew is in doubt: it counts as not agreed on, which deletes nothing and lets the newer
- * state win, and each such path is to be looked at. A timer notes what is old enough.
+ * looks deleted, or changed back to what it was, by a user of this host. So unless it ended orderly (archive_end), what
+ * was noted within the last minutes before the kernel was started anew is forgotten, and the archive is in doubt until
+ * everything has been compared. A timer writes down what is old enough.
  */
 #ifndef FANSYNCD_CORE_ARCHIVE_H
 #define FANSYNCD_CORE_ARCHIVE_H
@@ -33,7 +33,7 @@ struct archive;
 struct archive_place {
 	const char *path;
 	const char *pair;	   /* names source, target and what is mirrored */
-	const unsigned char *boot; /* HOST_ID_BYTES, host_boot_get; NULL or zero: not known, nothing is in doubt */
+	const unsigned char *boot; /* HOST_ID_BYTES, host_boot_get; NULL or zero: not known, nothing is forgotten */
 	struct loop *loop;	   /* NULL: what is noted stays young */
 	int64_t settle_ns;	   /* 0: ARCHIVE_SETTLE_NS */
 };
@@ -61,11 +61,18 @@ int archive_each(struct archive *a, const char *dir, size_t len, bool direct,
 		 bool (*fn)(void *ctx, const char *path, size_t len, const struct twoway_state *state), void *ctx,
 		 struct err *err);
 int archive_commit(struct archive *a, struct err *err);
-/* Whether this machine was started anew a short time ago. Then a note may be missing as well: what only the target has
- * is perhaps what this machine lost, and is to be looked at with all below. */
+
+/* This machine was started anew without an orderly end, and not everything has been compared since. What it lost nobody
+ * will send by himself: a comparison asks for what it finds at the target alone and knows nothing of. */
 bool archive_in_doubt(const struct archive *a);
-/* Visit what is in doubt, once after archive_open: later calls visit nothing. As archive_each. */
-int archive_each_doubt(struct archive *a, void (*fn)(void *ctx, const char *path, size_t len), void *ctx,
-		       struct err *err);
+/* true once while it is in doubt: a comparison of everything is due. */
+bool archive_tell_doubt(struct archive *a);
+/* Everything has been compared: it ends with the next archive_commit. */
+int archive_doubt_over(struct archive *a, struct err *err);
+
+/* The orderly end of whoever had the archive at `path` open, which is no longer so: the file system of `source` is
+ * written to its disk, and what was noted counts as old. Blocks as long as that takes. 0 also where there is no
+ * archive. */
+int archive_end(const char *path, const char *source, struct err *err);
 
 #endif

@@ -26,8 +26,6 @@ enum mark_flag {
 	MARK_LARGE = 1u << 9,  /* of the large lane, by itself */
 	MARK_ALONE =
 		1u << 10, /* a large file with several names: of the first lane, while nothing is in the large one */
-	MARK_MADE =
-		1u << 11, /* marked again while a NAME was in flight: perhaps given back by the comparison of that */
 };
 
 struct batch_item {

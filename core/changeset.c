@@ -104,8 +104,6 @@ void cs_mark_node(struct changeset *cs, struct mark_node *n, const struct want *
 	/* What the worker took for a file to compare may be a directory by now, on a target that has more in it. */
 	if ((flags & MARK_NAME) != 0)
 		flags |= n->infl & MARK_RECURSIVE;
-	if ((n->infl & (MARK_NAME | MARK_CAUSE)) == MARK_NAME)
-		flags |= MARK_MADE;
 	if (fresh_mark && n->infl == 0)
 		n->tries = 0;
 	marks_pend(&cs->m, n, flags, w->gen, w->first_ns);

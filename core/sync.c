@@ -459,6 +459,7 @@ void sync_free(struct sync *s)
 		return;
 	sync_drop_worker(s);
 	sync_large_done(s);
+	sync_end_archive(s);
 	tunnel_free(s->tunnel);
 	if (s->batch != NULL)
 		sync_end_batch(s);

@@ -169,6 +169,8 @@ void sync_remove_runtime_dir(struct sync *s, char **dir);
 int sync_start_worker(struct sync *s, struct err *err);
 /* Ends it at once, if there is one. */
 void sync_drop_worker(struct sync *s);
+/* No worker has it any more, and none will: archive_end. Blocks as long as the source's disk takes. */
+void sync_end_archive(const struct sync *s);
 /* What a worker says of a batch that began at that time of the wall clock, or of the monotonic one. */
 void sync_item_verdict(struct sync *s, const struct batch *b, const struct wire_verdict *v, int64_t started_real_ns);
 void sync_found(struct sync *s, const struct wire_found *f, int64_t started_ns);

@@ -8,6 +8,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include "core/archive.h"
 #include "core/clock.h"
 #include "core/fsutil.h"
 #include "core/guard.h"
@@ -562,6 +563,24 @@ static char *archive_path(const struct sync *s, struct err *err)
 		path = NULL;
 	free(dir);
 	return path;
+}
+
+void sync_end_archive(const struct sync *s)
+{
+	struct err err = ERR_INIT;
+	char *path;
+
+	/* Without a worker it may be another daemon's. */
+	if (!s->opt->bidirectional || s->workers_started == 0)
+		return;
+	path = archive_path(s, &err);
+	if (path == NULL || archive_end(path, s->opt->source, &err) < 0)
+		sync_log(s, LOG_CAT_WARN, NULL,
+			 "%s: the archive is not ended: %s: if this machine is started anew before the next start, "
+			 "what both ends "
+			 "agreed on last is not believed",
+			 s->opt->name, err.class == ERR_NONE ? "out of memory" : err.text);
+	free(path);
 }
 
 /* The configuration and the record, as texts. */

@@ -82,9 +82,7 @@ bool twoway_insists(enum twoway_action a, unsigned looks, const struct twoway_st
 		return false;
 	if (a == TWOWAY_LOSE)
 		return source->look != LOOK_ABSENT && target->look == LOOK_DIR;
-	if (a != TWOWAY_THEIRS || !named || source->look == LOOK_ABSENT)
-		return false;
-	return target->look == LOOK_ABSENT || (source->look == LOOK_DIR && target->look == LOOK_DIR);
+	return a == TWOWAY_THEIRS && named && source->look != LOOK_ABSENT && target->look == LOOK_ABSENT;
 }
 
 const char *twoway_action_name(enum twoway_action a)

@@ -71,8 +71,7 @@ bool twoway_waits(enum twoway_action a, unsigned looks, const struct twoway_stat
 
 /* Whether a host that has yielded so often should send after all. To an absence, when its own name was seen to come, go
  * or be taken anew (`named`) since the last batch, so that it is no mere left-over of what the other one has deleted.
- * To a directory, which has no time to ask by: its host knows of no change of its own, or it would have sent that. As
- * well to its attributes, when ours was made anew as both once had it: what it had sent was of the one before. */
+ * To a directory, which has no time to ask by: its host knows of no change of its own, or it would have sent that. */
 bool twoway_insists(enum twoway_action a, unsigned looks, const struct twoway_state *source,
 		    const struct twoway_state *target, bool named);
 

@@ -75,7 +75,7 @@ struct mirror_agreed {
 	/* To be told and counted there. */
 	void (*conflict)(void *ctx, const char *path, size_t len, const struct twoway_state *source,
 			 const struct twoway_state *target, bool source_wins);
-	/* Of what only the target has, directories are gone into: archive_in_doubt. */
+	/* archive_in_doubt, until everything has been compared. */
 	bool in_doubt;
 	void *ctx;
 };

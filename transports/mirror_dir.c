@@ -458,8 +458,8 @@ static void extra(struct dir *d, const struct fileops_entry *dst, const struct f
 	}
 	path = dir_path_of(d, dst->name, dst->len, &len);
 	/* Another's temp file goes with the directory that it is in, but not by itself. */
-	if (!m->work->may_delete || path == NULL || backup_covers(m, path, len) || (temp && !d->wipe) ||
-	    keep_covers(m->work->keep, path, len) ||
+	if ((!m->work->may_delete && !both_in_doubt(m)) || path == NULL || backup_covers(m, path, len) ||
+	    (temp && (!d->wipe || m->twoway != NULL)) || keep_covers(m->work->keep, path, len) ||
 	    filter_protects_from(m->env->opt->filter, path, len, d->wipe ? d->top : len, is_dir,
 				 m->rules.delete_excluded)) {
 		d->kept = true;
@@ -843,7 +843,7 @@ bool dir_run_one(struct mirror *m)
 
 /* ---- wipes, and the second pass ---- */
 
-static enum fileops_result wipe_for(struct entry *e, bool kept)
+enum fileops_result dir_wipe_for(struct entry *e)
 {
 	struct dir *d = dir_new(e->m, NULL, e->path, e->len, NULL, 0);
 
@@ -852,7 +852,6 @@ static enum fileops_result wipe_for(struct entry *e, bool kept)
 		return entry_fail(e);
 	}
 	d->wipe = true;
-	d->kept = kept;
 	d->waiter = e;
 	d->item = e->dir == NULL ? SIZE_MAX : e->dir->item;
 	/* It waits for others, which need its place. */
@@ -864,14 +863,18 @@ static enum fileops_result wipe_for(struct entry *e, bool kept)
 	return FILEOPS_PENDING;
 }
 
-enum fileops_result dir_wipe_for(struct entry *e)
+bool dir_enter_extra(struct entry *e)
 {
-	return wipe_for(e, false);
-}
+	struct dir *d = dir_new(e->m, e->dir, e->path, e->len, NULL, 0);
 
-enum fileops_result dir_below_for(struct entry *e)
-{
-	return wipe_for(e, true);
+	if (d == NULL)
+		return false;
+	d->wipe = true;
+	d->kept = true;
+	d->top = e->dir->wipe ? e->dir->top : e->len;
+	d->dst = e->dst;
+	dir_push(d);
+	return true;
 }
 
 void dir_start_sweep(struct mirror *m)

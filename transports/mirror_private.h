@@ -344,8 +344,9 @@ void dir_start_sweep(struct mirror *m);
 void dir_free_all(struct mirror *m);
 /* A wipe of e->path for an entry, which goes on with e->wipe_kept and wipe_refused set. */
 enum fileops_result dir_wipe_for(struct entry *e);
-/* The same for what is below: e->path itself stays (both ways, where each name is decided on by itself). */
-enum fileops_result dir_below_for(struct entry *e);
+/* Of an entry of a directory (e->dir): what is below e->path, which only the target has, is decided on name by name; it
+ * stays itself. false: no memory. */
+bool dir_enter_extra(struct entry *e);
 
 /* ---- mirror_digest.c ---- */
 
@@ -368,6 +369,8 @@ void both_done(struct entry *e);
 void both_listed(struct entry *e, const struct fileops_entry *src);
 /* It is archived, and on neither side. */
 void both_gone(struct mirror *m, const char *path, size_t len);
+/* Whether the source's machine may have lost what only the target has (archive_in_doubt). */
+bool both_in_doubt(const struct mirror *m);
 bool both_unmoved(const struct entry *e, const struct stat *now);
 /* What stands at the first `len` bytes of the path is to be a directory, and loses: by an operation of `e`. */
 enum fileops_result both_clear_above(struct entry *e, size_t len, const struct stat *st);

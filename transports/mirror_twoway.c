@@ -83,9 +83,18 @@ int both_commit(struct mirror *m, struct err *err)
 	struct mirror_twoway *t = m->twoway;
 	bool whole = m->reconcile && m->work->n_items > 0 && m->work->items[0].len == 0;
 
+	if (t != NULL && whole)
+		t->agreed.in_doubt = false;
 	if (t == NULL || t->archive == NULL)
 		return 0;
 	return twoway_archive_commit(t->archive, m->env, &t->fresh, whole, err);
+}
+
+bool both_in_doubt(const struct mirror *m)
+{
+	const struct mirror_twoway *t = m->twoway;
+
+	return t != NULL && (t->archive == NULL ? t->agreed.in_doubt : archive_in_doubt(t->archive));
 }
 
 /* ---- states ---- */
@@ -167,7 +176,8 @@ void both_done(struct entry *e)
 		return;
 	}
 	s = both_state(e->m, &e->src, e->text, e->text_len);
-	note(e, &s);
+	/* Also when it is what was noted: what was written is young. */
+	put_note(e->m, e->path, e->len, &s);
 }
 
 /* ---- acting ---- */
@@ -261,7 +271,7 @@ static enum fileops_result stay(struct entry *e)
 
 static enum fileops_result asked(struct entry *e)
 {
-	return e->r == FILEOPS_OK || e->r == FILEOPS_GONE ? entry_finish(e, VERDICT_DONE, NULL) : entry_fail(e);
+	return e->r == FILEOPS_OK || e->r == FILEOPS_GONE ? stay(e) : entry_fail(e);
 }
 
 static enum fileops_result ask(struct entry *e, int64_t mtime_ns)
@@ -274,6 +284,8 @@ static enum fileops_result ask(struct entry *e, int64_t mtime_ns)
 					   .mtime = { .tv_sec = ns < 0 ? s - 1 : s,
 						      .tv_nsec = ns < 0 ? ns + NS_PER_S : ns } };
 	e->step = asked;
+	if (m->rules.dry_run)
+		return FILEOPS_OK;
 	return m->target.ops->attrs(m->target.ctx, &e->op, e->path, e->len, &e->attrs);
 }
 
@@ -287,23 +299,28 @@ static unsigned tries_of(const struct entry *e)
 	return is_item(e) ? e->m->work->items[e->item].tries : 0;
 }
 
-static enum fileops_result seen_below(struct entry *e)
-{
-	return e->verdict != VERDICT_NONE ? entry_finish(e, e->verdict, &e->why) : stay(e);
-}
-
 static enum fileops_result again(struct entry *e, const struct err *why)
 {
-	const struct mirror_twoway *t = e->m->twoway;
-
 	if (is_item(e))
 		return entry_finish(e, VERDICT_RETRY, why);
 	mirror_found(e->m, e->path, e->len, VERDICT_RETRY, why);
-	if (!e->absent || !S_ISDIR(e->dst.st_mode) ||
-	    !(t->archive == NULL ? t->agreed.in_doubt : archive_in_doubt(t->archive)))
-		return stay(e);
-	e->step = seen_below;
-	return dir_below_for(e);
+	return stay(e);
+}
+
+/* In doubt, of what nothing is agreed on: nobody sends unasked what was lost here. To wait for it, path by path, would
+ * not do for many. */
+static enum fileops_result fetch(struct entry *e, enum twoway_action action)
+{
+	struct mirror *m = e->m;
+	int64_t mtime_ns;
+
+	if (twoway_asks(action, TWOWAY_ASK_LOOKS, &e->there, m->twoway->times, &mtime_ns))
+		return ask(e, mtime_ns);
+	if (e->absent && S_ISDIR(e->dst.st_mode) && e->dir != NULL && !dir_enter_extra(e)) {
+		err_set(&e->op.err, ERR_NOMEM, "out of memory");
+		return entry_fail(e);
+	}
+	return stay(e);
 }
 
 /* The other host's to send. */
@@ -312,12 +329,14 @@ static enum fileops_result yield(struct entry *e, enum twoway_action action)
 	struct mirror *m = e->m;
 	bool item = is_item(e);
 	unsigned looks = tries_of(e) + 1;
-	bool named = item && twoway_named(m->work->items[e->item].flags, &e->there);
+	bool named = item && (m->work->items[e->item].flags & MARK_NAME) != 0;
 	struct err why = ERR_INIT;
 	int64_t mtime_ns;
 
 	if (action == TWOWAY_LOSE)
 		tell_conflict(e, false);
+	if (!item && e->agreed.look == LOOK_ABSENT && both_in_doubt(m))
+		return fetch(e, action);
 	if (item && twoway_asks(action, looks, &e->there, m->twoway->times, &mtime_ns))
 		return ask(e, mtime_ns);
 	if (item && twoway_insists(action, looks, &e->here, &e->there, named))

@@ -207,6 +207,7 @@ struct both {
 	const struct stat *st;
 	struct twoway_state source, target;
 	const char *head;
+	bool lost;	    /* perhaps: nothing is agreed on, and the archive is in doubt */
 	uint64_t dev;	    /* where the target's stands, or would */
 	uint64_t dev_below; /* where its entries stand, or would */
 };
@@ -223,7 +224,7 @@ static bool descend(struct twoway *t, const struct both *b, enum twoway_action a
 		return queue(t, b->path, b->len, false, !there, there ? b->dev_below : b->dev);
 	/* Ours is a deletion of what is below; otherwise the other host tells us, unless this one has lost it. */
 	if (action == TWOWAY_DELETE || action == TWOWAY_SEND || (action == TWOWAY_LOSE && b->look == LOOK_ABSENT) ||
-	    (action == TWOWAY_THEIRS && archive_in_doubt(t->archive)))
+	    (action == TWOWAY_THEIRS && b->look == LOOK_ABSENT && b->lost))
 		return queue(t, b->path, b->len, true, false, b->dev_below);
 	return true;
 }
@@ -248,6 +249,7 @@ static struct change *add_change(struct twoway *t, const struct both *b, enum tw
 static bool act_on(struct twoway *t, const struct both *b, enum twoway_action action)
 {
 	struct change *c;
+	int64_t ask_ns;
 
 	switch (action) {
 	case TWOWAY_EQUAL:
@@ -267,6 +269,15 @@ static bool act_on(struct twoway *t, const struct both *b, enum twoway_action ac
 		c = add_change(t, b, action);
 		return c != NULL && twoway_push(&t->deletes, c);
 	default:
+		/* Nobody sends unasked what was lost here. */
+		if (b->lost && twoway_asks(action, TWOWAY_ASK_LOOKS, &b->target, t->times, &ask_ns)) {
+			c = add_change(t, b, action);
+			if (c != NULL)
+				c->ask_ns = ask_ns;
+			return c != NULL && twoway_push(&t->asks, c);
+		}
+		if (b->lost && b->look == LOOK_ABSENT)
+			return true;
 		if (t->yields++ < YIELDS_MAX)
 			twoway_again(t, b->path, b->len);
 		return true;
@@ -303,6 +314,7 @@ static bool decide(struct twoway *t, struct both *b)
 		twoway_down(t, &err);
 		return true;
 	}
+	b->lost = agreed.look == LOOK_ABSENT && archive_in_doubt(t->archive);
 	action = twoway_decide(&b->source, &b->target, &agreed, t->times);
 	if (action != TWOWAY_EQUAL)
 		log_debug(LOG_CAT_RECORD, "%.*s: %s", (int)(b->len < 1000 ? b->len : 1000), b->path,

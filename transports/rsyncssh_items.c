@@ -40,7 +40,7 @@ static bool yield(struct twoway *t, struct change *c)
 		return false;
 	if (twoway_asks(c->action, looks, &c->target, t->times, &c->ask_ns))
 		return twoway_push(&t->asks, c);
-	if (twoway_insists(c->action, looks, &c->source, &c->target, twoway_named(c->flags, &c->target))) {
+	if (twoway_insists(c->action, looks, &c->source, &c->target, (c->flags & MARK_NAME) != 0)) {
 		c->action = TWOWAY_SEND;
 		return act_on(t, c);
 	}

@@ -16,18 +16,15 @@ struct archive *twoway_archive_open(const struct transport_env *env, bool *fresh
 	return a;
 }
 
-static void look_at(void *ctx, const char *path, size_t len)
-{
-	const struct transport_env *const *env = ctx;
-
-	(*env)->found((*env)->ctx, path, len, VERDICT_RETRY, NULL);
-}
-
 int twoway_archive_commit(struct archive *a, const struct transport_env *env, bool *fresh, bool whole, struct err *err)
 {
-	if (archive_commit(a, err) < 0 || archive_each_doubt(a, look_at, &env, err) < 0)
+	bool all = *fresh || archive_tell_doubt(a);
+
+	if (whole && archive_in_doubt(a) && archive_doubt_over(a, err) < 0)
 		return -1;
-	if (*fresh && !whole)
+	if (archive_commit(a, err) < 0)
+		return -1;
+	if (all && !whole)
 		env->found(env->ctx, "", 0, VERDICT_RECONCILE, NULL);
 	*fresh = false;
 	return 0;

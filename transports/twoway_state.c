@@ -9,7 +9,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "core/batch.h"
 #include "core/clock.h"
 #include "core/path.h"
 
@@ -193,11 +192,6 @@ const char *twoway_conflict_words(const char *path, size_t len, const struct two
 		       (int)(len < 1000 ? len : 1000), path, twoway_words(source, a), twoway_words(target, b),
 		       source_wins ? "ours wins" : "the target's wins");
 	return out;
-}
-
-bool twoway_named(unsigned flags, const struct twoway_state *target)
-{
-	return (flags & (target->look == LOOK_DIR ? MARK_NAME | MARK_MADE : MARK_NAME)) != 0;
 }
 
 const char *twoway_pair(const struct sync_options *opt, char out[TWOWAY_PAIR])

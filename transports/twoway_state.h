@@ -49,10 +49,6 @@ int twoway_state_of(const struct twoway_what *w, struct twoway_names *names, str
 struct twoway_state twoway_state_of_stat(const struct twoway_what *w, struct twoway_names *names, enum look look,
 					 const struct stat *st, const char *text, size_t text_len);
 
-/* Whether an item's flags say what twoway_insists wants to know of its name. A new directory is compared, and what that
- * yields comes back as a look. */
-bool twoway_named(unsigned flags, const struct twoway_state *target);
-
 /* What an archive of a sync is for: the pair that it names (archive.h). Returns `out`. */
 #define TWOWAY_PAIR (2u * 4096 + 64)
 const char *twoway_pair(const struct sync_options *opt, char out[TWOWAY_PAIR]);

@@ -282,22 +282,6 @@ def the_source_slips_away(place):
         expect(seen - {(b"the newer", now)}, {(b"the older", now - 100 * S)}, "seen at the target")
 
 
-def a_directory_made_anew(place):
-    """Its host took another mode for the one before, and knows of no change since: neither would ever send its own."""
-    with Pair(place, init=filled) as p:
-        os.mkdir(p.a + "/empty", 0o755)
-        p.settled()
-        os.chmod(p.b + "/empty", 0o700)
-        os.rmdir(p.a + "/empty")
-        os.mkdir(p.a + "/empty", 0o755)
-        p.settled()
-        await_fact(lambda: stat.S_IMODE(os.lstat(p.b + "/empty").st_mode) == 0o755, 10, "the mode of the new one arrives")
-        os.chmod(p.b + "/empty", 0o700)
-        os.utime(p.a + "/empty")
-        p.settled()
-        expect(stat.S_IMODE(os.lstat(p.b + "/empty").st_mode), 0o700, "a change at the target alone")
-
-
 def a_directory_over_a_file(place):
     """The other host has made a file of a directory in which something is new here: a directory wins, and the file is kept beside."""
     with Pair(place, more="conflictCopies = true;", init=filled) as p:
@@ -593,6 +577,6 @@ def refused_options(place):
 
 if __name__ == "__main__":
     main([sends_and_is_silent, theirs_is_left_alone, a_deletion_is_of_what_was_seen, put_away_is_not_deleted, the_newer_wins, a_newer_edit_slips_in,
-          an_older_edit_slips_in, the_source_slips_away, a_directory_made_anew, a_directory_over_a_file, never_still, an_older_one_is_restored,
+          an_older_edit_slips_in, the_source_slips_away, a_directory_over_a_file, never_still, an_older_one_is_restored,
           what_a_killed_run_left, odd_names, renames, types_change, archives, down_and_up,
           too_many_deletions, a_mount_below_is_gone, filtered, busybox, refused_options])

@@ -70,7 +70,13 @@ def facts(top):
 def stable_difference(a, b):
     x, y = facts(a.top), facts(b.top)
     return [(p, x.get(p), y.get(p)) for p in sorted(set(x) | set(y))
-            if x.get(p) != y.get(p) and not (only_directories(x, p) and p not in y) and not (only_directories(y, p) and p not in x)]
+            if x.get(p) != y.get(p) and not (only_directories(x, p) and p not in y) and not (only_directories(y, p) and p not in x) and
+            not modes_of_a_directory(x.get(p), y.get(p))]
+
+
+def modes_of_a_directory(x, y):
+    """One that was made anew while another mode arrived may keep its own (README, Limits)."""
+    return x and y and stat.S_ISDIR(x["kind"]) and {k: v for k, v in x.items() if k != "mode"} == {k: v for k, v in y.items() if k != "mode"}
 
 
 def only_directories(t, path):

@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 import twoway
 from fansync import Daemon, Failure, Skipped, await_fact, differences, main, reachable, tree
-from twoway import (a_deletion_is_of_what_was_seen, a_directory_made_anew, a_directory_over_a_file, a_mount_below_is_gone, an_older_one_is_restored, archives,
+from twoway import (a_deletion_is_of_what_was_seen, a_directory_over_a_file, a_mount_below_is_gone, an_older_one_is_restored, archives,
                     expect, filled, filtered, get, odd_names, put,
                     sends_and_is_silent, the_newer_wins, theirs_is_left_alone, types_change)
 
@@ -222,4 +222,4 @@ if __name__ == "__main__":
     main([owners_of_others, sends_and_is_silent, theirs_is_left_alone, a_deletion_is_of_what_was_seen, the_newer_wins, a_directory_over_a_file,
           an_older_one_is_restored, odd_names, types_change,
           archives, a_mount_below_is_gone, filtered, renames_are_carried, renames_that_are_not, an_echo_moves_what_was_agreed_on,
-          a_directory_made_anew, two_hosts_and_no_echo, two_hosts_rename, two_hosts_edit_at_random])
+          two_hosts_and_no_echo, two_hosts_rename, two_hosts_edit_at_random])

@@ -15,6 +15,7 @@ import twoway_tcp
 from fansync import Failure, Skipped, Sshd, await_fact, children, differences, main, run, tree
 from twoway import expect, get, put
 
+MANY = 1500  # more than a comparison gives back one by one
 BOOT = "/proc/sys/kernel/random/boot_id"
 
 
@@ -99,6 +100,8 @@ def lose(place, kind, notes):
         put(b + "/of b", b"made at b")
         os.makedirs(a + "/new/deep")
         put(a + "/new/deep/z", b"made at a, deep")
+        for n in range(0 if notes else MANY):
+            put("%s/new/deep/%d" % (a, n), b"%d" % n)
         h.quiet()
         h.equal("before the failure")
         end_of(h.daemons[1])
@@ -130,9 +133,36 @@ def lose(place, kind, notes):
         h.equal("in the end")
 
 
+def orderly(place, kind):
+    """A machine that is shut down and started again: what was agreed on a moment before still is."""
+    os.mkdir(place)
+    boot = AnotherKernel(place)
+    with kind(place) as h:
+        a, b = h.trees
+        os.mkdir(a + "/d")
+        for name in ("restored", "deleted", "d/x", "closed"):
+            put(a + "/" + name, b"first")
+        h.quiet()
+        h.equal("at the start")
+        h.daemons[1].stop()
+        put(a + "/restored", b"older", at=10 ** 18)
+        os.unlink(a + "/deleted")
+        shutil.rmtree(b + "/d")
+        os.chmod(a + "/closed", 0o600)
+        with boot:
+            h.daemons[1].start(wait=False)
+            h.quiet()
+        h.equal("started again")
+        expect([get(b + "/" + n) for n in ("restored", "deleted", "d/x")], [b"older", None, None], "at the host that was started again")
+        expect([get(a + "/" + n) for n in ("restored", "deleted", "d/x")], [b"older", None, None], "at the other one")
+        expect(stat.S_IMODE(os.stat(b + "/closed").st_mode), 0o600, "the mode")
+        expect(sum(d.sync("x")["counters"]["conflicts"] for d in h.daemons), 0, "conflicts")
+
+
 def each(place, kind):
     lose(place + "/noted", kind, True)
     lose(place + "/forgotten", kind, False)
+    orderly(place + "/orderly", kind)
 
 
 def direct(place):

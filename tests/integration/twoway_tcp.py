@@ -14,7 +14,7 @@ import twoway
 import twoway_direct
 from fansync import Daemon, Failure, await_fact, children, free_port, kill, main
 from tcp_peer import FakeReceiver
-from twoway import (a_deletion_is_of_what_was_seen, a_directory_made_anew, a_directory_over_a_file, a_mount_below_is_gone, archives, down_and_up, expect, filled,
+from twoway import (a_deletion_is_of_what_was_seen, a_directory_over_a_file, a_mount_below_is_gone, archives, down_and_up, expect, filled,
                     filtered, get,
                     odd_names, put, sends_and_is_silent, the_newer_wins, theirs_is_left_alone, types_change)
 from twoway_direct import an_echo_moves_what_was_agreed_on, renames_are_carried, renames_that_are_not, renames_without_echo
@@ -120,7 +120,7 @@ def a_receiver_that_cannot(place):
 
 
 if __name__ == "__main__":
-    main([sends_and_is_silent, theirs_is_left_alone, a_deletion_is_of_what_was_seen, the_newer_wins, a_directory_made_anew, a_directory_over_a_file, odd_names,
+    main([sends_and_is_silent, theirs_is_left_alone, a_deletion_is_of_what_was_seen, the_newer_wins, a_directory_over_a_file, odd_names,
           types_change, archives,
           down_and_up, a_mount_below_is_gone, filtered, renames_without_echo, renames_are_carried,
           renames_that_are_not, an_echo_moves_what_was_agreed_on, what_went_on_both_sides,

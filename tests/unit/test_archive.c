@@ -17,7 +17,6 @@
 #include <sqlite3.h>
 
 #include "core/archive.h"
-#include "core/buf.h"
 #include "core/clock.h"
 #include "core/host_id.h"
 #include "core/loop.h"
@@ -619,26 +618,18 @@ static void end_life(struct life *l)
 	loop_free(l->loop);
 }
 
-static void see_doubt(void *ctx, const char *path, size_t len)
-{
-	struct buf *seen = ctx;
-
-	buf_add(seen, path, len);
-	buf_add_byte(seen, ' ');
-}
-
-static void expect_doubts(struct archive *a, const char *paths)
+/* As a comparison of everything at the end of a work. */
+static void compared(struct archive *a)
 {
 	struct err err = ERR_INIT;
-	struct buf seen;
 
-	buf_init(&seen, 1000);
-	assert_int_equal(archive_each_doubt(a, see_doubt, &seen, &err), 0);
-	assert_string_equal(buf_str(&seen), paths);
-	buf_done(&seen);
+	assert_int_equal(archive_doubt_over(a, &err), 0);
+	assert_true(archive_in_doubt(a)); /* until that is written down */
+	commit(a);
+	assert_false(archive_in_doubt(a));
 }
 
-static void what_is_young_is_in_doubt(void **state)
+static void what_is_young_is_forgotten(void **state)
 {
 	struct err err = ERR_INIT;
 	struct life l;
@@ -659,29 +650,30 @@ static void what_is_young_is_in_doubt(void **state)
 	archive_close(a);
 	/* The same kernel: all is as it was. */
 	a = live(&l, "young", first_boot, false);
+	assert_false(archive_in_doubt(a));
 	assert_int_equal(size_of(a, "young/too"), 5);
 	archive_close(a);
 	a = live(&l, "young", second_boot, false);
 	expect(a, "", false, "old ");
-	expect_doubts(a, "new there/below young/too ");
-	expect_doubts(a, ""); /* told once, */
+	assert_true(archive_in_doubt(a));
+	assert_true(archive_tell_doubt(a));
+	assert_false(archive_tell_doubt(a));
+	note(a, "new", 6);
+	commit(a);
+	archive_close(a);
+	/* Until everything has been compared, also for others. */
+	a = live(&l, "young", second_boot, false);
+	assert_true(archive_tell_doubt(a));
+	compared(a);
 	archive_close(a);
 	a = live(&l, "young", second_boot, false);
-	note(a, "new", 6);
-	forget(a, "there");
-	commit(a);
-	expect_doubts(a, "young/too "); /* unless the process ends before anything was done about it */
-	expect(a, "", false, "new old ");
-	pass(&l, SETTLED_NS);
-	archive_close(a);
-	a = live(&l, "young", first_boot, false);
-	expect_doubts(a, "");
+	assert_false(archive_in_doubt(a) || archive_tell_doubt(a));
 	expect(a, "", false, "new old ");
 	archive_close(a);
 	end_life(&l);
 }
 
-/* Not a process's life, but all that the archive was open for, is what makes old. */
+/* Not a process's life, but what passed in the same run of the kernel is what makes old. */
 static void what_is_old_stays(void **state)
 {
 	struct life l;
@@ -693,24 +685,23 @@ static void what_is_old_stays(void **state)
 	note(a, "x", 1);
 	commit(a);
 	archive_close(a);
+	pass(&l, SETTLED_NS); /* nobody has it open */
 	a = live(&l, "old", first_boot, false);
-	pass(&l, SETTLED_NS);
 	archive_close(a);
 	a = live(&l, "old", second_boot, false);
 	assert_int_equal(size_of(a, "x"), 1);
-	/* What is noted after a long quiet time is younger than all before. */
-	pass(&l, SETTLED_NS);
+	assert_true(archive_in_doubt(a)); /* notes may be missing all the same */
+	compared(a);
 	note(a, "y", 2);
 	commit(a);
 	archive_close(a);
 	a = live(&l, "old", first_boot, false);
-	expect_doubts(a, "y ");
 	expect(a, "", false, "x ");
 	archive_close(a);
 	end_life(&l);
 }
 
-/* The timer comes in the midst of a batch: what is not committed then is neither settled nor lost. */
+/* The timer comes in the midst of a batch: what is not committed then is not settled. */
 static void settles_within_a_batch(void **state)
 {
 	struct life l;
@@ -726,14 +717,44 @@ static void settles_within_a_batch(void **state)
 	commit(a);
 	archive_close(a);
 	a = live(&l, "midst", second_boot, false);
-	expect_doubts(a, "y ");
 	assert_int_equal(size_of(a, "x"), 1);
 	assert_int_equal(size_of(a, "y"), -1);
 	archive_close(a);
 	end_life(&l);
 }
 
-/* A kernel that does not say which run it is, or one archive that was begun on such a one. */
+static void an_orderly_end(void **state)
+{
+	struct err err = ERR_INIT;
+	struct life l;
+	struct archive *a;
+
+	(void)state;
+	begin_life(&l);
+	assert_int_equal(archive_end(scratch_path(&scratch, "orderly"), scratch_path(&scratch, "."), &err),
+			 0); /* none */
+	a = live(&l, "orderly", first_boot, true);
+	note(a, "x", 1);
+	commit(a);
+	archive_close(a);
+	assert_int_equal(archive_end(scratch_path(&scratch, "orderly"), scratch_path(&scratch, "no source"), &err), -1);
+	assert_non_null(strstr(err.text, "no source"));
+	assert_int_equal(archive_end(scratch_path(&scratch, "orderly"), scratch_path(&scratch, "."), &err), 0);
+	a = live(&l, "orderly", second_boot, false);
+	assert_false(archive_in_doubt(a));
+	assert_int_equal(size_of(a, "x"), 1);
+	note(a, "y", 2);
+	commit(a);
+	archive_close(a);
+	/* It was taken up again since. */
+	a = live(&l, "orderly", first_boot, false);
+	assert_true(archive_in_doubt(a));
+	expect(a, "", false, "x ");
+	archive_close(a);
+	end_life(&l);
+}
+
+/* A kernel that does not say which run it is, or an archive that was begun on such a one. */
 static void unknown_boot(void **state)
 {
 	static const unsigned char zero[HOST_ID_BYTES];
@@ -749,14 +770,12 @@ static void unknown_boot(void **state)
 	a = live(&l, "unknown", NULL, false);
 	archive_close(a);
 	a = live(&l, "unknown", first_boot, false);
+	assert_false(archive_in_doubt(a));
 	note(a, "y", 2);
 	commit(a);
 	archive_close(a);
 	a = live(&l, "unknown", zero, false);
-	archive_close(a);
-	a = live(&l, "unknown", second_boot, false);
-	expect_doubts(a, "y ");
-	expect(a, "", false, "x ");
+	assert_false(archive_in_doubt(a));
 	archive_close(a);
 	end_life(&l);
 }
@@ -785,14 +804,12 @@ static int all_of_it(struct err *err)
 {
 	struct twoway_state s = file_of(1, 1), absent = { .look = LOOK_ABSENT }, got;
 	struct seen seen = { .n = 0 };
-	struct buf doubts;
 	bool fresh;
 	static unsigned char boot[HOST_ID_BYTES] = { 1 };
 	const struct archive_place place = { .path = scratch_path(&scratch, "memory"), .pair = "p", .boot = boot };
 	struct archive *a;
 	int rc = -1;
 
-	buf_init(&doubts, 1000);
 	boot[1]++; /* each time another one */
 	a = archive_open(&place, &fresh, err);
 	if (a == NULL)
@@ -800,10 +817,11 @@ static int all_of_it(struct err *err)
 	if (archive_note(a, "a/b", 3, &s, err) == 0 && archive_note(a, "c", 1, &s, err) == 0 &&
 	    archive_get(a, "a/b", 3, &got, err) == 0 && archive_rename(a, "a", 1, "d", 1, err) == 0 &&
 	    archive_each(a, "", 0, true, see, &seen, err) == 0 && archive_note(a, "c", 1, &absent, err) == 0 &&
-	    archive_commit(a, err) == 0 && archive_each_doubt(a, see_doubt, &doubts, err) == 0)
+	    archive_commit(a, err) == 0 && archive_doubt_over(a, err) == 0 && archive_commit(a, err) == 0)
 		rc = 0;
-	buf_done(&doubts);
 	archive_close(a);
+	if (rc == 0)
+		rc = archive_end(place.path, scratch_path(&scratch, "."), err);
 	return rc;
 }
 
@@ -856,9 +874,10 @@ int main(void)
 		cmocka_unit_test(nowhere),
 		cmocka_unit_test(held_by_another),
 		cmocka_unit_test(disk_full),
-		cmocka_unit_test(what_is_young_is_in_doubt),
+		cmocka_unit_test(what_is_young_is_forgotten),
 		cmocka_unit_test(what_is_old_stays),
 		cmocka_unit_test(settles_within_a_batch),
+		cmocka_unit_test(an_orderly_end),
 		cmocka_unit_test(unknown_boot),
 		cmocka_unit_test(out_of_memory),
 	};

@@ -758,37 +758,6 @@ static void test_large_waits_for_names(void **state)
 	changeset_free(cs);
 }
 
-/* What a comparison gives back of the directory that it was about is of a name that was made anew; not so when somebody
- * asked for the comparison. */
-static void test_given_back_by_a_comparison(void **state)
-{
-	struct changeset *cs = fresh(&roomy);
-	struct batch *b;
-
-	(void)state;
-	add(cs, CHANGE_CREATE, "made");
-	add(cs, CHANGE_RECONCILE, "asked");
-	add(cs, CHANGE_TOUCH, "looked");
-	b = take(cs, 1);
-	add(cs, CHANGE_TOUCH, "made");
-	add(cs, CHANGE_TOUCH, "made/below");
-	add(cs, CHANGE_TOUCH, "asked");
-	add(cs, CHANGE_TOUCH, "looked");
-	done(cs, b);
-	b = take(cs, 2);
-	assert_int_equal(flags(b, "made") & (MARK_NAME | MARK_MADE), MARK_MADE);
-	assert_int_equal(flags(b, "made/below") & MARK_MADE, 0);
-	assert_int_equal(flags(b, "asked") & MARK_MADE, 0);
-	assert_int_equal(flags(b, "looked") & MARK_MADE, 0);
-	/* It is kept until the look ends well. */
-	settle(cs, b, "made", VERDICT_RETRY);
-	done(cs, b);
-	b = take(cs, 1000);
-	assert_int_equal(flags(b, "made") & MARK_MADE, MARK_MADE);
-	done(cs, b);
-	changeset_free(cs);
-}
-
 static void test_several_names_go_alone(void **state)
 {
 	struct changeset *cs = fresh(&roomy);
@@ -847,7 +816,6 @@ int main(void)
 		cmocka_unit_test(test_large_goes_by_itself),
 		cmocka_unit_test(test_names_wait_for_large),
 		cmocka_unit_test(test_large_waits_for_names),
-		cmocka_unit_test(test_given_back_by_a_comparison),
 		cmocka_unit_test(test_several_names_go_alone),
 	};
 

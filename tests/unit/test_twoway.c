@@ -219,9 +219,6 @@ static void asking(void **state)
 
 static void insisting(void **state)
 {
-	static const struct twoway_state dir = { .look = LOOK_DIR, .attr = 1 },
-					 closed = { .look = LOOK_DIR, .attr = 2 };
-
 	(void)state;
 	assert_true(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, by('a'), by('-'), true));
 	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS - 1, by('a'), by('-'), true));
@@ -229,10 +226,6 @@ static void insisting(void **state)
 	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, by('-'), by('a'), true));
 	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, by('a'), by('b'), true));
 	assert_false(twoway_insists(TWOWAY_LOSE, TWOWAY_ASK_LOOKS, by('a'), by('-'), true));
-	assert_true(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, &dir, &closed, true));
-	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS - 1, &dir, &closed, true));
-	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, &dir, &closed, false));
-	assert_false(twoway_insists(TWOWAY_THEIRS, TWOWAY_ASK_LOOKS, &dir, by('a'), true));
 	/* a directory can't be asked for */
 	assert_true(twoway_insists(TWOWAY_LOSE, TWOWAY_ASK_LOOKS, by('d'), by('D'), false));
 	assert_false(twoway_insists(TWOWAY_LOSE, TWOWAY_ASK_LOOKS - 1, by('d'), by('D'), false));

@@ -88,8 +88,8 @@ static void queue_after(struct changeset *cs, struct mark_node *n, const struct 
 	}
 }
 
-/* What has something below it is no large file any more, and what is below cannot arrive before it is a directory at the
- * target: the first lane looks at it. */
+/* What has something below it is no large file any more, and what is below cannot arrive before it is a directory at
+ * the target: the first lane looks at it. */
 static void none_is_large_above(struct changeset *cs, const struct mark_node *n)
 {
 	for (struct mark_node *a = n->parent; a != NULL; a = a->parent) {

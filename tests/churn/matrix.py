@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Churn on every file system, by every watcher and transport: matrix.py [--seconds S] [--seed N] [WATCHER/TRANSPORT/FILESYSTEM...]
 
-Without names all cells; a part of a name may be `*`. As root; everything is mounted in a mount namespace of its own. The trace of a cell
-that fails is kept, below $TRACES or a new directory in $TMPDIR; what replays it is printed (generator.py says what a replay is).
+Without names all cells; a part of a name may be `*`. As root; everything is mounted in a mount namespace of its own. The trace of a
+cell that fails, and the daemon's log, are kept below $TRACES or in a new directory in $TMPDIR; what replays it is printed (generator.py says what a replay is).
 """
 import os
 import shutil
@@ -203,20 +203,21 @@ def tried(place, name, seed, seconds):
     except Skipped:
         raise
     except Exception as e:
-        raise Failure("%s: %s%s" % (type(e).__name__, e, kept(below + "/trace", os.path.basename(below)))) from e
+        raise Failure("%s: %s%s" % (type(e).__name__, e, kept(below, os.path.basename(below)))) from e
     few = sorted(k for k, n in done.tried.items() if not done.effect[k])
     return "%d operations of %d kinds%s" % (done.effect.total(), len(done.effect), few and "; tried, without effect: " + ", ".join(few) or "")
 
 
-def kept(trace, name):
-    """The trace of a cell that failed, where it outlives the test's own file system."""
-    if not os.path.exists(trace):
+def kept(place, name):
+    """The trace and the log of a cell that failed, where they outlive the test's own file system."""
+    if not os.path.exists(place + "/trace"):
         return ""
     if "TRACES" in os.environ:
         os.makedirs(os.environ["TRACES"], exist_ok=True)
     where = os.path.join(os.environ.get("TRACES") or tempfile.mkdtemp(prefix="fansyncd-trace."), name)
-    shutil.copyfile(trace, where + ".trace")
-    return "\nits trace: %s.trace\nto replay it: %s %s --replay %s.trace %s/source %s/outside" % (
+    for what in ("trace", "log"):
+        shutil.copyfile(place + "/" + what, "%s.%s" % (where, what))
+    return "\nits trace and log: %s.trace, .log\nto replay it: %s %s --replay %s.trace %s/source %s/outside" % (
         where, sys.executable, os.path.abspath(generator.__file__), where, where, where)
 
 

@@ -623,6 +623,7 @@ class Process(Tree):
         ("recreate", 1, None, for_recreate),
         ("other_kind", 2, None, lambda s: (s.existing(anything), s.words())),
         ("symlink", 3, None, for_symlink),
+        # Regular files: of a symlink or a FIFO with several names all transports but rsync's make as many (README, limits).
         ("link", 2, "hard_links", lambda s: (s.existing(), s.free())),
         ("fifo", 1, "specials", lambda s: (s.free(),)),
         ("socket", 1, "specials", lambda s: (s.free(),)),

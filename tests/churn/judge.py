@@ -8,9 +8,9 @@ import os
 import stat
 
 BLOCK = 1 << 20
-# File systems allocate in pieces of their own: so much may be filled in all, and so much at each end of a hole.
+# File systems allocate in pieces of their own, and deltas have blocks: so much may be filled in all, and so much at each end of a hole.
 HOLE_SLACK = 256 * 1024
-HOLE_EDGE = 64 * 1024
+HOLE_EDGE = 128 * 1024
 
 
 def content(name, dir_fd):
@@ -27,7 +27,9 @@ def holes(name, dir_fd, size):
     found, at = [], 0
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dir_fd)
     try:
-        os.fsync(fd)  # what was allocated ahead of a write that did not come counts as data until then (XFS)
+        # What XFS allocated ahead of a write that did not come is data to SEEK_DATA while somebody's read of it is in the page cache.
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         while at < size:
             start = os.lseek(fd, at, os.SEEK_HOLE)
             if start >= size:
@@ -146,8 +148,8 @@ def shown(value):
 
 
 def compare(source, target, wanted=(), leave_out=(), limit=12):
-    """The differences, as lines; none: equal. `wanted`: "owners", "xattrs", "acls", "hard_links", "sparse" to compare those as well, "seconds"
-    to compare times by whole seconds, "untimed" not to compare them."""
+    """The differences, as lines; none: equal. `wanted`: "owners", "xattrs", "acls", "hard_links", "sparse" to compare those as well, "seconds" to compare times by whole
+    seconds, "untimed" not to compare them."""
     a, b = groups(tree(source, wanted, leave_out)), groups(tree(target, wanted, leave_out))
     found = []
     for path in sorted(set(a) | set(b)):

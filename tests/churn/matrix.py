@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Churn on every file system, by every watcher and transport: matrix.py [--seconds S] [--seed N] [WATCHER/TRANSPORT/FILESYSTEM...]
 
-Without names all cells; a part of a name may be `*`. As root; everything is mounted in a mount namespace of its own. The trace of a
-cell that fails, and the daemon's log, are kept below $TRACES or in a new directory in $TMPDIR; what replays it is printed (generator.py says what a replay is).
+Without names all cells; a part of a name may be `*`. As root; everything is mounted in a mount namespace of its own. The trace of a cell
+that fails, and the daemon's log, are kept below $TRACES or in a new directory in $TMPDIR; what replays it is printed (generator.py says
+what a replay is).
 """
 import os
 import shutil

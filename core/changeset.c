@@ -88,6 +88,19 @@ static void queue_after(struct changeset *cs, struct mark_node *n, const struct 
 	}
 }
 
+/* What has something below it is no large file any more, and what is below cannot arrive before it is a directory at
+ * the target: the first lane looks at it. */
+static void none_is_large_above(struct changeset *cs, const struct mark_node *n)
+{
+	for (struct mark_node *a = n->parent; a != NULL; a = a->parent) {
+		if ((a->pend & MARK_LARGE) == 0)
+			continue;
+		a->pend = (uint16_t)(a->pend & ~(unsigned)MARK_LARGE);
+		if (a->queue == QUEUE_LARGE)
+			marks_queue(&cs->m, a, QUEUE_FRESH, 0);
+	}
+}
+
 void cs_mark_node(struct changeset *cs, struct mark_node *n, const struct want *w)
 {
 	struct mark_node *cover = covering_ancestor(n);
@@ -98,6 +111,7 @@ void cs_mark_node(struct changeset *cs, struct mark_node *n, const struct want *
 		marks_lower_gen(&cs->m, cover, w->gen);
 		return;
 	}
+	none_is_large_above(cs, n);
 	/* With anything below it in flight, the worker may make it on the target. */
 	if (w->born == BORN_SET && fresh_mark && n->infl == 0 && n->child == NULL && !unsure_above(n))
 		flags |= MARK_BORN;

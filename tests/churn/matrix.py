@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Churn on every file system, by every watcher and transport: matrix.py [--seconds S] [--seed N] [WATCHER/TRANSPORT/FILESYSTEM...]
 
-Without names all cells; a part of a name may be `*`. As root; everything is mounted in a mount namespace of its own.
+Without names all cells; a part of a name may be `*`. As root; everything is mounted in a mount namespace of its own. The trace of a cell
+that fails, and the daemon's log, are kept below $TRACES or in a new directory in $TMPDIR; what replays it is printed (generator.py says
+what a replay is).
 """
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -27,6 +30,19 @@ LACKS = {
 }
 OPTIONS = "archive = true; hard_links = true; sparse = true;"
 LEFT_OVER = (b".fansyncd~tmp",)
+# overlayfs can't be watched by fanotify: the automatic choice, which would take it for a tree with more directories than this, has to
+# fall back. So its cells are called `auto`, and look at what --status says of it.
+DIRECTORIES_FOR_FANOTIFY = 600
+LOWER_LAYER = ([("makedirs", (b"below%d" % i, (0, 5))) for i in range(3)] +
+               [("makedirs", (generator.MANY + b"/%d" % i, (0, 1))) for i in range(DIRECTORIES_FOR_FANOTIFY)])
+# A kind of operation that was tried that often and never took effect is not tested at all.
+TRIES = 60
+# But for these, by file system: why they can't.
+NEVER = {}
+
+
+def cell_names():
+    return ["%s/%s/%s" % ("auto" if f == "overlayfs" and w == "fanotify" else w, t, f) for f in FILE_SYSTEMS for t in TRANSPORTS for w in WATCHERS]
 
 
 def kind_of(transport):
@@ -44,7 +60,7 @@ def mounted_image(place, kind):
 
 
 def file_system(place, kind):
-    """(a directory for the source, one for the target), on a file system of that kind."""
+    """(a directory for the source, one for the target), on a file system of that kind. What is beside the source can be renamed into it."""
     if kind == "tmpfs":
         at = place + "/tmpfs"
         os.makedirs(at)
@@ -53,21 +69,21 @@ def file_system(place, kind):
         base = os.path.dirname(file_system(place, "tmpfs")[0])
         for d in ("lower", "upper", "work", "merged"):
             os.makedirs(base + "/" + d)
-        for i in range(3):
-            os.makedirs(base + "/lower/source/below%d" % i)
-            with open(base + "/lower/source/below%d/file" % i, "w") as f:
-                f.write("of the lower layer")
+        os.makedirs(base + "/lower/source")
+        generator.start(base + "/lower/source", LOWER_LAYER)
         at = base + "/merged"
         run("mount", "-t", "overlay", "none", "-o", "lowerdir=%s/lower,upperdir=%s/upper,workdir=%s/work" % (base, base, base), at)
-        return at + "/source", base + "/target"
     else:
         at = mounted_image(place, kind)
     if kind == "btrfs":
-        run("btrfs", "-q", "subvolume", "create", at + "/source")
+        # The source in a subvolume, with what is beside it: nothing is renamed from one subvolume to another.
+        run("btrfs", "-q", "subvolume", "create", at + "/subvolume")
+        source = at + "/subvolume/source"
     else:
-        os.makedirs(at + "/source")
+        source = at + "/source"
+    os.makedirs(source, exist_ok=True)
     os.makedirs(at + "/target")
-    return at + "/source", at + "/target"
+    return source, at + "/target"
 
 
 class Cell:
@@ -140,19 +156,32 @@ class Cell:
                     raise Failure("%s: left over: %r" % (what, os.path.join(base, name)))
 
 
+def watched(daemon, watcher):
+    """Whether the source is watched as it should be, by --status."""
+    said = daemon.sync("churn")["watcher"]
+    backend = "inotify" if watcher == "auto" else watcher
+    if said["backend"] != backend or (watcher == "auto" and "refused" not in said["reason"]):
+        raise Failure("watched by %s (%s), not by %s" % (said["backend"], said["reason"], backend))
+
+
 def one(place, watcher, transport, kind, seed, seconds, processes=3):
     """A cell of the matrix. Returns what was done."""
     os.makedirs(place, exist_ok=True)
     source, target = file_system(place, kind)
-    if kind == "overlayfs" and watcher == "fanotify":
-        watcher = "auto"  # which can't have it there
     with Cell(place, watcher, transport, source, target) as cell:
-        done = generator.run(source, os.path.dirname(source) + "/outside", seed, seconds, processes, cell.extras)
+        watched(cell.daemon, watcher)
+        if kind == "overlayfs":
+            generator.tell_start(place + "/trace", LOWER_LAYER)
+        done = generator.run(source, os.path.dirname(source) + "/outside", seed, seconds, processes, cell.extras, place + "/trace")
         cell.settle()
-        cell.expect_equal("%s/%s/%s seed %d, %d operations" % (watcher, transport, kind, seed, sum(done.values())))
+        cell.expect_equal("%s/%s/%s seed %d, %d operations" % (watcher, transport, kind, seed, done.effect.total()))
+        watched(cell.daemon, watcher)
         counters = cell.daemon.sync("churn")["counters"]
         if counters["batches"] < 2:
             raise Failure("the daemon slept through it: %s" % counters)
+    never = [k for k in done.without_effect(TRIES) if (k, kind) not in NEVER]
+    if never:
+        raise Failure("never took effect: %s" % ", ".join("%s (tried %d times)" % (k, done.tried[k]) for k in never))
     return done
 
 
@@ -169,8 +198,28 @@ def tried(place, name, seed, seconds):
     watcher, transport, kind = name.split("/")
     if not known(kind):
         raise Skipped("this kernel has no %s" % kind)
-    done = one(os.path.join(place, name.replace("/", "-") + "-%d" % seed), watcher, transport, kind, seed, seconds)
-    return "%d operations of %d kinds" % (sum(done.values()), len(done))
+    below = os.path.join(place, name.replace("/", "-") + "-%d" % seed)
+    try:
+        done = one(below, watcher, transport, kind, seed, seconds)
+    except Skipped:
+        raise
+    except Exception as e:
+        raise Failure("%s: %s%s" % (type(e).__name__, e, kept(below, os.path.basename(below)))) from e
+    few = sorted(k for k, n in done.tried.items() if not done.effect[k])
+    return "%d operations of %d kinds%s" % (done.effect.total(), len(done.effect), few and "; tried, without effect: " + ", ".join(few) or "")
+
+
+def kept(place, name):
+    """The trace and the log of a cell that failed, where they outlive the test's own file system."""
+    if not os.path.exists(place + "/trace"):
+        return ""
+    if "TRACES" in os.environ:
+        os.makedirs(os.environ["TRACES"], exist_ok=True)
+    where = os.path.join(os.environ.get("TRACES") or tempfile.mkdtemp(prefix="fansyncd-trace."), name)
+    for what in ("trace", "log"):
+        shutil.copyfile(place + "/" + what, "%s.%s" % (where, what))
+    return "\nits trace and log: %s.trace, .log\nto replay it: %s %s --replay %s.trace %s/source %s/outside" % (
+        where, sys.executable, os.path.abspath(generator.__file__), where, where, where)
 
 
 def all_of(place, names, seed, seconds):
@@ -179,5 +228,4 @@ def all_of(place, names, seed, seconds):
 
 if __name__ == "__main__":
     cells.main("churn on every file system, by every watcher and transport",
-               ["%s/%s/%s" % (w, t, f) for f in FILE_SYSTEMS for t in TRANSPORTS for w in WATCHERS], all_of,
-               seconds=(60.0, "of churn in each cell"))
+               cell_names(), all_of, seconds=(60.0, "of churn in each cell"))

@@ -698,6 +698,53 @@ static void test_large_goes_by_itself(void **state)
 	changeset_free(cs);
 }
 
+/* A directory has taken its place: the first lane has to make it before anything below can arrive. */
+static void test_large_became_a_directory(void **state)
+{
+	struct changeset *cs = fresh(&roomy);
+	struct batch *b;
+
+	(void)state;
+	add(cs, CHANGE_TOUCH, "d");
+	b = take(cs, 1);
+	settle(cs, b, "d", VERDICT_LARGE);
+	done(cs, b);
+	add(cs, CHANGE_CREATE, "d");
+	add(cs, CHANGE_CREATE, "d/large");
+	assert_null(take_large(cs));
+	b = take(cs, 1);
+	assert_true(b != NULL && flags(b, "d") && (flags(b, "d") & MARK_LARGE) == 0 && flags(b, "d/large"));
+	settle(cs, b, "d/large", VERDICT_LARGE);
+	done(cs, b);
+	b = take_large(cs);
+	assert_true(b != NULL && flags(b, "d/large"));
+	done(cs, b);
+	changeset_free(cs);
+}
+
+/* The same, while it is looked at: what is below cannot arrive, and says so. */
+static void test_large_became_a_directory_meanwhile(void **state)
+{
+	struct changeset *cs = fresh(&roomy);
+	struct batch *b;
+
+	(void)state;
+	add(cs, CHANGE_TOUCH, "d");
+	b = take(cs, 1);
+	add(cs, CHANGE_CREATE, "d");
+	add(cs, CHANGE_CREATE, "d/f");
+	settle(cs, b, "d", VERDICT_LARGE);
+	done(cs, b);
+	b = take(cs, 1);
+	assert_true(b != NULL && flags(b, "d/f"));
+	settle(cs, b, "d/f", VERDICT_RETRY);
+	done(cs, b);
+	b = take(cs, 1);
+	assert_true(b != NULL && flags(b, "d") && (flags(b, "d") & MARK_LARGE) == 0);
+	done(cs, b);
+	changeset_free(cs);
+}
+
 static void test_names_wait_for_large(void **state)
 {
 	struct changeset *cs = fresh(&roomy);
@@ -814,6 +861,8 @@ int main(void)
 		cmocka_unit_test(test_limits_of_a_batch),
 		cmocka_unit_test(test_list),
 		cmocka_unit_test(test_large_goes_by_itself),
+		cmocka_unit_test(test_large_became_a_directory),
+		cmocka_unit_test(test_large_became_a_directory_meanwhile),
 		cmocka_unit_test(test_names_wait_for_large),
 		cmocka_unit_test(test_large_waits_for_names),
 		cmocka_unit_test(test_several_names_go_alone),

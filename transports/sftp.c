@@ -403,11 +403,31 @@ static void connect_beside(struct sftp_session *s)
 	}
 }
 
+/* Both ways a name that is missing for a moment may be taken for a deletion by another host, and then be one. */
+static int check_replacing(const struct sftp_session *s, struct err *err)
+{
+	const struct sync_options *o = s->env->opt;
+	const char *lacks = sftp_lacks_replacing(sftp_client_extensions(s->client), o->backup_dir != NULL);
+
+	if (!o->bidirectional || lacks == NULL)
+		return 0;
+	return err_set(err, ERR_CONFIG,
+		       "bidirectional: the SFTP server at %.100s can't replace what it has in one step (no %s): for a "
+		       "moment the name would be missing, which another host may take for a deletion. Use OpenSSH's "
+		       "sftp-server there (ssh.sftpServer), another transport (rsyncssh, tcp), or mirror one way",
+		       o->host, lacks);
+}
+
 static void on_ready(void *ctx)
 {
 	struct sftp_session *s = ctx;
+	struct err err = ERR_INIT;
 
 	s->env->counters->handshakes++;
+	if (check_replacing(s, &err) < 0) {
+		on_broken(s, &err);
+		return;
+	}
 	s->made = s->env->opt->rsync.dry_run; /* then nothing is made */
 	log_info("connected to %s", s->env->opt->host);
 	connect_beside(s);

@@ -129,11 +129,16 @@ static void on_dir(void *ctx, struct sftp_packet *reply)
 static void tell_server(struct visit *v)
 {
 	unsigned ext = sftp_client_extensions(v->client);
+	const char *lacks = sftp_lacks_replacing(ext, v->opt->backup_dir != NULL);
 
 	exam_ok(v->x, "%s, by %s, and nothing is asked", v->opt->host,
 		v->opt->ssh.client == SSH_OPENSSH ? v->opt->ssh.binary : "libssh2");
 	exam_begin(v->x, "sftp server");
-	if ((ext & SFTP_EXT_POSIX_RENAME) != 0)
+	if (v->opt->bidirectional && lacks != NULL)
+		exam_fail(v->x,
+			  "OpenSSH's sftp-server there (ssh.sftpServer), another transport (rsyncssh, tcp), or one way",
+			  "it can't replace what it has in one step (no %s), which bidirectional needs", lacks);
+	else if ((ext & SFTP_EXT_POSIX_RENAME) != 0)
 		exam_ok(v->x, "a file is replaced in one step");
 	else
 		exam_warn(v->x, "OpenSSH's server can",

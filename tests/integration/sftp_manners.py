@@ -85,6 +85,28 @@ def plain(place):
     equal(place, "plain")
 
 
+def both_ways(place):
+    """A server that has no name for a moment when a file is replaced is none for `bidirectional`: refused before anything is done."""
+    for modes, lacks, more in (("plain", "posix-rename", ""), ("without=posix-rename", "posix-rename", ""), ("without=lsetstat", "lsetstat", ""),
+                               ("without=hardlink", "hardlink", 'backupDir = ".old/%Y-%m-%d"; ')):
+        source, target = prepare(place)
+        os.rmdir(target)
+        code, said, _ = sync(place, modes, more="bidirectional = true; " + more)
+        for word in ("bidirectional", lacks + "@openssh.com", "deletion", "rsyncssh", "one way"):
+            if code != 1 or word not in said:
+                raise Failure("%s: exit %d, without %r: %s" % (modes, code, word, said))
+        if os.path.exists(target):
+            raise Failure("%s: something was done at the target: %s" % (modes, os.listdir(target)))
+        code, said, _ = sync(place, modes, more=more)
+        if code != 0:
+            raise Failure("%s, one way: exit %d: %s" % (modes, code, said))
+    for modes in ("able", "without=hardlink"):
+        source, target = prepare(place)
+        code, said, _ = sync(place, modes, more="bidirectional = true;")
+        if code != 0 or sorted(os.listdir(source)) != sorted(os.listdir(target)):
+            raise Failure("%s: exit %d: %s" % (modes, code, said))
+
+
 def without_attributes(place):
     equal(place, "noattrs")
     equal(place, "noattrs,plain")
@@ -184,4 +206,4 @@ def endless(place):
         raise Failure("%d KiB of memory" % most)
 
 
-main([able, plain, without_attributes, any_order, few_handles, connections, says_no, disk_full, broken, silence, endless])
+main([able, plain, both_ways, without_attributes, any_order, few_handles, connections, says_no, disk_full, broken, silence, endless])

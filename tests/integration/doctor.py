@@ -147,6 +147,7 @@ def at_the_other_host(place):
     """No rsync there, a directory that can't be made, no marker, a clock that is off, a key that may run rrsync alone, no sftp subsystem,
     one that can't replace a file."""
     a, t, fake = filled(place, "a", "t", "fake")
+    put(place + "/there")
     put(fake + "/date", "#!/bin/sh\necho fs date 1000000\n")
     os.chmod(fake + "/date", 0o755)
     sshd = Sshd(place + "/sshd").start()
@@ -162,6 +163,8 @@ def at_the_other_host(place):
                                                                   options='remotePrefix = [ "env", "PATH=%s:/usr/bin:/bin" ];' % fake),
             ssh("forced", "", "", forced),
             sync("nosftp", "sftp", a, 'host = "127.0.0.1"; targetdir = "%s/s"; %s' % (t, sshd.section())),
+            sync("nodisk", "sftp", a, 'host = "127.0.0.1"; targetdir = "%s"; requireTargetMarker = "here"; %s' % (t, less.section())),
+            sync("disk", "sftp", a, 'host = "127.0.0.1"; targetdir = "%s"; requireTargetMarker = "there"; %s' % (place, less.section())),
             sync("less", "sftp", a, 'host = "127.0.0.1"; targetdir = "%s/l"; %s' % (t, less.section())),
             sync("lessboth", "sftp", a, 'host = "127.0.0.1"; targetdir = "%s/b"; bidirectional = true; %s' % (t, less.section())))))
         d.expect("fail", "rsync", "rsync version", "/no/such/rsync", "install rsync there").expect("fail", "rsync", "rsync there", "")
@@ -169,6 +172,8 @@ def at_the_other_host(place):
         d.expect("fail", "clock", "clock", "off this one", "NTP").expect("warn", "forced", "shell", "no shell")
         d.expect("ok", "forced", "rsync there", "goes well")
         d.expect("fail", "nosftp", "ssh login", "subsystem", "Subsystem sftp")
+        d.expect("fail", "nodisk", "marker", "here is not there", "mount").expect("ok", "nodisk", "space", "free")
+        d.expect("ok", "disk", "marker", "there is there").expect("ok", "disk", "space", "free")
         d.expect("warn", "less", "sftp server", "in one step", "OpenSSH")
         d.expect("fail", "lessboth", "sftp server", "no posix-rename@openssh.com", "rsyncssh")
     finally:

@@ -644,9 +644,9 @@ static bool needs(const struct sync_options *opt, struct transport_needs *out)
 	const struct ssh_options *o = &opt->ssh;
 	const char *hosts = o->known_hosts_file != NULL ? o->known_hosts_file : "~/.ssh/known_hosts";
 
-	if (o->client == SSH_OPENSSH)
-		return false;
 	out->may = CONFINE_CONNECT | CONFINE_SECRETS;
+	if (o->client == SSH_OPENSSH) /* ssh has the keys */
+		return false;
 	add_expanded(out, o->identity_file != NULL ? o->identity_file : "~/.ssh/id", CONFINE_READ);
 	add_expanded(out, o->passphrase_file, CONFINE_READ);
 	add_expanded(out, o->password_file, CONFINE_READ);

@@ -338,6 +338,9 @@ def hijacked(place):
         for role, pid in e.processes().items():
             if role in ("d:fansyncd:direct", "d:fansyncd:sftp", "d:fansyncd:tcp", "r:fansyncd:sessio"):
                 expect(status(pid, "Seccomp") == "2" and status(pid, "NoNewPrivs") == "1", role)
+            if role in ("r:fansyncd:recv", "d:fansyncd:rsync"):  # not confined, but without what only the watcher needs
+                expect(status(pid, "NoNewPrivs") == "1" and all(int(status(pid, kind), 16) >> 21 & 1 == 0 for kind in ("CapEff", "CapPrm")),
+                       "CAP_SYS_ADMIN of " + role)
             if role == "r:fansyncd:sessio":
                 for kind in ("CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd"):
                     more = int(status(pid, kind), 16) & ~SESSION_CAPABILITIES

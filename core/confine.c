@@ -255,6 +255,18 @@ int confine_memory(struct err *err)
 	return 0;
 }
 
+/* One byte is too little for a file, and tells the kernel that a program that core_pattern names gets nothing either,
+ * which a limit of 0 does not. The programs' own flag (PR_SET_DUMPABLE) would not outlast their start. */
+int confine_cores(struct err *err)
+{
+	const struct rlimit one = { 1, 1 };
+	struct rlimit now;
+
+	if (getrlimit(RLIMIT_CORE, &now) < 0 || (now.rlim_max > 0 && setrlimit(RLIMIT_CORE, &one) < 0))
+		return err_errno(err, errno, "core dumps can't be switched off");
+	return 0;
+}
+
 int confine(const struct confine_place *places, size_t n, unsigned may, struct confinement *out, struct err *err)
 {
 	memset(out, 0, sizeof(*out));

@@ -46,4 +46,7 @@ int confine_files(const struct confine_place *places, size_t n, struct err *err)
 /* No core dump, and nobody attaches a debugger. */
 int confine_memory(struct err *err);
 
+/* Of a process that starts programs which hold secrets: no core dump, of them either. */
+int confine_cores(struct err *err);
+
 #endif

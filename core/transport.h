@@ -151,7 +151,7 @@ struct transport {
 	/* End now: kills children, closes descriptors. No callback afterwards. */
 	void (*close)(void *session);
 	/* What a worker needs beside the source, after its first session was opened. false, or NULL: it starts
-	 * programs, and is not confined. */
+	 * programs, and is not confined; but with CONFINE_SECRETS in `may` neither it nor they leave a core dump. */
 	bool (*needs)(const struct sync_options *opt, struct transport_needs *out);
 	/* `--doctor`: whether the target can be reached and used, told in findings. In a process of its own, where it
 	 * may block (core/exam.h). Changes nothing there. A local directory is looked at by the core. May be NULL. */

@@ -144,7 +144,7 @@ int worker_confine(const struct transport *t, const struct sync_options *opt, in
 	init(&p);
 	if (!t->needs(opt, &p.needs)) {
 		done(&p);
-		return 0;
+		return (p.needs.may & CONFINE_SECRETS) != 0 ? confine_cores(err) : 0;
 	}
 	if ((p.needs.may & CONFINE_CONNECT) != 0)
 		add_libraries(&p);

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "core/clock.h"
+#include "core/confine.h"
 #include "core/transport.h"
 #include "transports/rsync_exam.h"
 #include "transports/rsync_session.h"
@@ -123,6 +124,14 @@ static int reconcile(void *session, const struct transport_work *work, struct er
 	return rsync_session_start(((struct rsync_target *)session)->session, work, true, err);
 }
 
+/* rsync has the password for a daemon, wherever that comes from. */
+static bool needs(const struct sync_options *opt, struct transport_needs *out)
+{
+	if (is_daemon(opt->target))
+		out->may = CONFINE_SECRETS;
+	return false;
+}
+
 extern const struct transport transport_rsync;
 const struct transport transport_rsync = {
 	.name = "rsync",
@@ -133,5 +142,6 @@ const struct transport transport_rsync = {
 	.apply = apply,
 	.reconcile = reconcile,
 	.close = close_target,
+	.needs = needs,
 	.examine = rsync_examine,
 };

@@ -23,6 +23,8 @@
 #define FDS_MAX 16
 /* Looks, one a second. An automounter may take some. */
 #define STUCK_LOOKS 5u
+#define FAMILY_DEPTH 2u
+#define FAMILY_MAX 4u
 
 /* The number behind `name` in the text of /proc/PID/io. */
 static uint64_t value_of(const char *text, const char *name)
@@ -73,6 +75,30 @@ static bool is_opening(pid_t pid)
 	return call == SYS_openat || call == SYS_openat2;
 }
 
+/* It, or what it has forked: where the target is a local directory the other end is its child, and that one's. */
+static bool family_is_opening(pid_t pid, unsigned depth)
+{
+	char name[48], text[512], *at = text;
+
+	if (is_opening(pid))
+		return true;
+	if (depth == FAMILY_DEPTH)
+		return false;
+	(void)snprintf(name, sizeof(name), "task/%d/children", (int)pid);
+	read_proc(pid, name, text, sizeof(text));
+	for (unsigned i = 0; i < FAMILY_MAX; i++) {
+		char *end;
+		long child = strtol(at, &end, 10);
+
+		if (end == at || child <= 0)
+			break;
+		if (family_is_opening((pid_t)child, depth + 1))
+			return true;
+		at = end;
+	}
+	return false;
+}
+
 /* How often in a row the process's connection has sent the same again, and got no answer to it. 0: it has none, or the
  * kernel doesn't tell (before 5.6; Yama's ptrace_scope). */
 static unsigned sent_again(pid_t pid)
@@ -106,7 +132,7 @@ static void on_timer(void *ctx)
 	bytes_moved(a->pid, &in, &out);
 	more = in >= a->was_read + KEEPALIVE_BYTES || out >= a->was_written + KEEPALIVE_BYTES;
 	sign = more || (in != a->was_read && sent_again(a->pid) < SENT_AGAIN_MOST);
-	a->opens = in == a->was_read && out == a->was_written && is_opening(a->pid) ? a->opens + 1 : 0;
+	a->opens = in == a->was_read && out == a->was_written && family_is_opening(a->pid, 0) ? a->opens + 1 : 0;
 	a->was_read = in;
 	a->was_written = out;
 	if (sign)

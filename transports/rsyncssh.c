@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/confine.h"
 #include "core/guard_switches.h"
 #include "core/log.h"
 #include "core/path.h"
@@ -684,6 +685,14 @@ static int reconcile(void *session, const struct transport_work *work, struct er
 	return start(session, work, true, err);
 }
 
+/* ssh has the keys. */
+static bool needs(const struct sync_options *opt, struct transport_needs *out)
+{
+	(void)opt;
+	out->may = CONFINE_SECRETS;
+	return false;
+}
+
 extern const struct transport transport_rsyncssh;
 const struct transport transport_rsyncssh = {
 	.name = "rsyncssh",
@@ -695,5 +704,6 @@ const struct transport transport_rsyncssh = {
 	.apply = apply,
 	.reconcile = reconcile,
 	.close = close_target,
+	.needs = needs,
 	.examine = rsyncssh_examine,
 };

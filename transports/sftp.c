@@ -14,6 +14,7 @@
 
 #include "core/clock.h"
 #include "core/confine.h"
+#include "core/guard_switches.h"
 #include "core/log.h"
 #include "core/path.h"
 #include "core/transport.h"
@@ -57,6 +58,8 @@ struct sftp_session {
 	uint32_t tag;
 	const struct transport_work *work; /* waits for the connection */
 	bool reconcile, usable, broken, made;
+	bool marked; /* requireTargetMarker was there a moment ago, while connecting */
+	struct fileop marker;
 	bool rooted;   /* the target's directory is known; further connections are waited for */
 	bool own_only; /* whoever owns the source's files, what is made there is the account's */
 };
@@ -88,7 +91,7 @@ static void drop_client(struct sftp_session *s)
 {
 	struct err ignored = ERR_INIT;
 
-	s->usable = s->rooted = false;
+	s->usable = s->rooted = s->marked = false;
 	(void)sftp_ops_connect(s->ops, NULL, "", &ignored);
 	sftp_client_close(s->client);
 	s->client = NULL;
@@ -136,6 +139,78 @@ static void on_broken(void *ctx, const struct err *why)
 static void on_room(void *ctx)
 {
 	sftp_ops_room(((struct sftp_session *)ctx)->ops);
+}
+
+/* ---- requireTargetMarker: looked for before each work, and before anything is made there ---- */
+
+static void probe(struct sftp_session *s);
+
+static bool needs_marker(const struct sftp_session *s, const struct transport_work *work)
+{
+	return GUARD_TARGET_MARKER && work != NULL && !work->unguarded && s->env->opt->require_target_marker != NULL;
+}
+
+static void no_marker(struct sftp_session *s, const char *why)
+{
+	struct err err = ERR_INIT;
+
+	err_set(&err, ERR_UNSAFE,
+		"requireTargetMarker: %.150s is not in the target %.150s (%.120s): nothing is carried. Mount the right "
+		"target, or make the file",
+		s->env->opt->require_target_marker, s->env->opt->target, why);
+	s->work = NULL;
+	s->env->down(s->env->ctx, &err);
+}
+
+static void on_marker(struct fileop *op)
+{
+	struct sftp_session *s = op->owner;
+	const struct transport_work *work = s->work;
+	struct err err = ERR_INIT;
+
+	if (op->result != FILEOPS_OK) {
+		no_marker(s, op->err.text);
+	} else if (!S_ISREG(op->st.st_mode)) {
+		no_marker(s, S_ISLNK(op->st.st_mode) ? "it is a symbolic link" : "it is no regular file");
+	} else if (!s->usable) {
+		s->marked = true;
+		probe(s);
+	} else {
+		s->work = NULL;
+		if (mirror_start(s->mirror, work, s->reconcile, &err) < 0)
+			s->env->down(s->env->ctx, &err);
+		sftp_client_flush(s->client);
+	}
+}
+
+/* The answer comes by on_marker, or the connection breaks. */
+static int ask_marker(struct sftp_session *s, struct err *err)
+{
+	const char *marker = s->env->opt->require_target_marker;
+
+	s->marker = (struct fileop){ .done = on_marker, .owner = s };
+	switch (sftp_fileops.look(s->ops, &s->marker, marker, strlen(marker))) {
+	case FILEOPS_PENDING:
+		sftp_client_flush(s->client);
+		return 0;
+	case FILEOPS_DOWN:
+		return 0;
+	default:
+		s->work = NULL;
+		*err = s->marker.err;
+		return -1;
+	}
+}
+
+static int begin_work(struct sftp_session *s, const struct transport_work *work, struct err *err)
+{
+	bool marked = s->marked;
+
+	s->marked = false;
+	if (marked || !needs_marker(s, work))
+		return mirror_start(s->mirror, work, s->reconcile, err);
+	s->work = work;
+	return ask_marker(s, err);
 }
 
 /* ---- the target's directory ---- */
@@ -188,8 +263,10 @@ static void start_work(struct sftp_session *s)
 	struct err err = ERR_INIT;
 
 	s->rooted = more_to_come(s);
-	if (s->rooted)
+	if (s->rooted) {
+		s->marked = false;
 		return;
+	}
 	for (size_t i = 0; i < SFTP_MORE_MAX; i++)
 		if (s->more[i].ready)
 			sftp_ops_add(s->ops, s->more[i].client);
@@ -198,7 +275,7 @@ static void start_work(struct sftp_session *s)
 	target.caps = sftp_ops_caps(s->ops);
 	target.own_only = s->own_only;
 	mirror_ends(s->mirror, &source, &target);
-	if (work != NULL && mirror_start(s->mirror, work, s->reconcile, &err) < 0)
+	if (work != NULL && begin_work(s, work, &err) < 0)
 		s->env->down(s->env->ctx, &err);
 	sftp_client_flush(s->client);
 }
@@ -273,10 +350,12 @@ static void probe(struct sftp_session *s)
 {
 	bool known = (sftp_client_extensions(s->client) & SFTP_EXT_LSETSTAT) != 0 && !owners_agreed(s);
 
-	if (known || s->env->opt->rsync.dry_run)
+	if (known || s->env->opt->rsync.dry_run) {
 		start_work(s);
-	else
-		probe_request(s, SFTP_SYMLINK, on_probe_made);
+		return;
+	}
+	s->marked = false; /* it may have been a symlink that the server followed */
+	probe_request(s, SFTP_SYMLINK, on_probe_made);
 }
 
 /* From now on by its full name, so that it stays the same directory. Not every server tells. */
@@ -299,8 +378,10 @@ static void on_name(void *ctx, struct sftp_packet *reply)
 	}
 	if (sftp_ops_connect(s->ops, s->client, s->base, &err) < 0)
 		on_broken(s, &err);
-	else
+	else if (!needs_marker(s, s->work))
 		probe(s);
+	else if (ask_marker(s, &err) < 0)
+		s->env->down(s->env->ctx, &err);
 }
 
 static void on_root(void *ctx, struct sftp_packet *reply)
@@ -312,6 +393,10 @@ static void on_root(void *ctx, struct sftp_packet *reply)
 
 	if (sftp_get_status(reply, &said)) {
 		/* As rsync has it: the last component is made, what is above it has to be there. */
+		if (said.code == SFTP_NO_SUCH_FILE && needs_marker(s, s->work)) {
+			no_marker(s, "there is no such directory");
+			return;
+		}
 		if (said.code == SFTP_NO_SUCH_FILE && !s->made) {
 			s->made = true;
 			root_request(s, SFTP_MKDIR, on_root);
@@ -403,11 +488,31 @@ static void connect_beside(struct sftp_session *s)
 	}
 }
 
+/* Both ways a name that is missing for a moment may be taken for a deletion by another host, and then be one. */
+static int check_replacing(const struct sftp_session *s, struct err *err)
+{
+	const struct sync_options *o = s->env->opt;
+	const char *lacks = sftp_lacks_replacing(sftp_client_extensions(s->client), o->backup_dir != NULL);
+
+	if (!o->bidirectional || lacks == NULL)
+		return 0;
+	return err_set(err, ERR_CONFIG,
+		       "bidirectional: the SFTP server at %.100s can't replace what it has in one step (no %s): for a "
+		       "moment the name would be missing, which another host may take for a deletion. Use OpenSSH's "
+		       "sftp-server there (ssh.sftpServer), another transport (rsyncssh, tcp), or mirror one way",
+		       o->host, lacks);
+}
+
 static void on_ready(void *ctx)
 {
 	struct sftp_session *s = ctx;
+	struct err err = ERR_INIT;
 
 	s->env->counters->handshakes++;
+	if (check_replacing(s, &err) < 0) {
+		on_broken(s, &err);
+		return;
+	}
 	s->made = s->env->opt->rsync.dry_run; /* then nothing is made */
 	log_info("connected to %s", s->env->opt->host);
 	connect_beside(s);
@@ -440,7 +545,7 @@ static int take(struct sftp_session *s, const struct transport_work *work, bool 
 	if (s->broken)
 		on_soon(s);
 	if (s->usable)
-		return mirror_start(s->mirror, work, reconcile, err);
+		return begin_work(s, work, err);
 	if (s->client == NULL && connect_client(s, err) < 0)
 		return -1;
 	s->work = work;
@@ -539,9 +644,9 @@ static bool needs(const struct sync_options *opt, struct transport_needs *out)
 	const struct ssh_options *o = &opt->ssh;
 	const char *hosts = o->known_hosts_file != NULL ? o->known_hosts_file : "~/.ssh/known_hosts";
 
-	if (o->client == SSH_OPENSSH)
-		return false;
 	out->may = CONFINE_CONNECT | CONFINE_SECRETS;
+	if (o->client == SSH_OPENSSH) /* ssh has the keys */
+		return false;
 	add_expanded(out, o->identity_file != NULL ? o->identity_file : "~/.ssh/id", CONFINE_READ);
 	add_expanded(out, o->passphrase_file, CONFINE_READ);
 	add_expanded(out, o->password_file, CONFINE_READ);
@@ -554,7 +659,8 @@ static bool needs(const struct sync_options *opt, struct transport_needs *out)
 extern const struct transport transport_sftp;
 const struct transport transport_sftp = {
 	.name = "sftp",
-	.caps = TRANSPORT_LATE | TRANSPORT_RENAME | TRANSPORT_LOOK | TRANSPORT_NATIVE | TRANSPORT_EXEC | TRANSPORT_HOST,
+	.caps = TRANSPORT_LATE | TRANSPORT_RENAME | TRANSPORT_LOOK | TRANSPORT_NATIVE | TRANSPORT_EXEC |
+		TRANSPORT_HOST | TRANSPORT_KEEP | TRANSPORT_MARKER,
 	.default_delay_ns = 0,
 	.validate = validate,
 	.open = open_session,

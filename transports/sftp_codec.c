@@ -253,6 +253,18 @@ const char *sftp_extension_name(enum sftp_extension e)
 	return NULL;
 }
 
+/* Without lsetstat a RENAME may follow symlinks (sftp_rename.c): one that is replaced goes first. Without hard links
+ * what is kept elsewhere is moved there. */
+const char *sftp_lacks_replacing(unsigned ext, bool aside)
+{
+	enum sftp_extension needed[] = { SFTP_EXT_POSIX_RENAME, SFTP_EXT_LSETSTAT, SFTP_EXT_HARDLINK };
+
+	for (size_t i = 0; i < (aside ? 3u : 2u); i++)
+		if ((ext & needed[i]) == 0)
+			return sftp_extension_name(needed[i]);
+	return NULL;
+}
+
 static bool same(struct sftp_bytes b, const char *text)
 {
 	return b.n == strlen(text) && memcmp(b.p, text, b.n) == 0;

@@ -133,6 +133,9 @@ enum sftp_extension {
 
 /* The name that a request uses; NULL for several or none. */
 const char *sftp_extension_name(enum sftp_extension e);
+/* What a server lacks that would keep a name there while another entry takes its place: an extension's name; NULL:
+ * nothing. `aside`: what is replaced is kept elsewhere. */
+const char *sftp_lacks_replacing(unsigned extensions, bool aside);
 
 struct sftp_version {
 	uint32_t version;

@@ -62,14 +62,14 @@ static void on_late(void *ctx)
 }
 
 /* What is there. false: it could not be asked. */
-static bool ask(struct visit *v, const char *path, sftp_reply_fn *fn)
+static bool ask(struct visit *v, enum sftp_type type, const char *path, sftp_reply_fn *fn)
 {
 	uint32_t id;
 	struct buf *out = sftp_client_begin(v->client, fn, v, &id);
 
 	if (out == NULL)
 		return false;
-	sftp_put_path(out, SFTP_STAT, id, (struct sftp_bytes){ path, strlen(path) });
+	sftp_put_path(out, type, id, (struct sftp_bytes){ path, strlen(path) });
 	return sftp_client_end(v->client, id);
 }
 
@@ -99,6 +99,38 @@ static void on_space(void *ctx, struct sftp_packet *reply)
 	finish(v);
 }
 
+static void look_at_space(struct visit *v)
+{
+	if ((sftp_client_extensions(v->client) & SFTP_EXT_STATVFS) == 0 || !ask_space(v, on_space))
+		finish(v);
+}
+
+static void on_marker(void *ctx, struct sftp_packet *reply)
+{
+	struct visit *v = ctx;
+	struct sftp_attrs a;
+
+	exam_begin(v->x, "marker");
+	if (sftp_get_attrs(reply, &a) && (a.flags & SFTP_ATTR_PERMISSIONS) != 0 && S_ISREG(a.mode))
+		exam_ok(v->x, "requireTargetMarker %s is there", v->opt->require_target_marker);
+	else
+		exam_fail(v->x, "mount the right disk there, or make the file", "requireTargetMarker %s is not there",
+			  v->opt->require_target_marker);
+	look_at_space(v);
+}
+
+static bool ask_marker(struct visit *v)
+{
+	struct buf path;
+	bool asked;
+
+	buf_init(&path, 2 * PATH_BYTES_MAX);
+	(void)buf_printf(&path, "%s/%s", v->dir, v->opt->require_target_marker);
+	asked = !path.failed && ask(v, SFTP_LSTAT, buf_str(&path), on_marker);
+	buf_done(&path);
+	return asked;
+}
+
 static void on_dir(void *ctx, struct sftp_packet *reply)
 {
 	struct visit *v = ctx;
@@ -120,8 +152,9 @@ static void on_dir(void *ctx, struct sftp_packet *reply)
 		exam_fail(v->x, "chmod u+w it there", "%s can't be written by anybody", v->opt->target);
 	} else {
 		exam_ok(v->x, "%s is there", v->opt->target);
-		if ((sftp_client_extensions(v->client) & SFTP_EXT_STATVFS) != 0 && ask_space(v, on_space))
-			return;
+		if (v->opt->require_target_marker == NULL || !ask_marker(v))
+			look_at_space(v);
+		return;
 	}
 	finish(v);
 }
@@ -129,11 +162,16 @@ static void on_dir(void *ctx, struct sftp_packet *reply)
 static void tell_server(struct visit *v)
 {
 	unsigned ext = sftp_client_extensions(v->client);
+	const char *lacks = sftp_lacks_replacing(ext, v->opt->backup_dir != NULL);
 
 	exam_ok(v->x, "%s, by %s, and nothing is asked", v->opt->host,
 		v->opt->ssh.client == SSH_OPENSSH ? v->opt->ssh.binary : "libssh2");
 	exam_begin(v->x, "sftp server");
-	if ((ext & SFTP_EXT_POSIX_RENAME) != 0)
+	if (v->opt->bidirectional && lacks != NULL)
+		exam_fail(v->x,
+			  "OpenSSH's sftp-server there (ssh.sftpServer), another transport (rsyncssh, tcp), or one way",
+			  "it can't replace what it has in one step (no %s), which bidirectional needs", lacks);
+	else if ((ext & SFTP_EXT_POSIX_RENAME) != 0)
 		exam_ok(v->x, "a file is replaced in one step");
 	else
 		exam_warn(v->x, "OpenSSH's server can",
@@ -156,7 +194,7 @@ static void on_clock(void *ctx, struct sftp_packet *reply)
 		exam_begin(v->x, "clock");
 		exam_skip(v->x, "SFTP does not tell it, and there is no " CLOCK_FILE " to look at");
 	}
-	if (!ask(v, v->dir, on_dir))
+	if (!ask(v, SFTP_STAT, v->dir, on_dir))
 		finish(v);
 }
 
@@ -165,7 +203,7 @@ static void on_ready(void *ctx)
 	struct visit *v = ctx;
 
 	tell_server(v);
-	if (!ask(v, CLOCK_FILE, on_clock))
+	if (!ask(v, SFTP_STAT, CLOCK_FILE, on_clock))
 		finish(v);
 }
 

@@ -4,6 +4,9 @@ set -eu
 cd "$(dirname "$0")/../.."
 version=${1:?a version}
 out=${2:-build/deb}
+if [ -z "${DEBEMAIL:-}" ]; then # docs/SECURITY.md sends who finds a fault to the Maintainer
+	echo "build-deb: no DEBEMAIL: the package names a Maintainer that nobody can write to; set it, and DEBFULLNAME, before you give it away" >&2
+fi
 maintainer="${DEBFULLNAME:-The fansyncd authors} <${DEBEMAIL:-fansyncd@packages.example}>"
 tree=$out/fansyncd-$version
 rm -rf "$tree"

@@ -156,6 +156,57 @@ def nowhere(place):
         e.stop()
 
 
+# 1 is what programs inherit: then one that core_pattern names gets nothing either (core/confine.c).
+NO_CORE = re.compile(r"Max core file size +(0 +0|1 +1) ")
+PROGRAM = r'''#!/bin/sh
+[ "$1" = --version ] || printf '%%s %%s\n' "%s" "$(grep "Max core" /proc/self/limits)" >>"%s"
+case $* in *--version*) ;; *) [ -e "%s" ] && kill -ABRT $$ ;; esac
+exec %s "$@"
+'''
+
+
+def no_core_of_programs(place):
+    """rsync has the password for its daemon, ssh the keys: what workers start leaves none."""
+    e = Everything(place)
+    more = []
+    for name, program in (("rsync", "rsync"), ("rsyncssh", "ssh"), ("openssh", "ssh")):
+        put(place + "/run-" + name, PROGRAM % (name, place + "/limits", place + "/die", program))
+        os.chmod(place + "/run-" + name, 0o755)
+        if name != "rsync":
+            more.append('{ name = "%s"; transport = "%s"; source = "%s"; host = "127.0.0.1"; targetdir = "%s"; retryMin = 0.1; retryMax = 0.1; '
+                        'ssh = { port = %d; identityFile = "%s"; knownHostsFile = "%s"; binary = "%s"; %s }; }, ' % (
+                            (name, "sftp" if name == "openssh" else name) + tuple(dirs(place, name, "to-" + name)) + (
+                                e.sshd.port, e.sshd.key, e.sshd.known_hosts, place + "/run-" + name,
+                                'client = "openssh";' if name == "openssh" else "")))
+    with open(e.daemon.config_path) as f:
+        text = f.read().split("\n", 1)[1]
+    e.daemon.write_config(text.replace("sync = ( ", "sync = ( " + "".join(more)).replace(
+        "rsync = { ", 'retryMax = 0.1; rsync = { binary = "%s"; ' % (place + "/run-rsync")))
+
+    def seen():
+        if not os.path.exists(place + "/limits"):
+            return {}
+        with open(place + "/limits") as f:
+            return dict(line.split(" ", 1) for line in f.read().splitlines())
+
+    try:
+        e.receiver.start()
+        e.daemon.start(wait=False)
+        await_fact(lambda: {"rsync", "rsyncssh", "openssh"} <= set(seen()), 60, "each program is run")
+        for name, limits in seen().items():
+            expect(NO_CORE.search(limits), "%s: %s" % (name, limits))
+        put(place + "/die")
+        os.unlink(place + "/limits")
+        put(place + "/rsync/h", "more")
+        await_fact(lambda: {"rsync", "rsyncssh", "openssh"} <= set(seen()), 60, "each program is run again, and dies")
+        os.unlink(place + "/die")
+        await_fact(lambda: os.path.exists(place + "/to-rsync/h"), 60, "it goes on")
+        found = [os.path.join(top, n) for top, _, names in os.walk(place) for n in names if re.match(r"core(\.\d+)?$", n)]
+        expect(not found, "cores: %s" % found)
+    finally:
+        e.stop()
+
+
 def no_core(place):
     """Who holds a secret may die of anything: no core, although one was asked for."""
     before = plain()
@@ -163,10 +214,10 @@ def no_core(place):
     try:
         e.receiver.start()
         e.daemon.start()
-        for role in ("d:fansyncd:sftp", "d:fansyncd:tcp", "r:fansyncd:sessio"):
+        for role in ("d:fansyncd:sftp", "d:fansyncd:tcp", "d:fansyncd:rsync", "r:fansyncd:recv", "r:fansyncd:sessio"):
             pid = next(p for r, p in e.processes().items() if r.startswith(role))
             with open("/proc/%d/limits" % pid) as f:
-                expect(re.search(r"Max core file size +0 +0 ", f.read()), role + " dumps no core")
+                expect(NO_CORE.search(f.read()), role + " dumps no core")
             cwd = os.path.realpath("/proc/%d/cwd" % pid)
             kill(pid, signal.SIGABRT)
             await_fact(lambda: not os.path.exists("/proc/%d" % pid) or status(pid, "State") == "Z", 60, role + " ends")
@@ -287,6 +338,9 @@ def hijacked(place):
         for role, pid in e.processes().items():
             if role in ("d:fansyncd:direct", "d:fansyncd:sftp", "d:fansyncd:tcp", "r:fansyncd:sessio"):
                 expect(status(pid, "Seccomp") == "2" and status(pid, "NoNewPrivs") == "1", role)
+            if role in ("r:fansyncd:recv", "d:fansyncd:rsync"):  # not confined, but without what only the watcher needs
+                expect(status(pid, "NoNewPrivs") == "1" and all(int(status(pid, kind), 16) >> 21 & 1 == 0 for kind in ("CapEff", "CapPrm")),
+                       "CAP_SYS_ADMIN of " + role)
             if role == "r:fansyncd:sessio":
                 for kind in ("CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd"):
                     more = int(status(pid, kind), 16) & ~SESSION_CAPABILITIES
@@ -303,4 +357,4 @@ def hijacked(place):
         fansync.BINARY = before
 
 
-main([nowhere, no_core, hijacked])
+main([nowhere, no_core_of_programs, no_core, hijacked])

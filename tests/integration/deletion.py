@@ -387,8 +387,8 @@ def kept(p):
     return {k["path"]: k["reason"] for k in p.sync()["kept"]}
 
 
-def mount_below(place, watcher, transport="rsync"):
-    p = Place(place, watcher, transport=transport)
+def mount_below(place, watcher, transport="rsync", target=None):
+    p = Place(place, watcher, transport=transport, target=target)
     below = p.source + "/d/m"
     image = Image(place + "/image", below)
     try:
@@ -464,6 +464,15 @@ def mount_below_inotify(place):
 
 def mount_below_direct(place):
     mount_below(place, "inotify", "direct")
+
+
+def mount_below_sftp(place):
+    sshd = Sshd(place + "/sshd", config="Subsystem sftp internal-sftp\n").start()
+    try:
+        mount_below(place, "inotify", "sftp",
+                    'host = "127.0.0.1"; targetdir = "%s/target"; %s' % (place, sshd.section()))
+    finally:
+        sshd.stop()
 
 
 def mount_appears(place):
@@ -699,6 +708,15 @@ def marker_over_ssh(place):
         sshd.stop()
 
 
+def marker_over_sftp(place):
+    sshd = Sshd(place + "/sshd", config="Subsystem sftp internal-sftp\n").start()
+    try:
+        target_marker(Place(place, transport="sftp",
+                            target='host = "127.0.0.1"; targetdir = "%s/target"; %s' % (place, sshd.section())))
+    finally:
+        sshd.stop()
+
+
 def marker_over_tcp(place):
     os.makedirs(place + "/target")
     receiver = Receiver(place + "/receiver", place + "/target").start()
@@ -861,6 +879,6 @@ def others_go_on(place):
 own_mounts()
 main([source_unmounted_fanotify, source_unmounted_inotify, source_not_mounted_at_start, source_emptied, source_empty_at_start, source_empty_at_start_direct,
       source_replaced, source_replaced_fanotify, source_covered, source_replaced_in_the_middle, source_becomes_symlink, mount_below_fanotify,
-      mount_below_inotify, mount_below_direct, mount_appears, mount_moves_along, unreadable, target_unmounted, target_replaced,
-      marker_on_the_source, marker_on_a_local_target, marker_on_a_direct_target, marker_over_ssh, marker_over_tcp, marker_both_ways, mount_below_both_ways, marker_without_a_shell, marker_at_an_rsync_daemon,
+      mount_below_inotify, mount_below_direct, mount_below_sftp, mount_appears, mount_moves_along, unreadable, target_unmounted, target_replaced,
+      marker_on_the_source, marker_on_a_local_target, marker_on_a_direct_target, marker_over_ssh, marker_over_sftp, marker_over_tcp, marker_both_ways, mount_below_both_ways, marker_without_a_shell, marker_at_an_rsync_daemon,
       limit_while_running, limit_of_a_comparison, others_go_on])

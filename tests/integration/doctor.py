@@ -144,12 +144,15 @@ def logins(place):
 
 
 def at_the_other_host(place):
-    """No rsync there, a directory that can't be made, no marker, a clock that is off, a key that may run rrsync alone, no sftp subsystem."""
+    """No rsync there, a directory that can't be made, no marker, a clock that is off, a key that may run rrsync alone, no sftp subsystem,
+    one that can't replace a file."""
     a, t, fake = filled(place, "a", "t", "fake")
+    put(place + "/there")
     put(fake + "/date", "#!/bin/sh\necho fs date 1000000\n")
     os.chmod(fake + "/date", 0o755)
     sshd = Sshd(place + "/sshd").start()
     forced = Sshd(place + "/forced", config="ForceCommand rrsync -no-lock %s\n" % t).start()
+    less = Sshd(place + "/less", config="Subsystem sftp internal-sftp -P posix-rename\n").start()
     try:
         def ssh(name, more, directory=t, server=sshd, options=""):
             section = server.section()[:-2] + options + " };"
@@ -159,13 +162,22 @@ def at_the_other_host(place):
             ssh("marker", 'requireTargetMarker = "here";', a), ssh("clock", "bidirectional = true;",
                                                                   options='remotePrefix = [ "env", "PATH=%s:/usr/bin:/bin" ];' % fake),
             ssh("forced", "", "", forced),
-            sync("nosftp", "sftp", a, 'host = "127.0.0.1"; targetdir = "%s/s"; %s' % (t, sshd.section())))))
+            sync("nosftp", "sftp", a, 'host = "127.0.0.1"; targetdir = "%s/s"; %s' % (t, sshd.section())),
+            sync("nodisk", "sftp", a, 'host = "127.0.0.1"; targetdir = "%s"; requireTargetMarker = "here"; %s' % (t, less.section())),
+            sync("disk", "sftp", a, 'host = "127.0.0.1"; targetdir = "%s"; requireTargetMarker = "there"; %s' % (place, less.section())),
+            sync("less", "sftp", a, 'host = "127.0.0.1"; targetdir = "%s/l"; %s' % (t, less.section())),
+            sync("lessboth", "sftp", a, 'host = "127.0.0.1"; targetdir = "%s/b"; bidirectional = true; %s' % (t, less.section())))))
         d.expect("fail", "rsync", "rsync version", "/no/such/rsync", "install rsync there").expect("fail", "rsync", "rsync there", "")
         d.expect("fail", "dir", "target", "can't be made", "parent").expect("fail", "marker", "marker", "here is not there")
         d.expect("fail", "clock", "clock", "off this one", "NTP").expect("warn", "forced", "shell", "no shell")
         d.expect("ok", "forced", "rsync there", "goes well")
         d.expect("fail", "nosftp", "ssh login", "subsystem", "Subsystem sftp")
+        d.expect("fail", "nodisk", "marker", "here is not there", "mount").expect("ok", "nodisk", "space", "free")
+        d.expect("ok", "disk", "marker", "there is there").expect("ok", "disk", "space", "free")
+        d.expect("warn", "less", "sftp server", "in one step", "OpenSSH")
+        d.expect("fail", "lessboth", "sftp server", "no posix-rename@openssh.com", "rsyncssh")
     finally:
+        less.stop()
         sshd.stop()
         forced.stop()
 

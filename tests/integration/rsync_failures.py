@@ -384,6 +384,53 @@ def fifo_in_its_place(place):
     case(place, body, more="delay = 0.01; retryMax = 1.0;")
 
 
+def is_fifo(path):
+    try:
+        return stat.S_ISFIFO(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def fifo_in_its_place_there(place):
+    """The same at a local target, where it is a process of rsync's own that opens the file; nothing of it is left behind."""
+    fifo = place + "/fifo"
+
+    def waiting(p):
+        """Processes that work in the target."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                if os.readlink("/proc/%s/cwd" % pid) == p.target:
+                    found.append(pid)
+            except OSError:
+                pass
+        return found
+
+    def body(p):
+        p.put("swapped", "0" * 100000)
+        p.daemon.start()
+        os.mkfifo(fifo)
+        end, n = time.monotonic() + 120, 0
+        while "FIFO took the place" not in p.daemon.log():
+            if time.monotonic() > end:
+                raise Failure("no rsync was ended")
+            n += 1
+            p.put("swapped", str(n % 10) * 100000)
+            for _ in range(50):
+                if not is_fifo(fifo) and not is_fifo(p.target + "/swapped"):
+                    os.unlink(fifo)  # rsync had replaced it
+                    os.mkfifo(fifo)
+                try:
+                    generator.renameat2(p.target + "/swapped", fifo, generator.RENAME_EXCHANGE)
+                except OSError:
+                    pass
+                select.poll().poll(2)
+        p.put("swapped", "1")
+        p.healed("a FIFO came and went")
+        await_fact(lambda: not waiting(p), 30, "no process of rsync's is left")
+    case(place, body, more="delay = 0.01; retryMax = 1.0;")
+
+
 # ---- the other side of a connection, which names its own paths
 
 def named(daemon, closed, put, target):
@@ -466,5 +513,5 @@ def a_module(place):
 if os.geteuid() != 0:
     skip("needs root, to be another user")
 main([unreadable_files, unreadable_directory, read_only_directory_at_the_target, undeletable_at_start, too_long_a_path,
-      vanishes_before_it_is_sent, fifo_in_its_place, attributes_too_large, no_acls_at_the_target, disk_full, too_many_for_the_disk, another_account, below_a_link,
+      vanishes_before_it_is_sent, fifo_in_its_place, fifo_in_its_place_there, attributes_too_large, no_acls_at_the_target, disk_full, too_many_for_the_disk, another_account, below_a_link,
       another_root, a_module])

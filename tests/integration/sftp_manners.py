@@ -85,6 +85,69 @@ def plain(place):
     equal(place, "plain")
 
 
+def both_ways(place):
+    """A server that has no name for a moment when a file is replaced is none for `bidirectional`: refused before anything is done."""
+    for modes, lacks, more in (("plain", "posix-rename", ""), ("without=posix-rename", "posix-rename", ""), ("without=lsetstat", "lsetstat", ""),
+                               ("without=hardlink", "hardlink", 'backupDir = ".old/%Y-%m-%d"; ')):
+        source, target = prepare(place)
+        os.rmdir(target)
+        code, said, _ = sync(place, modes, more="bidirectional = true; " + more)
+        for word in ("bidirectional", lacks + "@openssh.com", "deletion", "rsyncssh", "one way"):
+            if code != 1 or word not in said:
+                raise Failure("%s: exit %d, without %r: %s" % (modes, code, word, said))
+        if os.path.exists(target):
+            raise Failure("%s: something was done at the target: %s" % (modes, os.listdir(target)))
+        code, said, _ = sync(place, modes, more=more)
+        if code != 0:
+            raise Failure("%s, one way: exit %d: %s" % (modes, code, said))
+    for modes in ("able", "without=hardlink"):
+        source, target = prepare(place)
+        code, said, _ = sync(place, modes, more="bidirectional = true;")
+        if code != 0 or sorted(os.listdir(source)) != sorted(os.listdir(target)):
+            raise Failure("%s: exit %d: %s" % (modes, code, said))
+
+
+def marker(place):
+    """requireTargetMarker: a regular file by that very path. Without it nothing is done there, not even to find out what the server can."""
+    for modes in ("able", "plain"):
+        source, target = prepare(place)
+        log = place + "/requests"
+        more = 'requireTargetMarker = "disk/marker";'
+        os.makedirs(place + "/elsewhere", exist_ok=True)
+        open(place + "/elsewhere/marker", "w").close()
+
+        def refused(what):
+            if os.path.exists(log):
+                os.unlink(log)
+            before = tree(target) if os.path.exists(target) else None
+            code, said, _ = sync(place, modes + ",log=" + log, more=more)
+            if code != 1 or "requireTargetMarker: disk/marker" not in said or "make the file" not in said:
+                raise Failure("%s, %s: exit %d: %s" % (modes, what, code, said))
+            with open(log) as f:
+                done = set(f.read().split()) - {"init", "stat", "lstat", "realpath", "readlink"}
+            if done or before != (tree(target) if os.path.exists(target) else None):
+                raise Failure("%s, %s: something was done there: %s" % (modes, what, done))
+
+        refused("an empty target")
+        os.rmdir(target)
+        refused("no target")
+        os.mkdir(target)
+        os.symlink(place + "/elsewhere", target + "/disk")
+        refused("a symlink above it")
+        os.unlink(target + "/disk")
+        os.mkdir(target + "/disk")
+        os.symlink(place + "/elsewhere/marker", target + "/disk/marker")
+        refused("a symlink")
+        os.unlink(target + "/disk/marker")
+        os.mkdir(target + "/disk/marker")
+        refused("a directory")
+        os.rmdir(target + "/disk/marker")
+        open(target + "/disk/marker", "w").close()
+        code, said, _ = sync(place, modes, more=more)
+        if code != 0 or not os.path.exists(target + "/disk/marker") or not os.path.exists(target + "/file 0"):
+            raise Failure("%s, with it: exit %d: %s" % (modes, code, said))
+
+
 def without_attributes(place):
     equal(place, "noattrs")
     equal(place, "noattrs,plain")
@@ -184,4 +247,4 @@ def endless(place):
         raise Failure("%d KiB of memory" % most)
 
 
-main([able, plain, without_attributes, any_order, few_handles, connections, says_no, disk_full, broken, silence, endless])
+main([able, plain, both_ways, marker, without_attributes, any_order, few_handles, connections, says_no, disk_full, broken, silence, endless])

@@ -4,6 +4,7 @@
 sftp_server.py MODE[,MODE...] [ANYTHING...]: what follows is ignored, so that a script that runs it can stand for ssh.
 A MODE is a bad manner (the methods bad_*) or a fact about the server:
   plain         no extension at all
+  without=WORD  not the extension WORD@openssh.com
   noattrs       listings without attributes
   refuse=WORD   what has WORD in its name is refused: permission denied
   full=WORD     writes to it fail, and statvfs says that no space is left
@@ -240,7 +241,8 @@ class Server:
         if "plain" not in self.modes:
             for name, version in ((b"posix-rename@openssh.com", b"1"), (b"hardlink@openssh.com", b"1"),
                                   (b"lsetstat@openssh.com", b"1"), (b"statvfs@openssh.com", b"2")):
-                body += text(name) + text(version)
+                if name != self.modes.get("without", "").encode() + b"@openssh.com":
+                    body += text(name) + text(version)
         if "handles" in self.modes:
             body += text(b"limits@openssh.com") + text(b"1")
         self.reply(VERSION, 3, body)

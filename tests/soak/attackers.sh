@@ -1,5 +1,5 @@
 #!/bin/sh
-# Attackers at work for longer: tests/integration/attackers.py with each transport. ATTACK_SECONDS (60); names of cases.
+# Attackers at work for longer: tests/integration/attackers.py, which says with which transports. ATTACK_SECONDS (60); names of cases.
 set -eu
 top=$(cd "$(dirname "$0")/../.." && pwd)
 TESTDIR=${TESTDIR:-$(mktemp -d)}

@@ -215,12 +215,29 @@ static void keeps_its_memory_as_anybody(struct scratch *s)
 	CHECK(open(proc, O_WRONLY | O_CREAT | O_CLOEXEC, 0600) >= 0);
 }
 
+/* Where it was 0 for good before it stays so. */
+static void no_cores_of_programs(struct scratch *s)
+{
+	const struct rlimit none = { 0, 0 };
+	struct err err = ERR_INIT;
+	struct rlimit core;
+
+	(void)s;
+	CHECK(getrlimit(RLIMIT_CORE, &core) == 0);
+	CHECK(confine_cores(&err) == 0);
+	CHECK(core.rlim_max == 0 || (getrlimit(RLIMIT_CORE, &core) == 0 && core.rlim_cur == 1 && core.rlim_max == 1));
+	CHECK(prctl(PR_GET_DUMPABLE) == 1);
+	CHECK(setrlimit(RLIMIT_CORE, &none) == 0);
+	CHECK(confine_cores(&err) == 0);
+	CHECK(getrlimit(RLIMIT_CORE, &core) == 0 && core.rlim_max == 0);
+}
+
 static void confinement(void **state)
 {
 	static void (*const cases[])(struct scratch * s) = {
 		reaches_its_places,	     calls_no_more,	   calls_no_more,
 		connects_where_it_may,	     threads_where_it_may, keeps_its_memory,
-		keeps_its_memory_as_anybody,
+		keeps_its_memory_as_anybody, no_cores_of_programs,
 	};
 	static const char *const dirs[] = { "source", "target", "names" };
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -128,27 +129,35 @@ static void keepalives_are_none(void **state)
 	loop_free(h.loop);
 }
 
-/* One that opens a FIFO, or reads from one that is open for writing, too: only the first will never go on by itself. */
-static pid_t fifo_child(const char *path, int flags)
+/* One that opens a FIFO, or reads from one that is open for writing, too: only the first will never go on by itself.
+ * Or one that waits for such a child of its, or of its child's. */
+static pid_t fifo_child(const char *path, int flags, unsigned below)
 {
 	pid_t pid = fork();
 
 	if (pid == 0) {
 		char c;
-		int fd = open(path, flags | O_CLOEXEC);
+		int fd;
 
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (below > 0) {
+			(void)fifo_child(path, flags, below - 1);
+			for (;;)
+				(void)pause();
+		}
+		fd = open(path, flags | O_CLOEXEC);
 		_exit(fd >= 0 && read(fd, &c, 1) == 1 ? 0 : 1);
 	}
 	return pid;
 }
 
-static unsigned stuck_within(const char *path, int flags, int64_t seconds)
+static unsigned stuck_within(const char *path, int flags, unsigned below, int64_t seconds)
 {
 	struct err err = ERR_INIT;
 	struct heard h = { .loop = loop_new(&err) };
 	struct rsync_alive a = { 0 };
 	struct loop_timer *end = loop_timer_add(h.loop, on_end, &h, &err);
-	pid_t pid = fifo_child(path, flags);
+	pid_t pid = fifo_child(path, flags, below);
 
 	assert_true(pid > 0);
 	assert_int_equal(rsync_alive_start(&a, h.loop, pid, on_sign, on_stuck, &h, &err), 0);
@@ -171,8 +180,9 @@ static void waits_to_open(void **state)
 	assert_non_null(mkdtemp(dir));
 	(void)snprintf(path, sizeof(path), "%s/fifo", dir);
 	assert_int_equal(mkfifo(path, 0600), 0);
-	assert_int_equal(stuck_within(path, O_RDONLY, 60), 1);
-	assert_int_equal(stuck_within(path, O_RDWR, 8), 0);
+	for (unsigned below = 0; below < 3; below++)
+		assert_int_equal(stuck_within(path, O_RDONLY, below, 60), 1);
+	assert_int_equal(stuck_within(path, O_RDWR, 2, 8), 0);
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(rmdir(dir), 0);
 }

@@ -142,6 +142,13 @@ static void versions(void **state)
 	assert_true(sftp_get_version(&p, &v));
 	assert_int_equal(v.version, 3);
 	assert_int_equal(v.extensions, SFTP_EXT_POSIX_RENAME | SFTP_EXT_STATVFS);
+	/* what both ways needs */
+	assert_string_equal(sftp_lacks_replacing(v.extensions, false), "lsetstat@openssh.com");
+	v.extensions |= SFTP_EXT_LSETSTAT;
+	assert_null(sftp_lacks_replacing(v.extensions, false));
+	assert_string_equal(sftp_lacks_replacing(v.extensions, true), "hardlink@openssh.com");
+	assert_null(sftp_lacks_replacing(v.extensions | SFTP_EXT_HARDLINK, true));
+	assert_string_equal(sftp_lacks_replacing(0, false), "posix-rename@openssh.com");
 	/* another version of the extension is another extension */
 	assert_true(PACKET("\0\0\0\x21\2\0\0\0\3\0\0\0\x13"
 			   "statvfs@openssh.com\0\0\0\1"

@@ -141,7 +141,8 @@ static const struct config_key table[] = {
 	SYN(TYPE_INT, "maxDelays", max_delays, .def = "1000", .min = 1, .max = COUNT_MAX, .unit = "marks",
 	    .help = "that many pending changes are carried at once, without waiting for the delay"),
 	SYN(TYPE_INT, "maxPending", max_pending, .def = "200000", .min = 16, .max = COUNT_MAX, .unit = "marks",
-	    .help = "above, pending changes collapse into reconciles of subtrees"),
+	    .help = "above, pending changes collapse into reconciles of subtrees. 100,000 take at most 64 MiB in the daemon, and "
+		    "as much in the worker"),
 	SYN(TYPE_INT, "maxProcesses", max_processes, .def = "1", .min = 1, .max = 65535,
 	    .help = "accepted for lsyncd's sake: a sync has one worker, and one more for large files"),
 	SYN(TYPE_CHOICE, "delete", delete_mode, .def = "true", .choices = delete_words, .flags = KEY_CHOICE_BOOL | KEY_CLI,

@@ -106,6 +106,8 @@ struct fan {
 	struct fan_recent recent[FAN_RECENT];
 	unsigned n_recent;
 	bool check_roots, lost;
+	int lost_errnum; /* what kept a directory from being found; 0 */
+	int64_t lost_told_ns;
 	uint64_t overflows, related;
 };
 

@@ -6,11 +6,14 @@
 #include <string.h>
 #include <sys/fanotify.h>
 
+#include "core/clock.h"
+#include "core/log.h"
 #include "core/path.h"
 #include "core/watch_fanotify.h"
 
 /* So many records wait for the end of the queue at most. */
 #define HELD_MAX 4096u
+#define LOST_TOLD_NS (60 * NS_PER_S)
 
 /* Older headers. */
 #ifndef FAN_RENAME
@@ -178,6 +181,18 @@ static void deliver(struct fan *b, const char *text, size_t i, bool queue_empty)
 	watch_emit(h->w, &h->c);
 }
 
+/* Why everything is compared, once in a while. */
+static void tell_lost(struct fan *b)
+{
+	if (b->lost_errnum != 0 && (b->lost_told_ns == 0 || b->now_ns - b->lost_told_ns >= LOST_TOLD_NS)) {
+		log_warn("fanotify: a directory in which something changed could not be opened: %s: everything will be "
+			 "compared",
+			 strerror(b->lost_errnum));
+		b->lost_told_ns = b->now_ns;
+	}
+	b->lost_errnum = 0;
+}
+
 void fan_flush(struct fan *b, bool queue_empty)
 {
 	const char *text = buf_str(&b->text);
@@ -190,6 +205,7 @@ void fan_flush(struct fan *b, bool queue_empty)
 		struct change all = { .kind = CHANGE_RECONCILE, .path = "", .cause = "events lost" };
 
 		b->lost = false;
+		tell_lost(b);
 		all.time_ns = b->now_ns;
 		for (struct fan_source *s = b->sources; s != NULL; s = s->next)
 			if (!s->gone)

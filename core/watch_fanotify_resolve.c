@@ -83,8 +83,8 @@ static int open_handle(struct fan *b, struct fan_view *v, const struct fan_key *
 	memcpy(&u.h.handle_type, k->bytes, 4);
 	memcpy(u.h.f_handle, k->bytes + 4, k->len - 4);
 	fd = open_by_handle_at(mount, &u.h, HERE | O_CLOEXEC);
-	/* ENOMEM is also what ext4 says of an inode that is just being deleted. */
-	if (fd < 0 && (errno == ENOMEM || errno == EINTR))
+	/* ENOMEM is also what ext4 says of an inode that is just being deleted; for want of memory it stays. */
+	for (int i = 0; i < TRIES && fd < 0 && (errno == ENOMEM || errno == EINTR); i++)
 		fd = open_by_handle_at(mount, &u.h, HERE | O_CLOEXEC);
 	e = errno;
 	if (temporary)
@@ -303,6 +303,13 @@ static enum fan_found find_out(struct fan *b, int fd, const struct fan_key *key,
 	return above && r == FAN_OURS ? FAN_ABOVE : r;
 }
 
+/* Whether a handle that was not opened may be that of a directory all the same. */
+static bool is_no_answer(int errnum)
+{
+	return errnum == EMFILE || errnum == ENFILE || errnum == ENOMEM || errnum == EINTR || errnum == EPERM ||
+	       errnum == EACCES || errnum == EIO;
+}
+
 enum fan_found fan_resolve(struct fan *b, struct fan_view *v, const struct fan_key *k, struct fan_node **node)
 {
 	struct fan_node *n = fan_cache_find(b->cache, k);
@@ -312,10 +319,12 @@ enum fan_found fan_resolve(struct fan *b, struct fan_view *v, const struct fan_k
 	if (n != NULL)
 		return fan_node_denied(n) ? FAN_NOT_OURS : FAN_OURS;
 	fd = open_handle(b, v, k);
+	if (fd < 0 && is_no_answer(errno)) {
+		b->lost_errnum = errno;
+		return FAN_UNSURE;
+	}
 	if (fd < 0)
-		return errno == EMFILE || errno == ENFILE || errno == EPERM || errno == EACCES || errno == EIO
-			       ? FAN_UNSURE
-			       : FAN_VANISHED;
+		return FAN_VANISHED;
 	if (is_denied_above(b, fd, k)) {
 		(void)close(fd);
 		return FAN_NOT_OURS;

@@ -154,8 +154,8 @@ class Place:
 
 # ---- the source ----
 
-def unmounted(place, watcher):
-    p = Place(place, watcher)
+def unmounted(place, watcher, transport="rsync"):
+    p = Place(place, watcher, transport=transport)
     image = Image(place + "/image", p.source)
     try:
         fill(p.source)
@@ -189,6 +189,10 @@ def source_unmounted_inotify(place):
     unmounted(place, "inotify")
 
 
+def source_unmounted_direct(place):
+    unmounted(place, "fanotify", "direct")
+
+
 def source_not_mounted_at_start(place):
     p = Place(place)
     image = Image(place + "/image", p.source)
@@ -212,9 +216,9 @@ def source_not_mounted_at_start(place):
         p.stop()
 
 
-def source_emptied(place):
+def source_emptied(place, transport="rsync"):
     """Deletions as they happen, too: nobody can tell them from those of a disk that goes."""
-    p = Place(place, delay=1.0)
+    p = Place(place, delay=1.0, transport=transport)
     try:
         fill(p.source)
         p.start()
@@ -236,6 +240,10 @@ def source_emptied(place):
         p.allow("emptied on purpose")
     finally:
         p.stop()
+
+
+def source_emptied_direct(place):
+    source_emptied(place, "direct")
 
 
 def source_empty_at_start(place, transport="rsync"):
@@ -268,8 +276,8 @@ def source_empty_at_start_direct(place):
     source_empty_at_start(place, "direct")
 
 
-def source_replaced(place, watcher="inotify"):
-    p = Place(place, watcher)
+def source_replaced(place, watcher="inotify", transport="rsync"):
+    p = Place(place, watcher, transport=transport)
     try:
         fill(p.source)
         p.start()
@@ -310,9 +318,13 @@ def source_replaced_fanotify(place):
     source_replaced(place, "fanotify")
 
 
-def source_covered(place):
+def source_replaced_direct(place):
+    source_replaced(place, transport="direct")
+
+
+def source_covered(place, transport="rsync"):
     """Another file system is mounted over it, with the worker in the middle of its work."""
-    p = Place(place)
+    p = Place(place, transport=transport)
     try:
         fill(p.source)
         p.start()
@@ -325,6 +337,10 @@ def source_covered(place):
         p.equal("uncovered")
     finally:
         p.stop()
+
+
+def source_covered_direct(place):
+    source_covered(place, "direct")
 
 
 def source_replaced_in_the_middle(place):
@@ -349,8 +365,8 @@ exit 14
         p.stop()
 
 
-def source_becomes_symlink(place):
-    p = Place(place)
+def source_becomes_symlink(place, transport="rsync"):
+    p = Place(place, transport=transport)
     try:
         fill(p.source)
         p.start()
@@ -379,6 +395,10 @@ def source_becomes_symlink(place):
         p.equal("resolved at the start")
     finally:
         p.stop()
+
+
+def source_becomes_symlink_direct(place):
+    source_becomes_symlink(place, "direct")
 
 
 # ---- mounts below the source ----
@@ -572,13 +592,14 @@ def unreadable(place):
 
 # ---- the target ----
 
-def target_unmounted(place):
-    p = Place(place)
+def target_unmounted(place, transport="rsync"):
+    p = Place(place, transport=transport)
     image = Image(place + "/image", p.target)
+    lazily = ["-l"] if transport == "direct" else []  # its worker has the directory open
     try:
         fill(p.source)
         p.start()
-        image.umount()
+        image.umount(*lazily)
         write(p.target + "/d0/below", "on the disk below")
         p.before = names(p.target)
         os.unlink(p.source + "/d0/f0")
@@ -591,7 +612,7 @@ def target_unmounted(place):
         p.unchanged("after a restart")
         image.mount()
         p.equal("mounted again")
-        image.umount()
+        image.umount(*lazily)
         write(p.source + "/new")
         p.stopped("another directory than before", state=("stopped",))
         p.allow("another target")
@@ -599,8 +620,12 @@ def target_unmounted(place):
         p.stop()
 
 
-def target_replaced(place):
-    p = Place(place)
+def target_unmounted_direct(place):
+    target_unmounted(place, "direct")
+
+
+def target_replaced(place, transport="rsync"):
+    p = Place(place, transport=transport)
     aside = place + "/aside"
     try:
         fill(p.source)
@@ -629,6 +654,63 @@ def target_replaced(place):
         p.allow("made anew")
     finally:
         p.stop()
+
+
+def target_replaced_direct(place):
+    target_replaced(place, "direct")
+
+
+def target_becomes_symlink(place, transport):
+    """A remote one: whose path it is decides where it leads, and a new connection goes there. What was not meant has no marker."""
+    os.makedirs(place + "/target")
+    if transport == "tcp":
+        server = Receiver(place + "/receiver", place + "/target").start()
+        where = server.section()
+    else:
+        server = Sshd(place + "/sshd").start()
+        where = 'host = "127.0.0.1"; targetdir = "%s/target"; %s' % (place, server.section())
+    p = Place(place, transport=transport, target=where, more='requireTargetMarker = ".disk";')
+    other, aside = place + "/other", place + "/aside"
+    try:
+        fill(p.source)
+        for d in (p.source, p.target):
+            write(d + "/.disk")
+        p.start()
+        fill(other, 3)
+        write(other + "/precious")
+        os.rename(p.target, aside)
+        os.symlink("other", p.target)
+        p.before = names(p.target)
+        write(p.source + "/new")
+        os.unlink(p.source + "/top")
+        if transport == "tcp":  # a session stays in the directory that it began in
+            p.daemon.wait(60)
+            if names(aside) != names(p.source):
+                raise Failure("not in the directory that the session began in: %s" % names(aside).keys())
+        else:
+            p.stopped("requireTargetMarker: .disk", state=("stopped",))
+            p.refused_now("requireTargetMarker")
+        p.unchanged("while it is connected")
+        p.stop()
+        write(p.source + "/newer")
+        p.daemon.start(wait=False)
+        p.stopped("requireTargetMarker: .disk", state=("stopped",))
+        p.refused_now("requireTargetMarker")
+        p.unchanged("by a new connection")
+        os.unlink(p.target)
+        os.rename(aside, p.target)
+        p.equal("a directory again")
+    finally:
+        p.stop()
+        server.stop()
+
+
+def target_becomes_symlink_tcp(place):
+    target_becomes_symlink(place, "tcp")
+
+
+def target_becomes_symlink_rsyncssh(place):
+    target_becomes_symlink(place, "rsyncssh")
 
 
 # ---- markers ----
@@ -877,8 +959,10 @@ def others_go_on(place):
 
 
 own_mounts()
-main([source_unmounted_fanotify, source_unmounted_inotify, source_not_mounted_at_start, source_emptied, source_empty_at_start, source_empty_at_start_direct,
-      source_replaced, source_replaced_fanotify, source_covered, source_replaced_in_the_middle, source_becomes_symlink, mount_below_fanotify,
-      mount_below_inotify, mount_below_direct, mount_below_sftp, mount_appears, mount_moves_along, unreadable, target_unmounted, target_replaced,
+main([source_unmounted_fanotify, source_unmounted_inotify, source_unmounted_direct, source_not_mounted_at_start, source_emptied, source_emptied_direct, source_empty_at_start, source_empty_at_start_direct,
+      source_replaced, source_replaced_fanotify, source_replaced_direct, source_covered, source_covered_direct, source_replaced_in_the_middle,
+      source_becomes_symlink, source_becomes_symlink_direct, mount_below_fanotify,
+      mount_below_inotify, mount_below_direct, mount_below_sftp, mount_appears, mount_moves_along, unreadable, target_unmounted, target_unmounted_direct, target_replaced,
+      target_replaced_direct, target_becomes_symlink_tcp, target_becomes_symlink_rsyncssh,
       marker_on_the_source, marker_on_a_local_target, marker_on_a_direct_target, marker_over_ssh, marker_over_sftp, marker_over_tcp, marker_both_ways, mount_below_both_ways, marker_without_a_shell, marker_at_an_rsync_daemon,
       limit_while_running, limit_of_a_comparison, others_go_on])

@@ -105,8 +105,8 @@ def full(place, transport, p=None, word="No space left on device", more_space=No
         p.daemon.start()
         p.equal("before")
         p.write("d/large", 5000000)
-        p.failing("d/large", "" if transport == "sftp" else word)
-        word = "space" if transport == "sftp" else word  # its server says "Failure", and is asked for its space
+        if transport == "sftp":  # its server says "Failure", and is asked for its space, which has nothing to do with a quota
+            word = "the server says: Failure" if more_space else "space"
         p.failing("d/large", word)
         expect("d/large" in p.daemon.log() and word in p.daemon.log(), "named in the log")
         p.write("d/small", 6000)
@@ -240,6 +240,114 @@ def over_quota_direct(place):
 
 def over_quota_rsync(place):
     over_quota(place, "rsync")
+
+
+def over_quota_tcp(place):
+    over_quota(place, "tcp")
+
+
+def over_quota_sftp(place):
+    over_quota(place, "sftp")
+
+
+class Host:
+    """One of two that mirror their trees to each other, with little space for its tree."""
+
+    def __init__(self, place, name):
+        self.place, self.name, self.tree = place, name, "%s/%s" % (place, name)
+        os.makedirs(self.tree)
+        run("mount", "-t", "tmpfs", "-o", "size=2m,mode=755", "none", self.tree)
+        self.daemon, self.port = Daemon("%s/daemon-%s" % (place, name), ""), fansync.free_port()
+
+    def configure(self, other, transport):
+        receiver, where = "", 'target = "%s";' % other.tree
+        if transport == "tcp":
+            receiver = 'receiver = { listen = [ "127.0.0.1:%d" ]; modules = ( { name = "tree"; path = "%s"; } ); };\n' % (self.port, self.tree)
+            where = 'host = "127.0.0.1"; port = %d; module = "tree";' % other.port
+        self.daemon.write_config(receiver + 'sync = ( { name = "%s"; transport = "%s"; source = "%s"; %s bidirectional = true; delay = 0.02; '
+                                 'watcher = "inotify"; %s } );\n' % (self.name, transport, self.tree, where, RETRY))
+
+    def put(self, path, size, fill=b"x"):
+        """At once, or not at all."""
+        new = "%s/%s%s" % (self.tree, path, TEMP)
+        os.makedirs(os.path.dirname(new), exist_ok=True)
+        with open(new, "wb") as f:
+            f.write(fill * size)
+        os.rename(new, "%s/%s" % (self.tree, path))
+
+    def failures(self):
+        return {f["path"]: f["reason"] for f in self.daemon.sync(self.name)["failures"]}
+
+    def space(self, size):
+        run("mount", "-o", "remount,size=" + size, self.tree)
+
+
+def full_both_ways(place, transport):
+    """The tree of either host is full in its turn: what does not fit there is named with its reason; that it could not come is no
+    deletion, and what is there stays whole."""
+    a, b = hosts = Host(place, "a"), Host(place, "b")
+    both = "a %s, b %s"
+
+    def same(what, files):
+        def so():
+            return names(a.tree) == names(b.tree) == files and not any(
+                n.endswith(TEMP) for h in hosts for _, _, found in os.walk(h.tree) for n in found)
+        try:
+            await_fact(so, WAIT, what)
+        except Failure as e:
+            raise Failure("%s: %s\n%s\n%s" % (e, both % tuple({k: len(v or b"") for k, v in names(h.tree).items()} for h in hosts),
+                                             a.daemon.tail(40), b.daemon.tail(40)))
+
+    for h, other in ((a, b), (b, a)):
+        h.configure(other, transport)
+    try:
+        files = {"d": None, "d/old": b"x" * 900000, "d/small": b"x" * 10}
+        a.put("d/old", 900000)
+        a.put("d/small", 10)
+        for h in hosts:
+            h.daemon.start(wait=False)
+        same("before", files)
+        for h, full, fill in ((a, b, b"y"), (b, a, b"z")):
+            name = "d/large-%s" % h.name
+            h.space("20m")
+            h.put(name, 5000000, fill)  # one that does not fit, ...
+            h.put("d/old", 1500000, fill)  # one that does not fit beside what it replaces, ...
+            for path in (name, "d/old"):
+                try:
+                    await_fact(lambda path=path: "No space left on device" in h.failures().get(path, ""), WAIT, path + " is named")
+                except Failure as e:
+                    raise Failure("%s\n%s\n%s" % (e, h.daemon.sync(h.name), h.daemon.tail(40)))
+                expect(path in h.daemon.log() and "No space left on device" in h.daemon.log(), path + ": named in the log")
+            h.put("d/small", 20, fill)  # and one that does.
+            before = h.daemon.sync(h.name)["counters"]["retries"]
+            await_fact(lambda: h.daemon.sync(h.name)["counters"]["retries"] >= before + 2, WAIT, "it is tried again")
+            await_fact(lambda: names(full.tree).get("d/small") == fill * 20, WAIT, "what fits")
+            full.daemon.ask("sync-now", "--quiet", seconds=60)  # it looks for itself what is not there
+            here, there = names(h.tree), names(full.tree)
+            expect(here[name] == fill * 5000000 and here["d/old"] == fill * 1500000, "deleted, or fallen back, where it was made: %s" % {
+                k: len(v or b"") for k, v in here.items()})
+            expect(name not in there and there["d/old"] == files["d/old"], "torn: %s" % {k: len(v or b"") for k, v in there.items()})
+            full.space("20m")
+            files.update({name: fill * 5000000, "d/old": fill * 1500000, "d/small": fill * 20})
+            same("with more space, from " + h.name, files)
+            expect(not h.failures(), "still named: %s" % h.failures())
+            h.put("d/old", 900000, b"o")
+            os.unlink("%s/%s" % (h.tree, name))
+            files.pop(name)
+            files["d/old"] = b"o" * 900000
+            same("a deletion is one again", files)
+            h.space("2m")
+    finally:
+        for h in hosts:
+            h.daemon.stop()
+
+
+def full_both_ways_direct(place):
+    full_both_ways(place, "direct")
+
+
+def full_both_ways_tcp(place):
+    full_both_ways(place, "tcp")
 
 
 def read_only(place, transport):
@@ -519,11 +627,11 @@ def no_processes(place):
         d.stop()
 
 
-SAMPLE = [full_direct, full_rsync, replaced_direct, no_inodes_direct, read_only_direct, full_status_file]
+SAMPLE = [full_direct, full_rsync, replaced_direct, no_inodes_direct, over_quota_direct, read_only_direct, full_both_ways_tcp, full_status_file,
+          full_log, few_descriptors, no_processes]
 # With names, or RESOURCES=all, as in tests/soak/resources.sh.
-OTHERS = [full_tcp, full_sftp, full_rsyncssh, replaced_sftp, replaced_tcp, replaced_rsync, no_inodes_rsync, over_quota_direct, over_quota_rsync,
-          read_only_tcp, read_only_sftp, read_only_rsync, read_only_rsyncssh, full_log, full_state_one_way, full_state_both_ways, state_in_the_way,
-          few_descriptors, no_processes]
+OTHERS = [full_tcp, full_sftp, full_rsyncssh, replaced_sftp, replaced_tcp, replaced_rsync, no_inodes_rsync, over_quota_rsync, over_quota_tcp, over_quota_sftp, full_both_ways_direct,
+          read_only_tcp, read_only_sftp, read_only_rsync, read_only_rsyncssh, full_state_one_way, full_state_both_ways, state_in_the_way]
 if not own_file_system():
     skip("it mounts: only root may")
 main(SAMPLE + (OTHERS if sys.argv[1:] or os.environ.get("RESOURCES") == "all" else []))

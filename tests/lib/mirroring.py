@@ -68,7 +68,9 @@ class World:
                          if transport == "tcp" else None)
         if backup and transport != "tcp":
             more += BACKUP
-        where = ('host = "127.0.0.1"; targetdir = "%s"; %s' % (self.target, self.sshd.section()) if self.sshd
+        if self.sshd and user:  # who logs in as root, as whom this sshd runs
+            os.chown(self.sshd.key, user, user)
+        where = ('host = "%s127.0.0.1"; targetdir = "%s"; %s' % ("root@" if user else "", self.target, self.sshd.section()) if self.sshd
                  else self.receiver.section() + " compress = true;" if self.receiver else 'target = "%s";' % self.target)
         self.daemon = Daemon(place, 'sync = ( { name = "w"; transport = "%s"; source = "%s"; %s delay = %g; retryMin = 0.2; '
                              'watcher = "inotify"; rsync = { archive = true; %s }; %s } );\n'
@@ -658,8 +660,6 @@ def unreadable_is_not_empty(make):
     if os.geteuid() != 0:
         raise NotApplicable("needs another user")
     w = make(user=NOBODY)
-    if w.sshd:
-        raise NotApplicable("the test's sshd logs its own user in")
     w.put("closed/f")
     w.put("open/f")
     w.put("secret", "1")

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# NEEDS: tests/lib/nomem_tool
 """The n-th allocation fails, of daemon, worker and receiver, at their start, in a batch, in a reload, in --check and in a session, for each n
 or for TRIALS of them (300). tests/lib/nomem.py says what must hold. Needs an ASan build with its tests (make SANITIZE=address,undefined all tests).
 

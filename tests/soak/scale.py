@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """How time, memory and descriptors grow with the size of what is mirrored: a table, and a failure where twice the size takes more than
-2.3 times the processor time, of both ends: what else the machine does is not measured by that.
+2.3 times the processor time, of both ends: what else the machine does is not measured by that; or where more memory is taken than
+tests/lib/bounds.py allows.
 
 scale.py [--files N] [--wide N] [--syncs N] [--gib N] [ROW/TRANSPORT...]: rows are wide (so many files in one directory), many (so many, ten
 in a directory), syncs (so many in one daemon), large (one file, half of it holes). Each is measured at half of it first. Without names
@@ -18,6 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "churn"), os.path.join(HERE, "..", "lib")]
 os.environ.setdefault("TESTDIR", tempfile.mkdtemp(prefix="fansyncd-soak."))
 import away
+import bounds
 import judge
 from fansync import TESTDIR, Daemon, Failure, children, own_file_system
 
@@ -25,6 +27,7 @@ TRANSPORTS = ("direct", "rsync", "rsyncssh", "sftp", "tcp")
 MOST = 2.3
 # Below this the clock and the machine are what is measured.
 WORTH_S = 2.0
+SMALL_TREE = 8192  # directories that `watcher = "auto"` watches by inotify at the most
 BLOCK = 1 << 20
 
 
@@ -84,7 +87,7 @@ class Place:
         for d in (self.source, self.target):
             os.makedirs(d, exist_ok=True)
         self.server = None if transport == "direct" else away.server_of(place, transport, self.target).start()
-        self.rows = []
+        self.rows, self.peaks = [], []
 
     def section(self, name="far", source=None, target=None):
         target = target or self.target
@@ -104,6 +107,7 @@ class Place:
         """action() ends in a wait for the daemon."""
         began = time.monotonic()
         ruler = action()
+        self.peaks.append(ruler.peak)
         self.rows.append((what, time.monotonic() - began, ruler.seconds(), ruler.columns()))
 
     def ruler(self):
@@ -124,6 +128,11 @@ class Place:
                 return ruler
             if done.returncode != 2 or time.monotonic() > end:
                 raise Failure("--wait: %d %s\n%s" % (done.returncode, done.stderr.decode(errors="replace"), self.daemon.tail()))
+
+    def bounded(self, daemon, workers, receiver):
+        """In MiB, at the most, all the time."""
+        for who, most in (("daemon", daemon), ("workers", workers), ("receiver", receiver)):
+            bounds.held(who, max(peak.get((who, "memory"), 0) for peak in self.peaks) / 2 ** 20, most)
 
     def stop(self):
         self.daemon.stop()
@@ -174,10 +183,14 @@ def of_files(p, n, in_each):
 
 def wide(p, n):
     of_files(p, n, n)
+    pending = min(n, away.MAX_PENDING)
+    p.bounded(bounds.daemon(pending), bounds.worker(n), bounds.receiver(n))
 
 
 def many(p, n):
     of_files(p, n, 10)
+    pending = min(n, away.MAX_PENDING)
+    p.bounded(bounds.daemon(pending, 1, SMALL_TREE), bounds.worker(pending), bounds.receiver(pending))
 
 
 def syncs(p, n):
@@ -213,6 +226,7 @@ def syncs(p, n):
                 f.write("y")
         return p.until_equal(ruler)
     p.timed("a file in each", change)
+    p.bounded(bounds.daemon(0, n, 21 * n), n * bounds.WORKER_AT_REST, bounds.DAEMON + n * bounds.SESSION_AT_REST)
     for i in range(n):
         found = judge.compare("%s/s%d" % (p.source, i), "%s/t%d" % (p.target, i), {"seconds"} if p.transport == "sftp" else ())
         if found:

@@ -272,7 +272,8 @@ def measure(row, transport, sizes, base):
     for i, (what, seconds, cpu, columns) in enumerate(results[-1]):
         half = results[0][i][2]
         ratio = cpu / max(half, 0.01)
-        print("| %s | %g | %s | %.1f | %.1f | %.1f | %.2f | %s |" % (transport, sizes[-1], what, seconds, half, cpu, ratio, " | ".join(columns)), flush=True)
+        print("| %s | %g | %s | %.1f | %.1f | %.1f | %s | %s |" % (
+            transport, sizes[-1], what, seconds, half, cpu, "%.2f" % ratio if cpu > WORTH_S else "-", " | ".join(columns)), flush=True)
         if ratio > MOST and cpu > WORTH_S:
             wrong.append("%s/%s %g, %s: %.1f s of CPU, half of it %.1f s" % (row, transport, sizes[-1], what, cpu, half))
     return wrong

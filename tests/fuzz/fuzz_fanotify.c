@@ -1,5 +1,5 @@
 /* LINK: core/watch_fanotify_events.c core/fan_cache.c core/path.c core/err.c core/buf.c core/log.c core/utf8.c
- * core/clock.c */
+ * core/clock.c core/safe_open.c core/fsutil.c */
 /* MODULE: core/watch_fanotify_events.c core/fan_cache.c */
 /* ROUNDS: 2000 */
 /*

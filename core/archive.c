@@ -27,8 +27,8 @@ static const char *const texts[STATEMENTS] = {
 	[GET] = "SELECT look, size, mtime, attr FROM entry WHERE key = ?1",
 	[PUT] = "INSERT OR REPLACE INTO entry (key, look, size, mtime, attr, noted) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
 	[REMOVE] = "DELETE FROM entry WHERE key = ?1 OR (key >= ?2 AND key < ?3)",
-	[MOVE] = "UPDATE entry SET key = CAST(?1 || substr(key, ?2) AS BLOB), noted = ?6"
-		 " WHERE key = ?3 OR (key >= ?4 AND key < ?5)",
+	[MOVE] = ("UPDATE entry SET key = CAST(?1 || substr(key, ?2) AS BLOB), noted = ?6"
+		  " WHERE key = ?3 OR (key >= ?4 AND key < ?5)"),
 	[NEXT] = "SELECT key, look, size, mtime, attr FROM entry WHERE key >= ?1 AND key < ?2 ORDER BY key",
 	[LIVED] = "UPDATE life SET age = ?1, mono = ?2",
 	[SETTLED] = "UPDATE life SET settled = ?1",

@@ -526,13 +526,17 @@ def state_in_the_way(place):
 
 
 def names(root):
+    """What vanishes meanwhile was a temporary file."""
     found = {}
     for place, dirs, files in os.walk(root):
         for n in dirs:
             found[os.path.relpath(os.path.join(place, n), root)] = None
         for n in files:
-            with open(os.path.join(place, n), "rb") as f:
-                found[os.path.relpath(os.path.join(place, n), root)] = f.read()
+            try:
+                with open(os.path.join(place, n), "rb") as f:
+                    found[os.path.relpath(os.path.join(place, n), root)] = f.read()
+            except FileNotFoundError:
+                continue
     return found
 
 

@@ -87,7 +87,10 @@ class Attack:
         there, mine, kind, elsewhere = pair
         if not os.path.lexists(mine) or self.plain(mine, kind):
             remove(mine)
-            make(kind, mine, elsewhere)
+            try:
+                make(kind, mine, elsewhere)
+            except FileExistsError:
+                pass  # the victim writes in it still: the next time
 
     def plain(self, path, kind):
         """It is the victim's, not the trap."""

@@ -8,9 +8,10 @@ import os
 import stat
 
 BLOCK = 1 << 20
-# File systems allocate in pieces of their own, and deltas have blocks: so much may be filled in all, and so much at each end of a hole.
+# File systems allocate in pieces of their own (XFS ahead of what is written), and deltas have blocks, of which two may touch: so much may be filled in
+# all, and so much at each end of a hole.
 HOLE_SLACK = 256 * 1024
-HOLE_EDGE = 128 * 1024
+HOLE_EDGE = 256 * 1024
 
 
 def content(name, dir_fd):

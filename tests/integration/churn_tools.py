@@ -60,7 +60,7 @@ def without_effect(_place):
 
 def filled_holes(place):
     """As much is allocated in all, but elsewhere: the sum alone would not tell."""
-    size, piece = 1 << 20, 128 * 1024
+    size, piece = 4 << 20, 128 * 1024
     for name, at in (("source", 0), ("same", 0), ("moved", size // 2)):
         os.makedirs(os.path.join(place, name))
         with open(os.path.join(place, name, "f"), "wb") as f:

@@ -118,7 +118,7 @@ class Tree:
 
     def write_mmap(self, path, number):
         """Through a mapping, and a close after it: mmap by itself is reported by no kernel (README, limits)."""
-        fd = os.open(self.at(path), os.O_RDWR)
+        fd = os.open(self.at(path), os.O_RDWR | os.O_NONBLOCK)
         try:
             os.ftruncate(fd, max(os.fstat(fd).st_size, 4096))
             with mmap.mmap(fd, 4096) as m:
@@ -144,7 +144,7 @@ class Tree:
             f.truncate(size)
 
     def punch(self, path, offset, length):
-        fd = os.open(self.at(path), os.O_RDWR)
+        fd = os.open(self.at(path), os.O_RDWR | os.O_NONBLOCK)
         try:
             checked(libc.fallocate(fd, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, ctypes.c_long(offset), ctypes.c_long(length)))
         finally:
@@ -168,7 +168,7 @@ class Tree:
 
     def utime(self, path, ns):
         """With a close behind it: a time alone is reported as a write under way (README, limits)."""
-        fd = os.open(self.at(path), os.O_WRONLY)
+        fd = os.open(self.at(path), os.O_WRONLY | os.O_NONBLOCK)
         try:
             os.utime(fd, ns=(1, ns))
         finally:
@@ -283,7 +283,7 @@ class Tree:
             os.link(self.at(names[0]), self.at(name))
 
     def write_linked(self, path, mode, words):
-        with open(self.at(path), mode) as f:
+        with opened(self.at(path), mode) as f:
             f.write(text(*words))
 
     linked_chmod, linked_utime, linked_add, linked_spread, linked_drop, linked_move = chmod, utime, link, link, unlink, rename
@@ -318,7 +318,7 @@ class Tree:
     def deep(self, levels, name, words):
         fd = self.descend(levels, make=True)
         try:
-            file = os.open(name, os.O_WRONLY | os.O_CREAT, 0o600, dir_fd=fd)
+            file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK, 0o600, dir_fd=fd)
             os.write(file, text(*words)[:100])
             os.close(file)
         finally:

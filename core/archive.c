@@ -378,21 +378,11 @@ static void settle(void *ctx)
 		loop_timer_after(a->timer, a->settle_ns);
 }
 
-/* In hexadecimal; "" when it is not known. */
-static void boot_text(const unsigned char *boot, char out[2 * HOST_ID_BYTES + 1])
-{
-	static const unsigned char unknown[HOST_ID_BYTES];
-
-	out[0] = '\0';
-	for (size_t i = 0; boot != NULL && memcmp(boot, unknown, sizeof(unknown)) != 0 && i < HOST_ID_BYTES; i++)
-		(void)snprintf(out + 2 * i, 3, "%02x", boot[i]);
-}
-
 /* What the archive has outlived. What is written here is on the disk before anything is noted: a sign that it did not
  * end orderly must not be lost with the notes. */
 static int take_up(struct archive *a, const char *boot, struct err *err)
 {
-	char before[2 * HOST_ID_BYTES + 1], sql[320];
+	char before[HOST_ID_TEXT], sql[320];
 	int64_t mono, clean, doubt, now = clock_mono_ns();
 	bool known;
 
@@ -432,16 +422,16 @@ static int take_up(struct archive *a, const char *boot, struct err *err)
 
 static int begin_life(struct archive *a, const struct archive_place *place, struct err *err)
 {
-	char boot[2 * HOST_ID_BYTES + 1];
+	char boot[HOST_ID_TEXT] = ""; /* not known */
 
 	a->settle_ns = place->settle_ns == 0 ? ARCHIVE_SETTLE_NS : place->settle_ns;
-	boot_text(place->boot, boot);
+	if (place->boot != NULL && host_boot_known(place->boot))
+		host_id_text(place->boot, boot);
 	if (take_up(a, boot, err) < 0)
 		return -1;
 	if (a->in_doubt)
 		log_normal("this machine was started anew without an orderly end: what both ends agreed on in the last "
-			   "minutes "
-			   "before is forgotten, and what only the target has is asked for");
+			   "minutes before is forgotten, and what only the target has is asked for");
 	if (place->loop == NULL)
 		return 0;
 	a->timer = loop_timer_add(place->loop, settle, a, err);

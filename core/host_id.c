@@ -38,8 +38,7 @@ static int make(const char *path, unsigned char out[HOST_ID_BYTES], struct err *
 
 	if (getrandom(out, HOST_ID_BYTES, 0) != (ssize_t)HOST_ID_BYTES)
 		return err_errno(err, errno, "getrandom");
-	for (size_t i = 0; i < HOST_ID_BYTES; i++)
-		(void)snprintf(text + 2 * i, 3, "%02x", out[i]);
+	host_id_text(out, text);
 	text[TEXT_BYTES] = '\n';
 	return atomic_write(path, text, TEXT_BYTES + 1, 0600, FSUTIL_SYNC, err);
 }

@@ -8,13 +8,6 @@ bool host_tree_same(const struct host_tree *a, const struct host_tree *b)
 	       memcmp(a->address, b->address, sizeof(a->address)) == 0;
 }
 
-static bool is_told(const unsigned char boot[HOST_ID_BYTES])
-{
-	static const unsigned char nothing[HOST_ID_BYTES];
-
-	return memcmp(boot, nothing, HOST_ID_BYTES) != 0;
-}
-
 bool host_tree_lost(const struct host_tree *before, const struct host_tree *now)
 {
 	if (before->ino == 0 || now->ino == 0)
@@ -22,7 +15,7 @@ bool host_tree_lost(const struct host_tree *before, const struct host_tree *now)
 	if (before->ino != now->ino || before->dev != now->dev ||
 	    memcmp(before->host, now->host, sizeof(before->host)) != 0)
 		return true;
-	return is_told(before->boot) && is_told(now->boot) &&
+	return host_boot_known(before->boot) && host_boot_known(now->boot) &&
 	       memcmp(before->boot, now->boot, sizeof(before->boot)) != 0;
 }
 

@@ -577,8 +577,7 @@ void sync_end_archive(const struct sync *s)
 	if (path == NULL || archive_end(path, s->opt->source, &err) < 0)
 		sync_log(s, LOG_CAT_WARN, NULL,
 			 "%s: the archive is not ended: %s: if this machine is started anew before the next start, "
-			 "what both ends "
-			 "agreed on last is not believed",
+			 "what both ends agreed on last is not believed",
 			 s->opt->name, err.class == ERR_NONE ? "out of memory" : err.text);
 	free(path);
 }

@@ -430,18 +430,23 @@ static void remove_name(struct dir *d, const struct fileops_entry *dst, const st
 	entry_start(e, entry_delete);
 }
 
+/* What is below a name of `parent` that only the target has; `kept`: the name itself stays. false: no memory. */
+static bool wipe_below(struct dir *parent, struct dir *child, const struct stat *dst, bool kept)
+{
+	if (child == NULL)
+		return false;
+	child->wipe = true;
+	child->kept = kept;
+	child->top = parent->wipe ? parent->top : child->len;
+	child->dst = *dst;
+	dir_push(child);
+	return true;
+}
+
 static void wipe_name(struct dir *d, const struct fileops_entry *dst)
 {
-	struct dir *child = dir_new(d->m, d, d->path, d->len, dst->name, dst->len);
-
-	if (child == NULL) {
+	if (!wipe_below(d, dir_new(d->m, d, d->path, d->len, dst->name, dst->len), &dst->st, false))
 		out_of_memory(d);
-		return;
-	}
-	child->wipe = true;
-	child->top = d->wipe ? d->top : child->len;
-	child->dst = dst->st;
-	dir_push(child);
 }
 
 /* On the target only. */
@@ -865,16 +870,7 @@ enum fileops_result dir_wipe_for(struct entry *e)
 
 bool dir_enter_extra(struct entry *e)
 {
-	struct dir *d = dir_new(e->m, e->dir, e->path, e->len, NULL, 0);
-
-	if (d == NULL)
-		return false;
-	d->wipe = true;
-	d->kept = true;
-	d->top = e->dir->wipe ? e->dir->top : e->len;
-	d->dst = e->dst;
-	dir_push(d);
-	return true;
+	return wipe_below(e->dir, dir_new(e->m, e->dir, e->path, e->len, NULL, 0), &e->dst, true);
 }
 
 void dir_start_sweep(struct mirror *m)

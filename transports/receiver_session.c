@@ -661,15 +661,14 @@ static int make_engine(struct receiver_session *s, const struct tcp_hello *h, st
 		.ctx = s,
 	};
 	struct mirror_setup m = { .env = &s->env, .width = WIDTH, .width_dirs = WIDTH_DIRS };
-	char id[2 * TCP_HOST_ID + 1];
+	char id[HOST_ID_TEXT];
 	int64_t theirs;
 
 	/* What the greeting took is in it: a clock that is said to be further ahead only makes more files be looked at.
 	 */
 	if (tcp_get_clock(h->options.p, h->options.len, &theirs))
 		m.ahead_ns = clock_real_ns() - theirs;
-	for (size_t i = 0; i < TCP_HOST_ID; i++)
-		(void)snprintf(id + 2 * i, 3, "%02x", h->host_id[i]);
+	host_id_text(h->host_id, id);
 	s->opt->name = text_dup(h->sync.p, h->sync.len);
 	if (s->opt->name == NULL)
 		return err_set(err, ERR_NOMEM, "out of memory for a session");

@@ -53,6 +53,13 @@ def opened(path, mode):
     return open(path, mode, opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK, 0o666))
 
 
+def remove_tree(path):
+    """shutil.rmtree opens whatever has the name, and so waits at a FIFO."""
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "no directory", path)
+    shutil.rmtree(path)
+
+
 def renameat2(a, b, flags):
     checked(libc.renameat2(AT_FDCWD, os.fsencode(a), AT_FDCWD, os.fsencode(b), flags))
 
@@ -226,10 +233,10 @@ class Tree:
         os.rename(self.at(b), self.at(c))
 
     def rm_tree(self, path):
-        shutil.rmtree(self.at(path))
+        remove_tree(self.at(path))
 
     def recreate(self, path, new):
-        shutil.rmtree(self.at(path))
+        remove_tree(self.at(path))
         os.mkdir(self.at(path))
         os.rename(self.at(path), self.at(new))
 

@@ -1,7 +1,11 @@
 #!/usr/bin/env python3
 """The tools of tests/churn themselves: a trace of the generator replays (that of one process gives the tree of its run, any gives the same
-tree each time); what never took effect is told; the judge sees holes that were filled."""
+tree each time) and waits for nobody; what never took effect is told; the judge sees holes that were filled."""
+import inspect
+import multiprocessing
 import os
+import shutil
+import stat
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -52,6 +56,39 @@ def several_processes(place):
     expect(one[1] == two[1], "%s%s" % (one[1], two[1]))
 
 
+# A value of each parameter's name that a FIFO can have; the others are names.
+VALUES = {"words": (1, 2), "number": 1, "pieces": [(0, (1, 2), 9)], "size": 9, "offset": 0, "length": 4096, "mode": 0o640, "ns": 1, "uid": 1,
+          "gid": 1, "name": b"user.a", "rights": 6, "where": b"x", "kind": stat.S_IFCHR, "minor": 3, "levels": 0, "names": [b"a", b"b"]}
+
+
+def play_on_fifos(tree, method, more):
+    for path in tree.root, tree.outside:
+        os.makedirs(path)
+    for path in [tree.at(n) for n in (b"a", b"b", b"c", b"user.a")] + [tree.away(1)]:
+        os.mkfifo(path)
+    free = [b"a", b"b", b"c"]
+    values = {**VALUES, **more}
+    names = [n for n in inspect.signature(getattr(tree, method)).parameters]
+    print("# %s: %s" % (method, generator.play(tree, method, [values[n] if n in values else free.pop(0) for n in names])))
+
+
+def never_waits(place):
+    """In a replay a name can be anything by the time it is used, a FIFO that nobody opens as well."""
+    for method in sorted({operation[0] for operation in generator.Process.TABLE}):
+        for mode in ("wb", "ab", "r+b") if method == "write_linked" else (0o640,):
+            tree = generator.Tree(place + "/source", place + "/outside")
+            p = multiprocessing.get_context("fork").Process(target=play_on_fifos, args=(tree, method, {"mode": mode}))
+            p.start()
+            p.join(60)
+            waits = p.exitcode is None
+            p.kill()
+            p.join()
+            expect(not waits, "%s waits at a FIFO" % method)
+            expect(p.exitcode == 0, "%s: status %s" % (method, p.exitcode))
+            shutil.rmtree(tree.root)
+            shutil.rmtree(tree.outside)
+
+
 def without_effect(_place):
     done = generator.Done()
     done.add({"write": 9, "link": 5, "chmod": 1}, {"write": 1})
@@ -77,4 +114,4 @@ def filled_holes(place):
 
 
 own_file_system()
-main((one_process, several_processes, without_effect, filled_holes))
+main((one_process, several_processes, never_waits, without_effect, filled_holes))

@@ -309,6 +309,7 @@ static const struct config_key table[] = {
 	    .help = "rsync gives up when nothing moves for so long (--timeout); 0: rsync's default"),
 	RSY(TYPE_LIST, extra, .flags = KEY_PROGRAM | KEY_PORT,
 	    .help = "further arguments, one each (lsyncd: _extra). Filter options among them become filter rules"),
+	RSYPROG(confine, "true", "rsync reaches the source, a local target and what it is given, and no other file (where the kernel has Landlock)"),
 	IGNORED(SECTION_RSYNC, "recursive", "what is to be recursed into is decided here"),
 
 	SSH(TYPE_STRING, "binary", binary, .def = "ssh", .flags = KEY_COMMAND | KEY_NONEMPTY, .help = "the ssh program"),

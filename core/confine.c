@@ -44,7 +44,7 @@
 	 LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |                 \
 	 LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER)
 
-/* All that this version knows of; running programs is never given back. */
+/* All that this version knows of. */
 static uint64_t handled(long version)
 {
 	uint64_t all = LANDLOCK_FILE | LANDLOCK_DIR | LANDLOCK_ACCESS_FS_EXECUTE;
@@ -62,7 +62,9 @@ static uint64_t rights_of(unsigned rights, bool is_dir)
 		r |= LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
 	if ((rights & CONFINE_LIST) != 0)
 		r |= LANDLOCK_ACCESS_FS_READ_DIR;
-	return is_dir ? r : r & LANDLOCK_FILE;
+	if ((rights & CONFINE_RUN) != 0)
+		r |= LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_EXECUTE;
+	return is_dir ? r : r & (LANDLOCK_FILE | LANDLOCK_ACCESS_FS_EXECUTE);
 }
 
 static int allow(int ruleset, const struct confine_place *p, uint64_t known, struct err *err)
@@ -81,35 +83,70 @@ static int allow(int ruleset, const struct confine_place *p, uint64_t known, str
 
 /* What is its own there: extended attributes are reached through /proc/self/fd, mounts are read. The descriptor stays
  * open: were the kernel to forget the directory, the one that it makes next would be another one. */
-static int allow_proc(int ruleset, uint64_t known, struct err *err)
+static struct confine_place own_proc(void)
 {
-	const struct confine_place p = { .fd = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC),
-					 .rights = CONFINE_READ };
-
-	return p.fd < 0 ? 0 : allow(ruleset, &p, known, err);
+	return (struct confine_place){ .fd = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC),
+				       .rights = CONFINE_READ };
 }
 
-static int lock_files(const struct confine_place *places, size_t n, bool *done, struct err *err)
+/* *ruleset is -1 where the kernel has none. `first` is one more place. */
+static int make_ruleset(const struct confine_place *first, const struct confine_place *places, size_t n, int *ruleset,
+			struct err *err)
 {
 	long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 	const uint64_t known = handled(version);
 	struct landlock_ruleset_attr attr = { .handled_access_fs = known };
-	int ruleset, result;
+	int result = 0;
 
+	*ruleset = -1;
 	if (version < LANDLOCK_MIN)
 		return 0;
-	ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
-	if (ruleset < 0)
+	*ruleset = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+	if (*ruleset < 0)
 		return err_errno(err, errno, "landlock_create_ruleset");
-	result = allow_proc(ruleset, known, err);
+	if (first->fd >= 0)
+		result = allow(*ruleset, first, known, err);
 	for (size_t i = 0; i < n && result == 0; i++)
 		if (places[i].fd >= 0)
-			result = allow(ruleset, &places[i], known, err);
-	if (result == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+			result = allow(*ruleset, &places[i], known, err);
+	if (result < 0) {
+		(void)close(*ruleset);
+		*ruleset = -1;
+	}
+	return result;
+}
+
+static int lock_files(const struct confine_place *places, size_t n, bool *done, struct err *err)
+{
+	const struct confine_place proc = own_proc();
+	int ruleset, result = make_ruleset(&proc, places, n, &ruleset, err);
+
+	if (result < 0 || ruleset < 0)
+		return result;
+	if (syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
 		result = err_errno(err, errno, "landlock_restrict_self");
 	(void)close(ruleset);
 	*done = result == 0;
 	return result;
+}
+
+/* ---- of a program ---- */
+
+int confine_domain(const struct confine_place *places, size_t n, int *domain, struct err *err)
+{
+	/* A sanitizer looks at the process's memory map when it starts. */
+	const struct confine_place proc = { .fd = SANITIZED ? open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC) : -1,
+					    .rights = CONFINE_READ };
+	int result = make_ruleset(&proc, places, n, domain, err);
+
+	if (proc.fd >= 0)
+		(void)close(proc.fd);
+	return result;
+}
+
+bool confine_enter(int domain)
+{
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && syscall(SYS_landlock_restrict_self, domain, 0) == 0;
 }
 
 /* ---- calls ---- */

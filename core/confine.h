@@ -2,8 +2,8 @@
  * confine.h - a process that has what it needs gives up the rest of the system: files (Landlock), calls (seccomp), and
  * that its memory may be looked at (core dumps, debuggers).
  *
- * For those that exec nothing. A kernel without one of them leaves the process less confined, which is no failure: the
- * caller says so. In builds with a sanitizer, which looks for leaks at the end, what that needs stays allowed.
+ * For those that exec nothing; a program that is started gets a domain, which confines it as to files alone. A kernel
+ * without one of them leaves the process less confined, which is no failure: the caller says so. In builds with a sanitizer, which looks for leaks at the end, what that needs stays allowed.
  */
 #ifndef FANSYNCD_CORE_CONFINE_H
 #define FANSYNCD_CORE_CONFINE_H
@@ -17,6 +17,7 @@ enum confine_right {
 	CONFINE_LIST = 1u << 0,	 /* read directories */
 	CONFINE_READ = 1u << 1,	 /* files as well */
 	CONFINE_WRITE = 1u << 2, /* all but running them */
+	CONFINE_RUN = 1u << 3,	 /* files to read, and to run; for a domain */
 };
 
 /* All below a directory, or a file. */
@@ -42,6 +43,12 @@ int confine(const struct confine_place *places, size_t n, unsigned may, struct c
 
 /* Once more, as to files alone: what it reaches from now on is what both calls give. */
 int confine_files(const struct confine_place *places, size_t n, struct err *err);
+
+/* The places of a program that is yet to be started, as a descriptor (close-on-exec, the caller's); *domain is -1 where
+ * the kernel has none. Reaches nothing of /proc. */
+int confine_domain(const struct confine_place *places, size_t n, int *domain, struct err *err);
+/* Between fork and exec, for good; sets no_new_privs. Async-signal-safe. false: errno says why. */
+bool confine_enter(int domain);
 
 /* No core dump, and nobody attaches a debugger. */
 int confine_memory(struct err *err);

@@ -26,6 +26,7 @@
 #include "core/worker.h"
 #include "transports/receiver.h"
 #include "transports/receiver_exam.h"
+#include "transports/rsync_rsh.h"
 
 #define DEFAULT_CONFIG FANSYNCD_SYSCONFDIR "/fansyncd.conf"
 
@@ -736,6 +737,8 @@ int main(int argc, char **argv)
 		return run_worker();
 	if (argc > 1 && strcmp(argv[1], "--receiver") == 0)
 		return run_receiver(argc > 3 ? argv[3] : NULL);
+	if (argc > 1 && strcmp(argv[1], "--remote-shell") == 0)
+		return rsync_rsh_main(argc - 2, argv + 2);
 	if (argc > 1 && strcmp(argv[1], "--web") == 0)
 		return web_run(WORKER_FD, WORKER_FD + 1);
 	app.cli = config_cli_new();

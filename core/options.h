@@ -34,6 +34,7 @@ struct rsync_options {
 	bool delete_excluded, dry_run, executability, existing, ignore_times, inplace, ipv4, ipv6, keep_dirlinks;
 	bool omit_dir_times, omit_link_times, one_file_system, protect_args, prune_empty_dirs, quiet;
 	bool verbose, whole_file, numeric_ids, fuzzy, mkpath;
+	bool confine; /* to what rsync_domain.h says */
 	char *backup_dir, *chmod, *chown, *groupmap, *usermap, *password_file, *rsh, *rsync_path, *suffix, *temp_dir;
 	char *max_size, *min_size, *partial_dir;
 	int64_t bwlimit;      /* KiB/s, 0: none */

@@ -20,6 +20,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/confine.h"
+
 enum { END_CHILD = 0, END_PARENT = 1 };
 
 static void close_pair(int fds[2])
@@ -139,15 +141,15 @@ static void child_become(const struct proc_user *u, const struct child_report *r
 /* Its descriptors, and no others when it is executed. */
 static void child_descriptors(const struct proc_spec *spec, int fds[3][2], const struct child_report *report)
 {
+	const int given[3] = { spec->in_fd, spec->out_fd, spec->err_fd };
 	int source[PASSED_MAX], passed = spec->pass_fd > 0 ? FIRST_MORE : FIRST_MORE - 1;
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	if (null < 0)
 		child_fail(report);
 	for (int i = 0; i < 3; i++)
-		source[i] = child_lift(fds[i][END_CHILD] >= 0 ? fds[i][END_CHILD] : null, report);
-	if (spec->in_fd > 0)
-		source[0] = child_lift(spec->in_fd, report);
+		source[i] = child_lift(given[i] > 0 ? given[i] : fds[i][END_CHILD] >= 0 ? fds[i][END_CHILD] : null,
+				       report);
 	if (spec->pass_fd > 0)
 		source[3] = child_lift(spec->pass_fd, report);
 	for (size_t i = 0; spec->pass_fd > 0 && i < spec->n_more_fds && i < PROC_MORE_FDS; i++)
@@ -162,6 +164,7 @@ static void child_descriptors(const struct proc_spec *spec, int fds[3][2], const
 static void child_run(const struct proc_spec *spec, pid_t parent, int fds[3][2], int report_fd)
 {
 	struct child_report report = { report_fd, spec->detached ? spec->argv[0] : NULL };
+	int domain = -1;
 
 	child_signals();
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -170,6 +173,8 @@ static void child_run(const struct proc_spec *spec, pid_t parent, int fds[3][2],
 	if (spec->own_group)
 		(void)setpgid(0, 0);
 	report.fd = child_lift(report_fd, &report);
+	if (spec->domain > 0)
+		domain = child_lift(spec->domain, &report);
 	child_descriptors(spec, fds, &report);
 	if (spec->user != NULL)
 		child_become(spec->user, &report);
@@ -180,6 +185,8 @@ static void child_run(const struct proc_spec *spec, pid_t parent, int fds[3][2],
 	for (size_t i = 0; spec->env != NULL && spec->env[i] != NULL; i++)
 		if (putenv((char *)(uintptr_t)spec->env[i]) != 0)
 			child_fail(&report);
+	if (domain >= 0 && !confine_enter(domain))
+		child_fail(&report);
 	(void)execvp(spec->argv[0], (char *const *)(uintptr_t)spec->argv);
 	child_fail(&report);
 }

@@ -35,13 +35,14 @@ struct proc_spec {
 	const char *const *env;	 /* NULL-terminated "K=V" added to (or replacing in) the environment; may be NULL */
 	const char *cwd;	 /* NULL: stay */
 	bool pipe_in, pipe_out, pipe_err; /* make pipes; without: /dev/null for 0, and 1 and 2 to /dev/null */
-	int in_fd;			  /* > 0: becomes its descriptor 0, instead of a pipe */
+	int in_fd, out_fd, err_fd;	  /* > 0: becomes its descriptor 0, 1, 2, instead of a pipe */
 	int pass_fd;			  /* > 0: becomes descriptor 3 of the child */
 	const int *more_fds;		  /* with pass_fd: become descriptors 4, 5, ...; at most PROC_MORE_FDS */
 	size_t n_more_fds;
 	const struct proc_user *user; /* NULL: it stays who we are */
 	bool own_group; /* its own process group: the terminal's ^C does not reach it; kill(-pid) reaches all */
 	bool detached;	/* with pipe_err: don't wait for chdir and exec; see proc_spawn */
+	int domain;	/* > 0: it reaches what confine_domain gave this descriptor for, and no other file */
 	bool reduced;	/* without what only our watcher needs: CAP_SYS_ADMIN as root, all capabilities as another */
 };
 

@@ -110,7 +110,7 @@ static void add_cluster(struct arglist *a, const struct rsync_options *r, bool o
 		(void)arglist_add(a, cluster);
 }
 
-static void add_longs(struct arglist *a, const struct rsync_options *r)
+static void add_longs(struct arglist *a, const struct rsync_options *r, const char *password_file)
 {
 	const struct {
 		const char *name;
@@ -134,7 +134,7 @@ static void add_longs(struct arglist *a, const struct rsync_options *r)
 		{ "chown", r->chown },
 		{ "groupmap", r->groupmap },
 		{ "usermap", r->usermap },
-		{ "password-file", r->password_file },
+		{ "password-file", password_file != NULL ? password_file : r->password_file },
 		{ "suffix", r->suffix },
 		{ "temp-dir", r->temp_dir },
 		{ "max-size", r->max_size },
@@ -349,7 +349,7 @@ bool rsync_args_build(struct arglist *a, const struct rsync_job *job, const stru
 	*a = (struct arglist){ 0 };
 	(void)arglist_add(a, o->rsync.binary);
 	add_cluster(a, &o->rsync, o->one_file_system);
-	add_longs(a, &o->rsync);
+	add_longs(a, &o->rsync, job->password_file);
 	add_connection(a, job, &o->rsync);
 	add_job(a, job, o);
 	add_filters(a, job, o);
@@ -372,7 +372,7 @@ bool rsync_args_list(struct arglist *a, const struct rsync_job *job, const struc
 
 	*a = (struct arglist){ 0 };
 	(void)arglist_add(a, o->rsync.binary);
-	add_longs(a, &o->rsync);
+	add_longs(a, &o->rsync, job->password_file);
 	add_connection(a, job, &o->rsync);
 	(void)arglist_add(a, "--list-only");
 	(void)arglist_add(a, "--dirs");
@@ -449,6 +449,36 @@ char *rsync_args_rsh(const struct arglist *words)
 		(void)rsync_quote_word(&text, words->v[i]);
 	}
 	return buf_take_str(&text);
+}
+
+bool rsync_split_words(struct arglist *words, const char *text)
+{
+	struct buf word;
+	const char *p = text;
+
+	*words = (struct arglist){ 0 };
+	buf_init(&word, strlen(text) + 2);
+	while (*(p += strspn(p, " ")) != '\0' && !words->failed) {
+		char quote = '\0';
+
+		buf_clear(&word);
+		for (; *p != '\0' && (*p != ' ' || quote != '\0'); p++) {
+			if (*p != '\'' && *p != '"') {
+				(void)buf_add_byte(&word, (unsigned char)*p);
+			} else if (quote == '\0') {
+				quote = *p;
+			} else if (*p != quote) {
+				(void)buf_add_byte(&word, (unsigned char)*p);
+			} else if (p[1] == quote) {
+				(void)buf_add_byte(&word, (unsigned char)*p++);
+			} else {
+				quote = '\0';
+			}
+		}
+		words->failed = words->failed || word.failed || !arglist_add(words, buf_str(&word));
+	}
+	buf_done(&word);
+	return !words->failed;
 }
 
 char *rsync_args_path(const struct sync_options *opt)

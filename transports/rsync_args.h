@@ -33,6 +33,7 @@ struct rsync_job {
 	const char *dest;
 	const char *rsh;	/* RSYNC_SHELL: rsync's -e; NULL: its default */
 	const char *rsync_path; /* NULL: rsync's default */
+	const char *password_file; /* instead of rsync.password_file; NULL: that */
 	bool recurse;		/* reconcile: the named directories with all that is below */
 	bool del;		/* recurse: delete what the source does not have */
 	bool force;		/* non-empty directories may be deleted where a name is missing or its type changed */
@@ -75,6 +76,8 @@ bool rsync_rule_for(struct buf *out, const char *prefix, const char *path, size_
 bool rsync_quote_word(struct buf *out, const char *word);
 /* The words as rsync's --rsh takes them apart again. malloc'ed, NULL when out of memory. */
 char *rsync_args_rsh(const struct arglist *words);
+/* A command for rsync's -e as rsync takes it apart: words, each in quotes or not, a doubled quote for one. */
+bool rsync_split_words(struct arglist *words, const char *text);
 /* What --rsync-path says: rsync.rsync_path, else rsync behind ssh.remotePrefix. malloc'ed, NULL when out of memory. */
 char *rsync_args_path(const struct sync_options *opt);
 

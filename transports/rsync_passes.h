@@ -63,6 +63,7 @@ struct rsync_session {
 	unsigned local_version, peer_version;
 	bool negotiated, peer_asked;
 	bool bare; /* rrsync is at the other end: no -s, no fine times */
+	bool open; /* rsync is not confined */
 	bool filter_file_made;
 	char filter_file[256];
 	/* The work under way. */

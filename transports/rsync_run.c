@@ -19,6 +19,7 @@ void rsync_run_init(struct rsync_run *r, struct loop *loop, void (*event)(void *
 	buf_init(&r->list, 0);
 	rsync_output_init(&r->parse_out, event, ctx);
 	rsync_output_init(&r->parse_err, event, ctx);
+	rsync_rsh_init(&r->rsh, loop);
 }
 
 static void close_in(struct rsync_run *r)
@@ -108,6 +109,7 @@ static void release(struct rsync_run *r)
 	loop_fd_remove(r->err);
 	r->out = r->err = NULL;
 	proc_close(&r->proc);
+	rsync_rsh_close(&r->rsh);
 	r->proc.pid = 0;
 	rsync_output_done(&r->parse_out);
 	rsync_output_done(&r->parse_err);
@@ -128,22 +130,29 @@ static void on_child(void *ctx, pid_t pid, int status)
 	r->ended(r->ctx, status);
 }
 
-int rsync_run_start(struct rsync_run *r, char *const *argv, const char *cwd, struct buf *list, struct err *err)
+int rsync_run_start(struct rsync_run *r, const struct rsync_start *how, struct buf *list, struct err *err)
 {
 	/* rsync's words are parsed: they must be English. */
 	static const char *const env[] = { "LC_ALL=C", NULL };
-	const struct proc_spec spec = { .argv = (const char *const *)argv,
+	const bool shell = r->rsh.theirs >= 0;
+	const struct proc_spec spec = { .argv = (const char *const *)how->argv,
 					.env = env,
-					.cwd = cwd,
+					.cwd = how->cwd,
 					.pipe_in = true,
 					.pipe_out = true,
 					.pipe_err = true,
+					.pass_fd = shell ? r->rsh.theirs : how->password_fd,
+					.more_fds = &r->rsh.program,
+					.n_more_fds = shell ? 1 : 0,
+					.domain = how->domain,
 					.own_group = true };
 
 	if (proc_spawn(&r->proc, &spec, err) < 0) {
 		r->proc = (struct proc){ 0, -1, -1, -1 };
+		rsync_rsh_close(&r->rsh);
 		return -1;
 	}
+	rsync_rsh_given(&r->rsh);
 	buf_done(&r->list);
 	r->list = *list;
 	buf_init(list, list->max);

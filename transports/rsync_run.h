@@ -17,6 +17,14 @@
 #include "core/proc.h"
 #include "transports/rsync_alive.h"
 #include "transports/rsync_output.h"
+#include "transports/rsync_rsh.h"
+
+struct rsync_start {
+	char *const *argv;
+	const char *cwd;
+	int domain;	 /* core/confine.h; 0 or less: none */
+	int password_fd; /* > 0: its descriptor 3, for a run without rsync_rsh */
+};
 
 struct rsync_run {
 	struct loop *loop;
@@ -26,6 +34,7 @@ struct rsync_run {
 	size_t sent;
 	struct rsync_output parse_out, parse_err;
 	struct rsync_alive alive; /* RSYNC_ALIVE */
+	struct rsync_rsh rsh;	  /* opened by the caller before a run that needs it, closed at the run's end */
 	void (*event)(void *ctx, const struct rsync_event *ev);
 	/* The process is gone and all output was delivered. A new run may be started from here. */
 	void (*ended)(void *ctx, int status);
@@ -35,7 +44,7 @@ struct rsync_run {
 void rsync_run_init(struct rsync_run *r, struct loop *loop, void (*event)(void *ctx, const struct rsync_event *ev),
 		    void (*ended)(void *ctx, int status), void *ctx);
 /* Start it; takes the content of `list` (left empty). */
-int rsync_run_start(struct rsync_run *r, char *const *argv, const char *cwd, struct buf *list, struct err *err);
+int rsync_run_start(struct rsync_run *r, const struct rsync_start *how, struct buf *list, struct err *err);
 /* Let it end, cleanly and soon: `ended` follows. */
 void rsync_run_end(struct rsync_run *r);
 /* Kill what runs (the whole process group), no callback. */

@@ -15,6 +15,7 @@
 #include "core/guard_switches.h"
 #include "core/log.h"
 #include "core/path.h"
+#include "transports/rsync_domain.h"
 #include "transports/rsync_list.h"
 #include "transports/rsync_passes.h"
 
@@ -33,6 +34,15 @@ static void on_event(void *ctx, const struct rsync_event *ev);
 static void on_ended(void *ctx, int status);
 static void on_timer(void *ctx);
 
+static void look_whether_open(struct rsync_session *s)
+{
+	const char *why = rsync_domain_off(s->env->opt);
+
+	s->open = !GUARD_CONFINE || why != NULL;
+	if (why != NULL)
+		log_info("rsync is not confined to the source%s: %s", s->to.kind == RSYNC_LOCAL ? " and the target" : "", why);
+}
+
 struct rsync_session *rsync_session_new(const struct transport_env *env, const struct rsync_endpoint *to,
 					const struct rsync_owner *owner, struct err *err)
 {
@@ -50,6 +60,7 @@ struct rsync_session *rsync_session_new(const struct transport_env *env, const s
 	rsync_session_endpoint(s, to);
 	buf_init(&s->said, 1024);
 	rsync_run_init(&s->run, env->loop, on_event, on_ended, s);
+	look_whether_open(s);
 	/* The descriptor that the worker has checked is the source, whatever its name leads to now. */
 	(void)snprintf(s->cwd, sizeof(s->cwd), "/proc/self/fd/%d", env->source_fd);
 	s->timer = loop_timer_add(env->loop, on_timer, s, err);
@@ -366,12 +377,12 @@ static void on_timer(void *ctx)
 		s->owner.begin(s->owner.ctx, s->work, s->reconcile);
 }
 
-static bool spawn(struct rsync_session *s, char *const *argv, struct buf *list)
+static bool spawn(struct rsync_session *s, const struct rsync_start *how, struct buf *list)
 {
 	struct err err = ERR_INIT;
 
 	forget_notes(s);
-	if (rsync_run_start(&s->run, argv, s->cwd, list, &err) < 0) {
+	if (rsync_run_start(&s->run, how, list, &err) < 0) {
 		if (err.class == ERR_GONE)
 			err_set(&err, ERR_CONFIG, "can't start %s: install rsync, or set rsync.binary",
 				s->env->opt->rsync.binary);
@@ -380,7 +391,7 @@ static bool spawn(struct rsync_session *s, char *const *argv, struct buf *list)
 		return false;
 	}
 	s->env->counters->processes++;
-	log_debug(LOG_CAT_EXEC, "started %s, pid %d", argv[0], (int)s->run.proc.pid);
+	log_debug(LOG_CAT_EXEC, "started %s, pid %d", how->argv[0], (int)s->run.proc.pid);
 	return true;
 }
 
@@ -388,23 +399,94 @@ static void ask_local_version(struct rsync_session *s)
 {
 	char version[] = "--version";
 	char *argv[] = { s->env->opt->rsync.binary, version, NULL };
+	const struct rsync_start how = { .argv = argv, .cwd = s->cwd };
 	struct buf list;
 
 	buf_init(&list, 1);
-	(void)spawn(s, argv, &list);
+	(void)spawn(s, &how, &list);
 }
 
-static void run_job(struct rsync_session *s, const struct rsync_job *job, struct buf *list)
+/* What it may not read reaches it by descriptors. */
+static int hand_over_secrets(struct rsync_session *s, struct rsync_job *job, struct rsync_start *how, struct err *err)
 {
-	struct arglist args;
+	static const char fd_3[] = "/proc/self/fd/3";
+	const struct rsync_options *o = &s->env->opt->rsync;
 
-	if (!rsync_args_build(&args, job, s->env->opt)) {
-		buf_done(list);
-		out_of_memory(s);
-	} else if (spawn(s, args.v, list) && s->to.own_connection) {
-		s->env->counters->handshakes++;
+	if (job->kind == RSYNC_SHELL) {
+		s->run.rsh.inet = o->ipv4 ? '4' : o->ipv6 ? '6' : '\0';
+		if (rsync_rsh_open(&s->run.rsh, job->rsh == NULL ? "ssh" : job->rsh, job->dest, s->cwd, err) < 0)
+			return -1;
+		job->rsh = RSYNC_RSH_WORDS;
+	} else if (job->kind == RSYNC_DAEMON && o->password_file != NULL) {
+		how->password_fd = rsync_domain_password(o->password_file, err);
+		if (how->password_fd < 0)
+			return -1;
+		job->password_file = fd_3;
 	}
+	return 0;
+}
+
+/* Where this run may go: `job` and `how` become what a confined one is started with. */
+static int surround(struct rsync_session *s, struct rsync_job *job, struct rsync_start *how, struct err *err)
+{
+	const struct rsync_job as_it_was = *job;
+	struct rsync_domain domain = { .opt = s->env->opt,
+				       .kind = job->kind,
+				       .source_fd = s->env->source_fd,
+				       .dest = job->dest,
+				       .filter_file = job->filter_file,
+				       .shell_fd = -1 };
+
+	if (s->open)
+		return 0;
+	if (hand_over_secrets(s, job, how, err) < 0)
+		return -1;
+	domain.shell_fd = s->run.rsh.program;
+	if (rsync_domain_make(&domain, &how->domain, err) < 0)
+		return -1;
+	if (how->domain < 0) {
+		log_info("this kernel has no Landlock (of ABI 2): rsync is not confined");
+		s->open = true;
+		*job = as_it_was;
+		rsync_rsh_close(&s->run.rsh);
+	}
+	return 0;
+}
+
+static void done_with(struct rsync_start *how)
+{
+	if (how->domain > 0)
+		(void)close(how->domain);
+	if (how->password_fd > 0)
+		(void)close(how->password_fd);
+}
+
+/* `listed`: only whether the target has this path. */
+static bool run_job(struct rsync_session *s, const struct rsync_job *what, const char *listed, struct buf *list)
+{
+	struct rsync_start how = { .cwd = s->cwd };
+	struct rsync_job job = *what;
+	struct arglist args = { 0 };
+	struct err err = ERR_INIT;
+	bool started = false;
+
+	if (surround(s, &job, &how, &err) < 0) {
+		buf_done(list);
+		rsync_rsh_close(&s->run.rsh);
+		rsync_session_down(s, &err);
+	} else if (!(listed == NULL ? rsync_args_build(&args, &job, s->env->opt)
+				    : rsync_args_list(&args, &job, s->env->opt, listed))) {
+		buf_done(list);
+		rsync_rsh_close(&s->run.rsh);
+		out_of_memory(s);
+	} else {
+		how.argv = args.v;
+		started = spawn(s, &how, list);
+		s->env->counters->handshakes += started && s->to.own_connection ? 1 : 0;
+	}
+	done_with(&how);
 	arglist_done(&args);
+	return started;
 }
 
 static void ask_peer(struct rsync_session *s)
@@ -421,7 +503,7 @@ static void ask_peer(struct rsync_session *s)
 
 	buf_init(&list, 1);
 	s->peer_asked = true;
-	run_job(s, &job, &list);
+	(void)run_job(s, &job, NULL, &list);
 }
 
 void rsync_session_marker_seen(struct rsync_session *s)
@@ -456,18 +538,10 @@ static void ask_marker(struct rsync_session *s)
 				       .rsync_path = s->to.rsync_path,
 				       .bare = s->bare,
 				       .escape = s->local_version < VERSION_ESCAPES };
-	struct arglist args;
 	struct buf list;
 
 	buf_init(&list, 1);
-	if (!rsync_args_list(&args, &job, s->env->opt, s->env->opt->require_target_marker)) {
-		buf_done(&list);
-		out_of_memory(s);
-	} else if (spawn(s, args.v, &list)) {
-		s->marker_asked = true;
-		s->env->counters->handshakes += s->to.own_connection ? 1 : 0;
-	}
-	arglist_done(&args);
+	s->marker_asked = run_job(s, &job, s->env->opt->require_target_marker, &list);
 }
 
 static void marker_answered(struct rsync_session *s, int status)
@@ -649,7 +723,7 @@ static void run_pass(struct rsync_session *s, struct pass *p)
 		out_of_memory(s);
 		return;
 	}
-	run_job(s, &job, &list);
+	(void)run_job(s, &job, NULL, &list);
 }
 
 void session_next(struct rsync_session *s)

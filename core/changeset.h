@@ -45,6 +45,10 @@ void changeset_free(struct changeset *cs);
 int changeset_add(struct changeset *cs, const struct change *c, uint64_t generation, int64_t now_ns,
 		  int64_t hold_until_ns, bool extend);
 
+/* A worker is gone that knew which names it had made beside its batches, as other names of a file (siblings.h): of no
+ * path that is marked by the next changeset_take it is certain that the target never had it. */
+void changeset_doubt_born(struct changeset *cs);
+
 /* Marks pending now (not in flight), and renames. */
 size_t changeset_pending(const struct changeset *cs);
 size_t changeset_pending_renames(const struct changeset *cs);

@@ -93,6 +93,28 @@ static int compare_taken(const void *a, const void *b)
 	return path_compare(x->item.path, x->item.len, y->item.path, y->item.len);
 }
 
+void changeset_doubt_born(struct changeset *cs)
+{
+	cs->born_in_doubt = true;
+}
+
+static void clear_all_born(struct changeset *cs)
+{
+	struct mark_node *n = cs->m.root;
+
+	while (n != NULL) {
+		n->pend = (uint16_t)(n->pend & ~(unsigned)MARK_BORN);
+		if (n->child != NULL) {
+			n = n->child;
+			continue;
+		}
+		while (n != NULL && n->next == NULL)
+			n = n->parent;
+		n = n == NULL ? NULL : n->next;
+	}
+	cs->born_in_doubt = false;
+}
+
 void cs_clear_born_above(struct mark_node *n)
 {
 	for (struct mark_node *a = n->parent; a != NULL; a = a->parent)
@@ -173,6 +195,8 @@ struct batch *changeset_take(struct changeset *cs, int64_t now_ns)
 	struct flight *f = NULL;
 	struct batch *b = NULL;
 
+	if (cs->born_in_doubt)
+		clear_all_born(cs);
 	marks_release_due(&cs->m, now_ns);
 	if (!large_bar(cs))
 		return NULL;

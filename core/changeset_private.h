@@ -50,6 +50,7 @@ struct changeset {
 	struct flight *large;		      /* the one of the large lane; NULL: none is in flight there */
 	uint64_t batch_id, seq, collapses;
 	uint64_t generation; /* the latest that a record came with */
+	bool born_in_doubt;
 };
 
 enum born {

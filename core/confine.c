@@ -144,11 +144,6 @@ int confine_domain(const struct confine_place *places, size_t n, int *domain, st
 	return result;
 }
 
-bool confine_enter(int domain)
-{
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && syscall(SYS_landlock_restrict_self, domain, 0) == 0;
-}
-
 /* ---- calls ---- */
 
 /* What none of them has a use for, and what a hijacked one would look for first. */

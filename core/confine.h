@@ -45,10 +45,8 @@ int confine(const struct confine_place *places, size_t n, unsigned may, struct c
 int confine_files(const struct confine_place *places, size_t n, struct err *err);
 
 /* The places of a program that is yet to be started, as a descriptor (close-on-exec, the caller's); *domain is -1 where
- * the kernel has none. Reaches nothing of /proc. */
+ * the kernel has none. Reaches nothing of /proc. The program enters it between fork and exec (core/proc.h). */
 int confine_domain(const struct confine_place *places, size_t n, int *domain, struct err *err);
-/* Between fork and exec, for good; sets no_new_privs. Async-signal-safe. false: errno says why. */
-bool confine_enter(int domain);
 
 /* No core dump, and nobody attaches a debugger. */
 int confine_memory(struct err *err);

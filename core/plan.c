@@ -58,6 +58,15 @@ static struct transport_item *add(struct maker *m, struct plan_part *part, struc
 	return item;
 }
 
+/* A name that is new to the watcher may be there as another one's sibling. */
+static unsigned flags_of(const struct maker *m, const struct batch_item *b)
+{
+	if ((b->flags & MARK_BORN) != 0 && m->in->was_sibling != NULL &&
+	    m->in->was_sibling(m->in->ctx, b->path, b->len))
+		return b->flags & ~(unsigned)MARK_BORN;
+	return b->flags;
+}
+
 static struct transport_item *add_item(struct maker *m, struct plan_part *part, size_t i, enum look look,
 				       const struct stat *st)
 {
@@ -67,7 +76,7 @@ static struct transport_item *add_item(struct maker *m, struct plan_part *part, 
 	if (item == NULL)
 		return NULL;
 	*item = (struct transport_item){
-		.path = b->path, .len = b->len, .flags = b->flags, .tries = b->tries, .look = look
+		.path = b->path, .len = b->len, .flags = flags_of(m, b), .tries = b->tries, .look = look
 	};
 	if (look != LOOK_ABSENT)
 		item->st = *st;
@@ -175,7 +184,7 @@ static bool is_parent_gone(struct maker *m, const struct batch_item *b)
 static void plan_absent(struct maker *m, size_t i)
 {
 	const struct batch_item *b = &m->in->batch->items[i];
-	bool born = (b->flags & MARK_BORN) != 0 && !m->in->bidirectional;
+	bool born = (flags_of(m, b) & MARK_BORN) != 0 && !m->in->bidirectional;
 	struct err err = ERR_INIT;
 
 	if (see_parent(m, b->path, b->len, &err) < 0) {

@@ -6,7 +6,8 @@
  *  - an absent path is deleted on the target by its topmost ancestor (or itself) that is absent and whose *name* is
  *    marked in this batch; an absent path without such an ancestor is GONE: the event that explains it is on its way;
  *    so is one whose directory is absent and has no such mark: that event is on its way, or was dealt with;
- *  - a path first seen being created that is gone again (MARK_BORN) is nothing to the target;
+ *  - a path first seen being created that is gone again (MARK_BORN) is nothing to the target, unless it was sent as
+ *    another name of a file meanwhile;
  *  - what cannot be looked at (denied, I/O error) is neither sent nor deleted, but tried again;
  *  - what the filter does not include is not sent, what it protects is not deleted;
  *  - where nothing may be deleted (keep.h) nothing is: not by name, not because something else is in its place, and not
@@ -75,6 +76,8 @@ struct plan_input {
 	 */
 	void (*siblings)(void *ctx, const char *path, size_t len, const struct stat *st,
 			 void (*add)(void *maker, const char *path, size_t len, const struct stat *st), void *maker);
+	/* Whether a path was handed to `add` before, or lies above one that was; an error is yes. NULL: none was. */
+	bool (*was_sibling)(void *ctx, const char *path, size_t len);
 	/* Verdicts that need no transport. */
 	void (*settle)(void *ctx, size_t index, enum verdict v, const struct err *why);
 	void (*settle_rename)(void *ctx, size_t index, enum verdict v, const struct err *why);

@@ -20,8 +20,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "core/confine.h"
-
 enum { END_CHILD = 0, END_PARENT = 1 };
 
 static void close_pair(int fds[2])
@@ -185,7 +183,7 @@ static void child_run(const struct proc_spec *spec, pid_t parent, int fds[3][2],
 	for (size_t i = 0; spec->env != NULL && spec->env[i] != NULL; i++)
 		if (putenv((char *)(uintptr_t)spec->env[i]) != 0)
 			child_fail(&report);
-	if (domain >= 0 && !confine_enter(domain))
+	if (domain >= 0 && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || syscall(SYS_landlock_restrict_self, domain, 0) < 0))
 		child_fail(&report);
 	(void)execvp(spec->argv[0], (char *const *)(uintptr_t)spec->argv);
 	child_fail(&report);

@@ -87,6 +87,39 @@ void siblings_judge(struct siblings *s, uint64_t dev, uint64_t ino)
 		tell_outside(s, dev, ino);
 }
 
+/* ---- what was handed out ---- */
+
+static size_t bit_of(const char *path, size_t len)
+{
+	return (size_t)(path_hash(path, len) % SIBLINGS_MADE_BITS);
+}
+
+/* It is made at the target with all directories above. */
+static void note_made(struct siblings *s, const char *path, size_t len)
+{
+	if (s->made == NULL)
+		s->made = calloc(SIBLINGS_MADE_BITS / 8, 1);
+	s->made_lost = s->made_lost || s->made == NULL;
+	for (; s->made != NULL && len > 0; len = path_parent_len(path, len)) {
+		size_t bit = bit_of(path, len);
+
+		s->made[bit / 8] |= (unsigned char)(1u << bit % 8);
+	}
+}
+
+bool siblings_was_made(const struct siblings *s, const char *path, size_t len)
+{
+	size_t bit = bit_of(path, len);
+
+	return s->made_lost || (s->made != NULL && (s->made[bit / 8] >> bit % 8 & 1) != 0);
+}
+
+void siblings_done(struct siblings *s)
+{
+	free(s->made);
+	s->made = NULL;
+}
+
 bool siblings_each(struct siblings *s, const char *path, size_t len, const struct stat *st, int64_t now_ns,
 		   void (*fn)(void *ctx, const char *path, size_t len, const struct stat *st), void *ctx)
 {
@@ -107,7 +140,9 @@ bool siblings_each(struct siblings *s, const char *path, size_t len, const struc
 	if (alive < st->st_nlink)
 		tell_outside(s, st->st_dev, st->st_ino);
 	for (const struct link_name *n = links_names(s->links, st->st_dev, st->st_ino); n != NULL; n = n->next)
-		if (!n->dead && (n->len != len || memcmp(n->path, path, len) != 0))
+		if (!n->dead && (n->len != len || memcmp(n->path, path, len) != 0)) {
+			note_made(s, n->path, n->len);
 			fn(ctx, n->path, n->len, st);
+		}
 	return !missing;
 }

@@ -529,6 +529,7 @@ void sync_drop_worker(struct sync *s)
 		sync_close_counters(s, &s->worker_last);
 	worker_link_free(s->worker);
 	s->worker = NULL;
+	changeset_doubt_born(s->changes);
 	s->drain_ticket = 0;
 	s->worker_ended = false;
 	sync_remove_runtime_dir(s, &s->runtime_dir);

@@ -382,6 +382,11 @@ static void siblings(void *ctx, const char *path, size_t len, const struct stat 
 		tell_found(w, path, len, VERDICT_RECONCILE, NULL);
 }
 
+static bool was_sibling(void *ctx, const char *path, size_t len)
+{
+	return siblings_was_made(&((struct worker *)ctx)->siblings, path, len);
+}
+
 static void plan_settle(void *ctx, size_t index, enum verdict v, const struct err *why)
 {
 	put_verdict(ctx, false, index, v, why);
@@ -437,6 +442,7 @@ static void start_batch(struct worker *w)
 		.keep = &w->guard.keep,
 		.look = look,
 		.siblings = siblings,
+		.was_sibling = was_sibling,
 		.settle = plan_settle,
 		.settle_rename = plan_settle_rename,
 		.ctx = w,
@@ -732,6 +738,7 @@ static void tear_down(struct worker *w)
 	if (w->config != NULL)
 		w->deps->unload(w->config);
 	links_free(w->siblings.links);
+	siblings_done(&w->siblings);
 	free(w->runtime_dir);
 	free(w->archive_path);
 	buf_done(&w->in);

@@ -1,5 +1,5 @@
 /* LINK: core/safe_open.c core/pipes.c transports/rsyncssh_remote.c transports/twoway_state.c transports/remote_shell.c
- * transports/ssh_words.c transports/rsync_run.c transports/rsync_alive.c transports/rsync_output.c core/look.c
+ * transports/ssh_words.c core/look.c
  * core/path.c core/err.c core/buf.c core/loop.c core/clock.c core/proc.c core/log.c core/utf8.c core/twoway.c */
 /* MODULE: transports/rsyncssh_remote.c */
 /* What a shell at the target prints: replies cut out of its stream, and what each of them says of the files there. The

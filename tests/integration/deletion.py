@@ -357,7 +357,7 @@ mv '{0}/source' '{0}/aside'; rm '{0}/aside/top'; mkdir '{0}/source'; echo other 
 exit 14
 """.format(place))
         os.chmod(place + "/rsync", 0o755)
-        p.rsync_more = lambda: 'binary = "%s/rsync";' % place
+        p.rsync_more = lambda: 'binary = "%s/rsync"; confine = false;' % place
         p.configure()
         p.refused_now("is another directory now")
         p.unchanged("replaced in the middle")

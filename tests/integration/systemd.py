@@ -172,7 +172,7 @@ def programs_do_not_regain(_):
     m = MACHINE
     m.write("/usr/local/bin/told-rsync", '#!/bin/sh\ngrep -E "^(Cap|NoNew)" /proc/self/status >/mnt/told\nexec rsync "$@"\n', 0o755)
     m.inside("mkdir", "-p", "/srv/r", "/mnt/r")
-    config(m, "/etc/fansyncd/r.conf", sync("r", more='rsync = { binary = "/usr/local/bin/told-rsync"; archive = true; };').replace(
+    config(m, "/etc/fansyncd/r.conf", sync("r", more='rsync = { binary = "/usr/local/bin/told-rsync"; confine = false; archive = true; };').replace(
         "direct", "rsync"))
     start(m, "fansyncd@r")
     mirrored(m, "r", "by rsync")

@@ -65,7 +65,7 @@ def appeared_meanwhile(place):
         f.write(LATE % {"place": place})
     os.chmod(binary, 0o755)
     d = Daemon(place, 'sync = ( { name = "s"; transport = "rsync"; source = "%s"; target = "%s"; delay = 60.0; '
-               'watcher = "inotify"; exclude = [ "*.part" ]; rsync = { archive = true; binary = "%s"; }; } );\n' % (
+               'watcher = "inotify"; exclude = [ "*.part" ]; rsync = { archive = true; binary = "%s"; confine = false; }; } );\n' % (
                    source, target, binary))
     d.start()
     try:

@@ -196,6 +196,29 @@ static void test_born(void **state)
 	changeset_free(cs);
 }
 
+/* What a worker made beside its batches is not known any more. */
+static void test_born_in_doubt(void **state)
+{
+	struct changeset *cs = fresh(&roomy);
+	struct batch *b;
+
+	(void)state;
+	add(cs, CHANGE_CREATE, "a/b/new");
+	add(cs, CHANGE_CREATE, "c");
+	changeset_doubt_born(cs);
+	add(cs, CHANGE_CREATE, "meanwhile");
+	b = take(cs, 3);
+	assert_int_equal(flags(b, "a/b/new"), MARK_NAME | MARK_LOOK);
+	assert_int_equal(flags(b, "c"), MARK_NAME | MARK_LOOK);
+	assert_int_equal(flags(b, "meanwhile"), MARK_NAME | MARK_LOOK);
+	finish(cs, b);
+	add(cs, CHANGE_CREATE, "later");
+	b = take(cs, 1);
+	assert_true(flags(b, "later") & MARK_BORN);
+	finish(cs, b);
+	changeset_free(cs);
+}
+
 static void test_sending_makes_parents(void **state)
 {
 	struct changeset_limits one = { 1000, 100, 1, 1u << 20 };
@@ -843,6 +866,7 @@ int main(void)
 		cmocka_unit_test(test_coalesces),
 		cmocka_unit_test(test_recursive_swallows),
 		cmocka_unit_test(test_born),
+		cmocka_unit_test(test_born_in_doubt),
 		cmocka_unit_test(test_sending_makes_parents),
 		cmocka_unit_test(test_rename_is_carried),
 		cmocka_unit_test(test_marks_are_copied),

@@ -177,6 +177,29 @@ static void absent_without_a_name_is_gone(void **state)
 	assert_int_equal(f->world.verdicts[1], VERDICT_GONE);
 }
 
+static bool world_was_sibling(void *ctx, const char *path, size_t len)
+{
+	(void)ctx;
+	return len == 1 && *path == 's';
+}
+
+/* It came to the target with another name of its file, before anything was said of it. */
+static void born_as_a_sibling_is_deleted(void **state)
+{
+	static const char *const present[] = { NULL };
+	struct fixture *f = *state;
+
+	f->in.dir_times = false;
+	f->in.was_sibling = world_was_sibling;
+	item(f, "n", MARK_NAME | MARK_BORN);
+	item(f, "s", MARK_NAME | MARK_BORN);
+	make(f, present);
+	assert_int_equal(f->plan.part[PLAN_APPLY].work.n_items, 1);
+	expect_item(&f->plan.part[PLAN_APPLY], 0, "s", LOOK_ABSENT, 1, 2);
+	assert_int_equal(f->plan.part[PLAN_APPLY].work.items[0].flags, MARK_NAME);
+	assert_int_equal(f->world.verdicts[0], VERDICT_GONE);
+}
+
 /* rsync says of such a name that its directory is not in its list, each time again. */
 static void absent_below_an_absent_directory_is_gone(void **state)
 {
@@ -480,6 +503,7 @@ int main(void)
 		T(own_item_wins_over_parent),
 		T(topmost_absent_name_is_deleted),
 		T(absent_without_a_name_is_gone),
+		T(born_as_a_sibling_is_deleted),
 		T(absent_below_an_absent_directory_is_gone),
 		T(what_cannot_be_looked_at_is_not_deleted),
 		T(a_parent_that_cannot_be_looked_at_is_waited_for),

@@ -1,5 +1,5 @@
-/* LINK: core/safe_open.c transports/remote_shell.c core/pipes.c transports/ssh_words.c transports/rsync_run.c
- * transports/rsync_alive.c transports/rsync_output.c core/buf.c core/err.c core/loop.c core/clock.c core/proc.c
+/* LINK: core/safe_open.c transports/remote_shell.c core/pipes.c transports/ssh_words.c
+ * core/buf.c core/err.c core/loop.c core/clock.c core/proc.c
  * core/log.c core/utf8.c */
 /* Words for a shell, read back by real shells; replies out of a noisy stream; a shell as a co-process. */
 #include <errno.h>

@@ -59,10 +59,15 @@ static void searched_for_later(void **state)
 	assert_non_null(s.links);
 	looker_init(&looker, dir);
 	assert_int_equal(mkdirat(dir, "d", 0755), 0);
+	assert_false(siblings_was_made(&s, "d/b", 3));
 	assert_int_equal(mknodat(dir, "a", S_IFREG | 0644, 0), 0);
 	assert_int_equal(linkat(dir, "a", dir, "d/b", 0), 0);
 	assert_true(ask(&s, dir, "a", start));
 	assert_string_equal(names, "d/b ");
+	assert_true(siblings_was_made(&s, "d/b", 3));
+	assert_true(siblings_was_made(&s, "d", 1));
+	assert_false(siblings_was_made(&s, "a", 1));
+	assert_false(siblings_was_made(&s, "d/c", 3));
 
 	assert_int_equal(renameat(dir, "d", dir, "e"), 0);
 	assert_false(ask(&s, dir, "a", start)); /* just searched */
@@ -94,6 +99,7 @@ static void searched_for_later(void **state)
 	assert_true(ask(&s, sub, "c", start + 50 * NS_PER_S));
 	looker_done(&looker);
 	(void)close(sub);
+	siblings_done(&s);
 	links_free(s.links);
 	(void)close(dir);
 	assert_int_equal(scratch_remove(&scratch), 0);

@@ -67,6 +67,7 @@ static int unmake(void **state)
 	struct world *w = *state;
 	int rc = scratch_remove(&w->scratch);
 
+	siblings_done(&w->s);
 	links_free(w->s.links);
 	(void)close(w->root);
 	free(w);

@@ -89,11 +89,16 @@ static struct confine_place own_proc(void)
 				       .rights = CONFINE_READ };
 }
 
+static long abi(void)
+{
+	return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+}
+
 /* *ruleset is -1 where the kernel has none. `first` is one more place. */
 static int make_ruleset(const struct confine_place *first, const struct confine_place *places, size_t n, int *ruleset,
 			struct err *err)
 {
-	long version = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+	long version = abi();
 	const uint64_t known = handled(version);
 	struct landlock_ruleset_attr attr = { .handled_access_fs = known };
 	int result = 0;
@@ -131,6 +136,11 @@ static int lock_files(const struct confine_place *places, size_t n, bool *done, 
 }
 
 /* ---- of a program ---- */
+
+bool confine_has_domains(void)
+{
+	return abi() >= LANDLOCK_MIN;
+}
 
 int confine_domain(const struct confine_place *places, size_t n, int *domain, struct err *err)
 {

@@ -44,8 +44,9 @@ int confine(const struct confine_place *places, size_t n, unsigned may, struct c
 /* Once more, as to files alone: what it reaches from now on is what both calls give. */
 int confine_files(const struct confine_place *places, size_t n, struct err *err);
 
-/* The places of a program that is yet to be started, as a descriptor (close-on-exec, the caller's); *domain is -1 where
- * the kernel has none. Reaches nothing of /proc. The program enters it between fork and exec (core/proc.h). */
+/* Whether the kernel has what confine_domain needs. */
+bool confine_has_domains(void);
+/* The places of a program that is yet to be started, as a descriptor (close-on-exec, the caller's). Reaches nothing of /proc. The program enters it between fork and exec (core/proc.h). */
 int confine_domain(const struct confine_place *places, size_t n, int *domain, struct err *err);
 
 /* No core dump, and nobody attaches a debugger. */

@@ -110,7 +110,7 @@ static void add_cluster(struct arglist *a, const struct rsync_options *r, bool o
 		(void)arglist_add(a, cluster);
 }
 
-static void add_longs(struct arglist *a, const struct rsync_options *r, const char *password_file)
+static void add_longs(struct arglist *a, const struct rsync_options *r, bool password_comes)
 {
 	const struct {
 		const char *name;
@@ -134,7 +134,7 @@ static void add_longs(struct arglist *a, const struct rsync_options *r, const ch
 		{ "chown", r->chown },
 		{ "groupmap", r->groupmap },
 		{ "usermap", r->usermap },
-		{ "password-file", password_file != NULL ? password_file : r->password_file },
+		{ "password-file", password_comes ? "-" : r->password_file },
 		{ "suffix", r->suffix },
 		{ "temp-dir", r->temp_dir },
 		{ "max-size", r->max_size },
@@ -349,7 +349,7 @@ bool rsync_args_build(struct arglist *a, const struct rsync_job *job, const stru
 	*a = (struct arglist){ 0 };
 	(void)arglist_add(a, o->rsync.binary);
 	add_cluster(a, &o->rsync, o->one_file_system);
-	add_longs(a, &o->rsync, job->password_file);
+	add_longs(a, &o->rsync, job->list_file != NULL);
 	add_connection(a, job, &o->rsync);
 	add_job(a, job, o);
 	add_filters(a, job, o);
@@ -358,7 +358,7 @@ bool rsync_args_build(struct arglist *a, const struct rsync_job *job, const stru
 	add_output(a, job);
 	(void)arglist_add(a, "--no-8-bit-output");
 	(void)arglist_add(a, "--from0");
-	(void)arglist_add(a, "--files-from=-");
+	(void)arglist_printf(a, "--files-from=%s", job->list_file == NULL ? "-" : job->list_file);
 	(void)arglist_add(a, "--");
 	(void)arglist_add(a, ".");
 	add_dest(a, job);
@@ -372,7 +372,7 @@ bool rsync_args_list(struct arglist *a, const struct rsync_job *job, const struc
 
 	*a = (struct arglist){ 0 };
 	(void)arglist_add(a, o->rsync.binary);
-	add_longs(a, &o->rsync, job->password_file);
+	add_longs(a, &o->rsync, job->list_file != NULL);
 	add_connection(a, job, &o->rsync);
 	(void)arglist_add(a, "--list-only");
 	(void)arglist_add(a, "--dirs");

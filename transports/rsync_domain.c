@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -278,6 +277,8 @@ int rsync_domain_make(const struct rsync_domain *what, int *domain, struct err *
 	add_extra(&p, dest_fd >= 0 ? dest_fd : what->source_fd, what);
 	if (what->filter_file != NULL)
 		add(&p, what->filter_file, CONFINE_READ);
+	if (what->list_file != NULL)
+		add(&p, what->list_file, CONFINE_READ);
 	if (what->shell_fd >= 0)
 		add_fd(&p, fcntl(what->shell_fd, F_DUPFD_CLOEXEC, 3), CONFINE_RUN);
 	if (home != NULL && (size_t)snprintf(popt, sizeof(popt), "%s/.popt", home) < sizeof(popt))
@@ -296,33 +297,43 @@ int rsync_domain_make(const struct rsync_domain *what, int *domain, struct err *
 
 /* ---- the password ---- */
 
-static int make_secret(const struct stat *st, const struct buf *text, struct err *err)
+/* authenticate.c of rsync: the first line that is not empty. */
+static bool take_line(const struct buf *text, struct buf *out)
 {
-	int fd = memfd_create("password", MFD_CLOEXEC);
+	size_t at = 0, n = 0;
 
-	if (fd < 0)
-		return err_errno(err, errno, "memfd_create");
-	if (write(fd, text->data, text->len) == (ssize_t)text->len && fchmod(fd, st->st_mode & 07777) == 0 &&
-	    (st->st_uid == geteuid() || fchown(fd, st->st_uid, st->st_gid) == 0))
-		return fd;
-	err_errno(err, errno, "can't hand rsync its password");
-	(void)close(fd);
-	return -1;
+	while (at < text->len && (text->data[at] == '\n' || text->data[at] == '\r'))
+		at++;
+	while (at + n < text->len && text->data[at + n] != '\n' && text->data[at + n] != '\r' &&
+	       text->data[at + n] != '\0')
+		n++;
+	/* All at once: a buffer that grows leaves a copy behind. */
+	return buf_reserve(out, n + 1) && (n == 0 || buf_add(out, text->data + at, n)) && buf_add_byte(out, '\n');
 }
 
-int rsync_domain_password(const char *path, struct err *err)
+void rsync_domain_forget(struct buf *password)
+{
+	if (password->data != NULL)
+		explicit_bzero(password->data, password->cap);
+	buf_done(password);
+}
+
+int rsync_domain_password(const char *path, struct buf *out, struct err *err)
 {
 	struct stat st;
 	struct buf text;
 	int result = -1;
 
 	buf_init(&text, 2 * PASSWORD_MAX);
+	buf_init(out, 2 * PASSWORD_MAX);
 	if (stat(path, &st) < 0)
 		err_errno(err, errno, "rsync.password_file %s", path);
+	else if ((st.st_mode & 06) != 0)
+		err_set(err, ERR_CONFIG, "rsync.password_file %s may be read or written by others: chmod o-rw", path);
+	else if (geteuid() == 0 && st.st_uid != 0)
+		err_set(err, ERR_CONFIG, "rsync.password_file %s must be root's, since rsync runs as root", path);
 	else if (read_file(path, PASSWORD_MAX, &text, err) == 0)
-		result = make_secret(&st, &text, err);
-	if (text.len > 0)
-		explicit_bzero(text.data, text.len);
-	buf_done(&text);
+		result = take_line(&text, out) ? 0 : err_set(err, ERR_NOMEM, "out of memory for a password");
+	rsync_domain_forget(&text);
 	return result;
 }

@@ -4,7 +4,7 @@
  *
  * The source to read; a local target to write; the programs, libraries and tables of the system that it needs; what the
  * administrator names in its options. No file with a secret: the remote shell is started outside (rsync_rsh.h), and a
- * password comes by a descriptor. What is changed by name alone (mode, owner, times) Landlock does not know of.
+ * password comes on its standard input. What is changed by name alone (mode, owner, times) Landlock does not know of.
  */
 #ifndef FANSYNCD_TRANSPORTS_RSYNC_DOMAIN_H
 #define FANSYNCD_TRANSPORTS_RSYNC_DOMAIN_H
@@ -22,16 +22,17 @@ struct rsync_domain {
 	enum rsync_kind kind;
 	int source_fd;		 /* borrowed */
 	const char *dest;	 /* RSYNC_LOCAL: the target's directory, which exists */
-	const char *filter_file; /* NULL: none */
+	const char *filter_file, *list_file; /* NULL: none */
 	int shell_fd;		 /* RSYNC_SHELL: the program that it runs as its remote shell, or -1 */
 };
 
-/* The domain for core/proc.h, a descriptor of the caller's; *domain is -1 when the kernel has none. Opens a few names,
- * on a target that hangs it hangs. */
+/* The domain for core/proc.h, a descriptor of the caller's. Opens a few names: on a target that hangs it hangs. */
 int rsync_domain_make(const struct rsync_domain *what, int *domain, struct err *err);
 
-/* rsync.password_file, as a file without a name that has the mode and the owner of the other: rsync looks at these.
- * The descriptor, or -1. */
-int rsync_domain_password(const char *path, struct err *err);
+/* The password in rsync.password_file, as a line for rsync's standard input (--password-file=-), into `out`. Refused as
+ * rsync refuses it: others may read it, or it is not root's. */
+int rsync_domain_password(const char *path, struct buf *out, struct err *err);
+/* An empty buffer, and nothing of the password in the memory that it had. */
+void rsync_domain_forget(struct buf *password);
 
 #endif

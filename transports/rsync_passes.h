@@ -65,7 +65,7 @@ struct rsync_session {
 	bool bare; /* rrsync is at the other end: no -s, no fine times */
 	bool open; /* rsync is not confined */
 	bool filter_file_made;
-	char filter_file[256];
+	char filter_file[256], list_file[256];
 	/* The work under way. */
 	const struct transport_work *work;
 	bool reconcile;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/pipes.h"
+#include "transports/rsync_domain.h"
 #include "transports/rsync_exit.h"
 
 void rsync_run_init(struct rsync_run *r, struct loop *loop, void (*event)(void *ctx, const struct rsync_event *ev),
@@ -29,6 +30,8 @@ static void close_in(struct rsync_run *r)
 	if (r->proc.in >= 0)
 		(void)close(r->proc.in);
 	r->proc.in = -1;
+	if (r->secret)
+		rsync_domain_forget(&r->list);
 	buf_done(&r->list);
 }
 
@@ -141,7 +144,7 @@ int rsync_run_start(struct rsync_run *r, const struct rsync_start *how, struct b
 					.pipe_in = true,
 					.pipe_out = true,
 					.pipe_err = true,
-					.pass_fd = shell ? r->rsh.theirs : how->password_fd,
+					.pass_fd = shell ? r->rsh.theirs : 0,
 					.more_fds = &r->rsh.program,
 					.n_more_fds = shell ? 1 : 0,
 					.domain = how->domain,
@@ -157,6 +160,7 @@ int rsync_run_start(struct rsync_run *r, const struct rsync_start *how, struct b
 	r->list = *list;
 	buf_init(list, list->max);
 	r->sent = 0;
+	r->secret = how->secret;
 	rsync_output_init(&r->parse_out, r->event, r->ctx);
 	rsync_output_init(&r->parse_err, r->event, r->ctx);
 	r->in = loop_fd_add(r->loop, r->proc.in, LOOP_WRITE, on_in, r, err);

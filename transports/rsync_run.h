@@ -23,7 +23,7 @@ struct rsync_start {
 	char *const *argv;
 	const char *cwd;
 	int domain;	 /* core/confine.h; 0 or less: none */
-	int password_fd; /* > 0: its descriptor 3, for a run without rsync_rsh */
+	bool secret; /* what it gets on standard input is not to stay in memory */
 };
 
 struct rsync_run {
@@ -31,6 +31,7 @@ struct rsync_run {
 	struct proc proc; /* pid 0: nothing runs */
 	struct loop_fd *in, *out, *err;
 	struct buf list; /* to be written; `sent` bytes of it are */
+	bool secret;
 	size_t sent;
 	struct rsync_output parse_out, parse_err;
 	struct rsync_alive alive; /* RSYNC_ALIVE */

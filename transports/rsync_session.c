@@ -12,6 +12,7 @@
 
 #include "core/backup_dir.h"
 #include "core/clock.h"
+#include "core/confine.h"
 #include "core/guard_switches.h"
 #include "core/log.h"
 #include "core/path.h"
@@ -38,6 +39,8 @@ static void look_whether_open(struct rsync_session *s)
 {
 	const char *why = rsync_domain_off(s->env->opt);
 
+	if (why == NULL && !confine_has_domains())
+		why = "this kernel has no Landlock (of ABI 2)";
 	s->open = !GUARD_CONFINE || why != NULL;
 	if (why != NULL)
 		log_info("rsync is not confined to the source%s: %s", s->to.kind == RSYNC_LOCAL ? " and the target" : "", why);
@@ -120,6 +123,8 @@ void rsync_session_free(struct rsync_session *s)
 	forget_work(s);
 	if (s->filter_file_made)
 		(void)unlink(s->filter_file);
+	if (s->list_file[0] != '\0')
+		(void)unlink(s->list_file);
 	buf_done(&s->said);
 	free(s->notes);
 	free(s->sent);
@@ -406,30 +411,77 @@ static void ask_local_version(struct rsync_session *s)
 	(void)spawn(s, &how, &list);
 }
 
-/* What it may not read reaches it by descriptors. */
-static int hand_over_secrets(struct rsync_session *s, struct rsync_job *job, struct rsync_start *how, struct err *err)
+/* Files that are private to this worker. */
+static int name_private(const struct rsync_session *s, const char *name, char *out, size_t size, struct err *err)
 {
-	static const char fd_3[] = "/proc/self/fd/3";
+	int n = snprintf(out, size, "%s/%s", s->env->runtime_dir, name);
+
+	if (n < 0 || (size_t)n >= size)
+		return err_set(err, ERR_LIMIT, "the runtime directory's name is too long");
+	return 0;
+}
+
+static int write_private(const char *path, const struct buf *text, struct err *err)
+{
+	size_t done = 0;
+	int fd, result;
+
+	(void)unlink(path);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	while (fd >= 0 && done < text->len) {
+		ssize_t w = write(fd, text->data + done, text->len - done);
+
+		if (w < 0 && errno != EINTR)
+			break;
+		done += w > 0 ? (size_t)w : 0;
+	}
+	result = fd < 0 || done < text->len ? err_errno(err, errno, "can't write %s", path) : 0;
+	if (fd >= 0)
+		(void)close(fd);
+	return result;
+}
+
+/* The password takes the place of the list, which is no secret. */
+static int hand_password(struct rsync_session *s, struct rsync_job *job, struct rsync_start *how, struct buf *list,
+			 struct err *err)
+{
+	struct buf password;
+
+	if (name_private(s, "list", s->list_file, sizeof(s->list_file), err) < 0 ||
+	    write_private(s->list_file, list, err) < 0)
+		return -1;
+	job->list_file = s->list_file;
+	if (rsync_domain_password(s->env->opt->rsync.password_file, &password, err) < 0) {
+		rsync_domain_forget(&password);
+		return -1;
+	}
+	buf_done(list);
+	*list = password;
+	how->secret = true;
+	return 0;
+}
+
+/* What it may not read reaches it otherwise. */
+static int hand_over_secrets(struct rsync_session *s, struct rsync_job *job, struct rsync_start *how, struct buf *list,
+			     struct err *err)
+{
 	const struct rsync_options *o = &s->env->opt->rsync;
 
-	if (job->kind == RSYNC_SHELL) {
-		s->run.rsh.inet = o->ipv4 ? '4' : o->ipv6 ? '6' : '\0';
-		if (rsync_rsh_open(&s->run.rsh, job->rsh == NULL ? "ssh" : job->rsh, job->dest, s->cwd, err) < 0)
-			return -1;
-		job->rsh = RSYNC_RSH_WORDS;
-	} else if (job->kind == RSYNC_DAEMON && o->password_file != NULL) {
-		how->password_fd = rsync_domain_password(o->password_file, err);
-		if (how->password_fd < 0)
-			return -1;
-		job->password_file = fd_3;
-	}
+	if (job->kind == RSYNC_DAEMON && o->password_file != NULL)
+		return hand_password(s, job, how, list, err);
+	if (job->kind != RSYNC_SHELL)
+		return 0;
+	s->run.rsh.inet = o->ipv4 ? '4' : o->ipv6 ? '6' : '\0';
+	if (rsync_rsh_open(&s->run.rsh, job->rsh == NULL ? "ssh" : job->rsh, job->dest, s->cwd, err) < 0)
+		return -1;
+	job->rsh = RSYNC_RSH_WORDS;
 	return 0;
 }
 
 /* Where this run may go: `job` and `how` become what a confined one is started with. */
-static int surround(struct rsync_session *s, struct rsync_job *job, struct rsync_start *how, struct err *err)
+static int surround(struct rsync_session *s, struct rsync_job *job, struct rsync_start *how, struct buf *list,
+		    struct err *err)
 {
-	const struct rsync_job as_it_was = *job;
 	struct rsync_domain domain = { .opt = s->env->opt,
 				       .kind = job->kind,
 				       .source_fd = s->env->source_fd,
@@ -439,26 +491,11 @@ static int surround(struct rsync_session *s, struct rsync_job *job, struct rsync
 
 	if (s->open)
 		return 0;
-	if (hand_over_secrets(s, job, how, err) < 0)
+	if (hand_over_secrets(s, job, how, list, err) < 0)
 		return -1;
+	domain.list_file = job->list_file;
 	domain.shell_fd = s->run.rsh.program;
-	if (rsync_domain_make(&domain, &how->domain, err) < 0)
-		return -1;
-	if (how->domain < 0) {
-		log_info("this kernel has no Landlock (of ABI 2): rsync is not confined");
-		s->open = true;
-		*job = as_it_was;
-		rsync_rsh_close(&s->run.rsh);
-	}
-	return 0;
-}
-
-static void done_with(struct rsync_start *how)
-{
-	if (how->domain > 0)
-		(void)close(how->domain);
-	if (how->password_fd > 0)
-		(void)close(how->password_fd);
+	return rsync_domain_make(&domain, &how->domain, err);
 }
 
 /* `listed`: only whether the target has this path. */
@@ -470,7 +507,7 @@ static bool run_job(struct rsync_session *s, const struct rsync_job *what, const
 	struct err err = ERR_INIT;
 	bool started = false;
 
-	if (surround(s, &job, &how, &err) < 0) {
+	if (surround(s, &job, &how, list, &err) < 0) {
 		buf_done(list);
 		rsync_rsh_close(&s->run.rsh);
 		rsync_session_down(s, &err);
@@ -484,7 +521,8 @@ static bool run_job(struct rsync_session *s, const struct rsync_job *what, const
 		started = spawn(s, &how, list);
 		s->env->counters->handshakes += started && s->to.own_connection ? 1 : 0;
 	}
-	done_with(&how);
+	if (how.domain > 0)
+		(void)close(how.domain);
 	arglist_done(&args);
 	return started;
 }
@@ -562,35 +600,20 @@ static void marker_answered(struct rsync_session *s, int status)
 	}
 }
 
-/* Many rules would not fit on a command line. The file is private to this worker. */
+/* Many rules would not fit on a command line. */
 static int make_filter_file(struct rsync_session *s, struct err *err)
 {
 	struct buf text;
-	size_t done = 0;
-	int fd, n = snprintf(s->filter_file, sizeof(s->filter_file), "%s/filter", s->env->runtime_dir);
+	int result;
 
-	if (n < 0 || (size_t)n >= sizeof(s->filter_file))
-		return err_set(err, ERR_LIMIT, "the runtime directory's name is too long");
+	if (name_private(s, "filter", s->filter_file, sizeof(s->filter_file), err) < 0)
+		return -1;
 	buf_init(&text, 64u * 1024 * 1024);
-	if (!rsync_filter_text(&text, s->env->opt)) {
-		buf_done(&text);
-		return err_set(err, ERR_NOMEM, "out of memory for the filter rules");
-	}
-	(void)unlink(s->filter_file);
-	fd = open(s->filter_file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	while (fd >= 0 && done < text.len) {
-		ssize_t w = write(fd, text.data + done, text.len - done);
-
-		if (w < 0 && errno != EINTR)
-			break;
-		done += w > 0 ? (size_t)w : 0;
-	}
-	n = fd < 0 || done < text.len ? err_errno(err, errno, "can't write %s", s->filter_file) : 0;
-	if (fd >= 0)
-		(void)close(fd);
+	result = rsync_filter_text(&text, s->env->opt) ? write_private(s->filter_file, &text, err)
+						       : err_set(err, ERR_NOMEM, "out of memory for the filter rules");
 	buf_done(&text);
-	s->filter_file_made = n == 0;
-	return n;
+	s->filter_file_made = result == 0;
+	return result;
 }
 
 static bool has_root(const struct rsync_session *s, const struct pass *p)

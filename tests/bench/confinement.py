@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What it costs that workers are confined (core/worker_confine.c): confinement.py [--runs N] [--files N]
+"""What it costs that workers are confined (core/worker_confine.c): confinement.py [--runs N] [--files N] [TRANSPORT...]
 
 Two programs in one run, the ordinary one and one with the confinement compiled out (-DFANSYNCD_NO_GUARD_CONFINE), take turns at
 `--sync-now`: of a source that holds one file, which is a worker's start and end; and of many small files to an empty target. By
-`direct`, `tcp` and `sftp` (libssh2), the transports that are confined, on a tmpfs. As root. Asserts nothing.
+`direct`, `tcp` and `sftp` (libssh2), whose workers are confined, and `rsync` and `rsyncssh`, whose rsync is; on a tmpfs. As root. Asserts nothing.
 """
 import argparse
 import os
@@ -58,7 +58,7 @@ class Sync:
         if transport == "tcp":
             self.server = Receiver(place + "/receiver", self.target).start()
             where = self.server.section()
-        elif transport == "sftp":
+        elif transport in ("sftp", "rsyncssh"):
             self.server = Sshd(place + "/sshd", config="Subsystem sftp internal-sftp\n").start()
             where = 'host = "127.0.0.1"; targetdir = "%s"; %s' % (self.target, self.server.section())
         self.daemon = Daemon(place, 'sync = ( { transport = "%s"; source = "%s"; %s } );\n' % (transport, source, where))
@@ -93,6 +93,7 @@ def main():
     a = argparse.ArgumentParser(description="what it costs that workers are confined")
     a.add_argument("--runs", type=int, default=21)
     a.add_argument("--files", type=int, default=10000)
+    a.add_argument("transports", nargs="*", default=["direct", "tcp", "sftp", "rsync", "rsyncssh"])
     args = a.parse_args()
     programs = (BINARY, unconfined())
     if not own_file_system():
@@ -105,7 +106,7 @@ def main():
         f.write("x")
     filled(many, args.files)
     print("| transport | what | confined | not confined | ratio | CPU, ratio |\n| --- | --- | --- | --- | --- | --- |")
-    for transport in ("direct", "tcp", "sftp"):
+    for transport in args.transports:
         for source, what, runs in ((few, "start and end", args.runs), (many, "%d files" % args.files, max(3, args.runs // 3))):
             sync = Sync(transport, source)
             try:

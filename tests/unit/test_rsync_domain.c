@@ -203,31 +203,48 @@ static void when_it_is_off(void **state)
 	assert_non_null(rsync_domain_off(&opt));
 }
 
+static void expect_password(const char *path, const char *text, const char *line)
+{
+	struct err err = ERR_INIT;
+	struct buf out;
+
+	assert_int_equal(scratch_write(path, text), 0);
+	assert_int_equal(rsync_domain_password(path, &out, &err), 0);
+	assert_string_equal(buf_str(&out), line);
+	rsync_domain_forget(&out);
+}
+
+static void expect_none(const char *path, const char *why)
+{
+	struct err err = ERR_INIT;
+	struct buf out;
+
+	assert_int_equal(rsync_domain_password(path, &out, &err), -1);
+	assert_int_equal(out.len, 0);
+	assert_non_null(strstr(err.text, why));
+	rsync_domain_forget(&out);
+}
+
 static void password(void **state)
 {
 	struct scratch *s = *state;
-	struct err err = ERR_INIT;
-	char text[8] = "", path[64];
-	struct stat st;
-	int fd, again;
+	const char *path = scratch_path(s, "password");
 
-	put(s, "password");
-	assert_int_equal(chmod(scratch_path(s, "password"), 0604), 0);
-	fd = rsync_domain_password(scratch_path(s, "password"), &err);
-	assert_true(fd >= 0);
-	assert_int_equal(fstat(fd, &st), 0);
-	assert_int_equal(st.st_mode & 07777, 0604);
-	assert_int_equal(st.st_uid, geteuid());
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd); /* from its beginning, as rsync reads it */
-	again = open(path, O_RDONLY | O_CLOEXEC);
-	assert_true(again >= 0);
-	assert_int_equal(read(again, text, sizeof(text)), 4);
-	assert_memory_equal(text, "text", 4);
-	(void)close(again);
-	(void)close(fd);
-	assert_int_equal(rsync_domain_password(scratch_path(s, "none"), &err), -1);
-	assert_non_null(strstr(err.text, "password_file"));
-	assert_int_equal(rsync_domain_password(scratch_path(s, "source"), &err), -1);
+	assert_int_equal(scratch_write(path, ""), 0);
+	assert_int_equal(chmod(path, 0640), 0);
+	expect_password(path, "secret\nanother\n", "secret\n");
+	expect_password(path, "\r\n a b \r\n", " a b \n");
+	expect_password(path, "x", "x\n");
+	expect_password(path, "", "\n");
+	assert_int_equal(chmod(path, 0644), 0);
+	expect_none(path, "by others");
+	assert_int_equal(chmod(path, 0600), 0);
+	if (geteuid() == 0) {
+		assert_int_equal(chown(path, 4711, 0), 0);
+		expect_none(path, "must be root's");
+	}
+	expect_none(scratch_path(s, "none"), "password_file");
+	expect_none(scratch_path(s, "source"), "source");
 }
 
 int main(void)

@@ -109,6 +109,8 @@ static void add_system(struct places *p)
 					   "/gnu/store" };
 	static const char *const read[] = { "/etc/ld.so.cache",
 					    "/etc/ld.so.preload",
+					    "/etc/ld-musl-x86_64.path",
+					    "/etc/ld-musl-aarch64.path",
 					    "/etc/ssl/openssl.cnf",
 					    "/etc/pki/tls/openssl.cnf",
 					    "/etc/crypto-policies",

@@ -192,13 +192,19 @@ bool links_join(struct entry *e, enum fileops_result *out)
 	}
 }
 
+/* What was opened under its name may have been another file by then, or the last name of this one. */
+static bool is_of(const struct link_group *g, const struct stat *st)
+{
+	return st->st_nlink > 1 && st->st_dev == g->dev && st->st_ino == g->ino;
+}
+
 void links_leave(struct entry *e, bool done)
 {
 	struct link_group *g = e->group;
 	struct entry *waiters = g->waiters;
 
 	e->group = NULL;
-	g->state = done ? GROUP_THERE : GROUP_FAILED;
+	g->state = done && is_of(g, &e->src) ? GROUP_THERE : GROUP_FAILED;
 	g->waiters = NULL;
 	while (waiters != NULL) {
 		struct entry *next = waiters->next_waiter;

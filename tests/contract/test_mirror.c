@@ -149,6 +149,22 @@ static void same_second(void **state)
 	bench_close(&b);
 }
 
+static void linking_bench(struct bench *b, unsigned seed)
+{
+	bench_open(b, seed, seed % 2 == 0);
+	b->opt.rsync.hard_links = true;
+	mirror_free(b->mirror);
+	b->mirror = mirror_new(
+		&(struct mirror_setup){
+			.env = &b->env,
+			.source = local_tree_end(b->src_tree, false),
+			.target = { &late_ops, &b->late, FILEOPS_LINKS | FILEOPS_NODES | FILEOPS_OWNERS, 1 },
+			.width = 64,
+			.width_dirs = 8,
+			.tag = 7 },
+		&b->last);
+}
+
 static void hard_links_wait_for_the_first(void **state)
 {
 	struct bench b;
@@ -157,18 +173,7 @@ static void hard_links_wait_for_the_first(void **state)
 
 	(void)state;
 	for (unsigned seed = 1; seed <= 4; seed++) {
-		bench_open(&b, seed, seed % 2 == 0);
-		b.opt.rsync.hard_links = true;
-		mirror_free(b.mirror);
-		b.mirror = mirror_new(
-			&(struct mirror_setup){
-				.env = &b.env,
-				.source = local_tree_end(b.src_tree, false),
-				.target = { &late_ops, &b.late, FILEOPS_LINKS | FILEOPS_NODES | FILEOPS_OWNERS, 1 },
-				.width = 64,
-				.width_dirs = 8,
-				.tag = 7 },
-			&b.last);
+		linking_bench(&b, seed);
 		put(&b, b.src, "a", "one file");
 		(void)snprintf(from, sizeof(from), "%s/a", b.src);
 		for (unsigned i = 0; i < 20; i++) {
@@ -182,6 +187,50 @@ static void hard_links_wait_for_the_first(void **state)
 		assert_int_equal(stat(to, &st), 0);
 		assert_int_equal(st.st_nlink, 21);
 		assert_int_equal(count_below(b.dst), 21);
+		bench_close(&b);
+	}
+}
+
+/* A name is another file by the time that it is opened: if it is the first one, what was sent under it is not what the
+ * others are. */
+static void a_name_that_is_replaced(void **state)
+{
+	static const char *const names[] = { "a", "b", "c" };
+
+	(void)state;
+	for (unsigned seed = 0; seed < 12; seed++) {
+		struct transport_item items[3] = { 0 };
+		struct transport_work w = { .items = items, .n_items = 3, .may_delete = true, .max_delete = -1 };
+		struct bench b;
+		char from[400], to[400], text[64];
+		struct stat st;
+
+		linking_bench(&b, seed + 1);
+		put(&b, b.src, "a", "one file");
+		(void)snprintf(from, sizeof(from), "%s/a", b.src);
+		for (size_t i = 1; i < 3; i++) {
+			(void)snprintf(to, sizeof(to), "%s/%s", b.src, names[i]);
+			assert_int_equal(link(from, to), 0);
+		}
+		for (size_t i = 0; i < 3; i++) {
+			(void)snprintf(to, sizeof(to), "%s/%s", b.src, names[i]);
+			items[i] = (struct transport_item){
+				.path = names[i], .len = 1, .flags = MARK_NAME | MARK_LOOK, .look = LOOK_FILE
+			};
+			assert_int_equal(lstat(to, &items[i].st), 0);
+		}
+		put(&b, b.src, "other", "another one");
+		(void)snprintf(from, sizeof(from), "%s/other", b.src);
+		(void)snprintf(to, sizeof(to), "%s/%s", b.src, names[seed % 3]);
+		assert_int_equal(rename(from, to), 0);
+		run_work(&b, &w, false);
+		for (size_t i = 1; i < 3; i++) { /* that of the name itself will be told by another record */
+			get(b.dst, names[(seed + i) % 3], text);
+			assert_string_equal(text, "one file");
+			(void)snprintf(to, sizeof(to), "%s/%s", b.dst, names[(seed + i) % 3]);
+			assert_int_equal(stat(to, &st), 0);
+			assert_true(st.st_nlink >= 2);
+		}
 		bench_close(&b);
 	}
 }
@@ -296,6 +345,7 @@ int main(void)
 		cmocka_unit_test(round_trips),
 		cmocka_unit_test(same_second),
 		cmocka_unit_test(hard_links_wait_for_the_first),
+		cmocka_unit_test(a_name_that_is_replaced),
 		cmocka_unit_test(renames_and_failures),
 		cmocka_unit_test(down_at_any_moment),
 		cmocka_unit_test(each_session_lists_all),

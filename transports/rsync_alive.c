@@ -23,6 +23,8 @@
 #define FDS_MAX 16
 /* Looks, one a second. An automounter may take some. */
 #define STUCK_LOOKS 5u
+/* Who limits the bandwidth waits for his turn, but for no more than seconds. */
+#define WAITING_LOOKS 20u
 #define FAMILY_DEPTH 2u
 #define FAMILY_MAX 4u
 
@@ -58,16 +60,22 @@ static void bytes_moved(pid_t pid, uint64_t *in, uint64_t *out)
 	*out = value_of(text, "wchar: ");
 }
 
-/* proc(5): the number of the system call that it is in, and its arguments; or "running". */
-static bool is_opening(pid_t pid)
+/* ---- what all of them do ---- */
+
+/* proc(5): the number of the system call that it is in, and its arguments; or "running". -1 for that, and when the kernel
+ * doesn't tell. */
+static long call_of(pid_t pid)
 {
 	char text[256], *end;
 	long call;
 
 	read_proc(pid, "syscall", text, sizeof(text));
 	call = strtol(text, &end, 10);
-	if (end == text)
-		return false;
+	return end == text ? -1 : call;
+}
+
+static bool is_open(long call)
+{
 #ifdef SYS_open
 	if (call == SYS_open)
 		return true;
@@ -75,15 +83,52 @@ static bool is_opening(pid_t pid)
 	return call == SYS_openat || call == SYS_openat2;
 }
 
-/* It, or what it has forked: where the target is a local directory the other end is its child, and that one's. */
-static bool family_is_opening(pid_t pid, unsigned depth)
+static bool is_poll(long call)
+{
+#ifdef SYS_poll
+	if (call == SYS_poll)
+		return true;
+#endif
+#ifdef SYS_select
+	if (call == SYS_select)
+		return true;
+#endif
+	return call == SYS_ppoll || call == SYS_pselect6;
+}
+
+/* utime and stime of /proc/PID/stat, in ticks: fields 14 and 15, counted behind the name, which may hold anything. */
+static uint64_t ticks_of(pid_t pid)
+{
+	char text[1024], *at;
+	unsigned long long user = 0, kernel = 0;
+
+	read_proc(pid, "stat", text, sizeof(text));
+	at = strrchr(text, ')');
+	for (int i = 0; at != NULL && i < 12; i++)
+		at = strchr(at + 1, ' ');
+	if (at != NULL && sscanf(at, "%llu %llu", &user, &kernel) != 2)
+		return 0;
+	return user + kernel;
+}
+
+struct family {
+	bool opening, waiting; /* one of them; all of them */
+	uint64_t busy;
+};
+
+/* It, and what it has forked: where the target is a local directory the other end is its child, and that one's. */
+static void look_at(struct family *f, pid_t pid, unsigned depth)
 {
 	char name[48], text[512], *at = text;
+	long call = call_of(pid);
+	uint64_t in, out;
 
-	if (is_opening(pid))
-		return true;
+	bytes_moved(pid, &in, &out);
+	f->busy += in + out + ticks_of(pid);
+	f->opening = f->opening || is_open(call);
+	f->waiting = f->waiting && is_poll(call);
 	if (depth == FAMILY_DEPTH)
-		return false;
+		return;
 	(void)snprintf(name, sizeof(name), "task/%d/children", (int)pid);
 	read_proc(pid, name, text, sizeof(text));
 	for (unsigned i = 0; i < FAMILY_MAX; i++) {
@@ -92,11 +137,9 @@ static bool family_is_opening(pid_t pid, unsigned depth)
 
 		if (end == at || child <= 0)
 			break;
-		if (family_is_opening((pid_t)child, depth + 1))
-			return true;
+		look_at(f, (pid_t)child, depth + 1);
 		at = end;
 	}
-	return false;
 }
 
 /* How often in a row the process's connection has sent the same again, and got no answer to it. 0: it has none, or the
@@ -122,29 +165,56 @@ static unsigned sent_again(pid_t pid)
 	return most;
 }
 
+/* While bytes move nobody looks at more than those. */
+static void look_for_reasons(struct rsync_alive *a, bool moved)
+{
+	struct family f = { .waiting = true };
+	int64_t now = clock_mono_ns();
+	bool was_silent = now - a->moved_ns >= a->rules.silent_ns;
+
+	if (moved) {
+		a->moved_ns = now;
+		a->opens = a->waits = 0;
+		return;
+	}
+	look_at(&f, a->pid, 0);
+	a->opens = f.opening ? a->opens + 1 : 0;
+	a->waits = a->rules.alone && f.waiting && f.busy == a->was_busy ? a->waits + 1 : 0;
+	a->was_busy = f.busy;
+	if (a->opens == STUCK_LOOKS)
+		a->stuck(a->ctx, RSYNC_STUCK_OPENING);
+	else if (a->waits == WAITING_LOOKS)
+		a->stuck(a->ctx, RSYNC_STUCK_WAITING);
+	else if (a->rules.silent_ns > 0 && was_silent && !a->told_silent)
+		a->stuck(a->ctx, RSYNC_STUCK_SILENT);
+	a->told_silent = was_silent;
+}
+
 static void on_timer(void *ctx)
 {
 	struct rsync_alive *a = ctx;
 	uint64_t in, out;
-	bool sign, more;
+	bool sign, more, moved;
 
 	loop_timer_after(a->timer, NS_PER_S);
 	bytes_moved(a->pid, &in, &out);
 	more = in >= a->was_read + KEEPALIVE_BYTES || out >= a->was_written + KEEPALIVE_BYTES;
 	sign = more || (in != a->was_read && sent_again(a->pid) < SENT_AGAIN_MOST);
-	a->opens = in == a->was_read && out == a->was_written && family_is_opening(a->pid, 0) ? a->opens + 1 : 0;
+	moved = in != a->was_read || out != a->was_written;
 	a->was_read = in;
 	a->was_written = out;
 	if (sign)
 		a->sign(a->ctx);
-	if (a->opens == STUCK_LOOKS)
-		a->stuck(a->ctx);
+	look_for_reasons(a, moved);
 }
 
-int rsync_alive_start(struct rsync_alive *a, struct loop *loop, pid_t pid, void (*sign)(void *ctx),
-		      void (*stuck)(void *ctx), void *ctx, struct err *err)
+int rsync_alive_start(struct rsync_alive *a, struct loop *loop, pid_t pid, const struct rsync_alive_rules *rules,
+		      void (*sign)(void *ctx), void (*stuck)(void *ctx, enum rsync_stuck why), void *ctx,
+		      struct err *err)
 {
-	*a = (struct rsync_alive){ .pid = pid, .sign = sign, .stuck = stuck, .ctx = ctx };
+	*a = (struct rsync_alive){
+		.pid = pid, .rules = *rules, .moved_ns = clock_mono_ns(), .sign = sign, .stuck = stuck, .ctx = ctx
+	};
 	a->timer = loop_timer_add(loop, on_timer, a, err);
 	if (a->timer == NULL)
 		return -1;

@@ -69,6 +69,8 @@ static const struct {
 	  "didn't get server startup line",
 	  { 5, RSYNC_DOWN, ERR_NETWORK, "the connection to the rsync daemon ended before its answer" } },
 	{ 20, RSYNC_STUCK_WORDS, { 20, RSYNC_RETRY, ERR_AGAIN, "rsync was interrupted" } },
+	{ 20, RSYNC_DEADLOCK_WORDS, { 20, RSYNC_RETRY, ERR_AGAIN, "rsync was interrupted" } },
+	{ 20, RSYNC_SILENT_WORDS, { 20, RSYNC_RETRY, ERR_AGAIN, "rsync was interrupted" } },
 };
 
 const struct rsync_outcome *rsync_outcome_said(int status, const char *said)

@@ -30,6 +30,9 @@ const struct rsync_outcome *rsync_outcome_said(int status, const char *said);
 
 /* Said for an rsync that is ended since it waits for a FIFO's writer (rsync_alive.h). */
 #define RSYNC_STUCK_WORDS "a FIFO took the place of a file while rsync opened it"
+/* The same, for one whose processes wait for each other, or of which nothing was seen or heard for long. */
+#define RSYNC_DEADLOCK_WORDS "rsync's processes waited for each other"
+#define RSYNC_SILENT_WORDS "rsync did nothing for minutes"
 /* A file could not be written, of which the messages tell; rsync gives up then. */
 #define RSYNC_EXIT_FILEIO 11
 

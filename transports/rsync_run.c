@@ -93,13 +93,16 @@ static void on_alive(void *ctx)
 }
 
 /* Its end is reported as that of any other run, with these words. */
-static void on_stuck(void *ctx)
+static void on_stuck(void *ctx, enum rsync_stuck why)
 {
+	static const char *const words[] = { RSYNC_STUCK_WORDS, RSYNC_DEADLOCK_WORDS, RSYNC_SILENT_WORDS };
 	struct rsync_run *r = ctx;
-	const struct rsync_event ev = { .kind = RSYNC_TEXT,
-					.text = RSYNC_STUCK_WORDS,
-					.text_len = sizeof(RSYNC_STUCK_WORDS) - 1 };
+	const struct rsync_event ev = { .kind = RSYNC_TEXT, .text = words[why], .text_len = strlen(words[why]) };
 
+	if (why == RSYNC_STUCK_WAITING && r->in != NULL) { /* for the rest of its list */
+		r->alive.waits = 0;
+		return;
+	}
 	r->event(r->ctx, &ev);
 	rsync_run_end(r);
 }
@@ -166,7 +169,7 @@ int rsync_run_start(struct rsync_run *r, const struct rsync_start *how, struct b
 	r->in = loop_fd_add(r->loop, r->proc.in, LOOP_WRITE, on_in, r, err);
 	r->out = r->in == NULL ? NULL : loop_fd_add(r->loop, r->proc.out, LOOP_READ, on_out, r, err);
 	r->err = r->out == NULL ? NULL : loop_fd_add(r->loop, r->proc.err, LOOP_READ, on_err, r, err);
-	if (r->err == NULL || rsync_alive_start(&r->alive, r->loop, r->proc.pid, on_alive, on_stuck, r, err) < 0 ||
+	if (r->err == NULL || rsync_alive_start(&r->alive, r->loop, r->proc.pid, &how->alive, on_alive, on_stuck, r, err) < 0 ||
 	    loop_child(r->loop, r->proc.pid, on_child, r, err) < 0) {
 		(void)kill(-r->proc.pid, SIGKILL);
 		loop_child_forget(r->loop, r->proc.pid);

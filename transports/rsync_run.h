@@ -23,6 +23,7 @@ struct rsync_start {
 	char *const *argv;
 	const char *cwd;
 	int domain;	 /* core/confine.h; 0 or less: none */
+	struct rsync_alive_rules alive;
 	bool secret; /* what it gets on standard input is not to stay in memory */
 };
 

@@ -498,10 +498,23 @@ static int surround(struct rsync_session *s, struct rsync_job *job, struct rsync
 	return rsync_domain_make(&domain, &how->domain, err);
 }
 
+/* With hard links its processes may come to wait for each other. Of another host's nothing is known but that it is
+ * silent: so it may be while it reads a file to compare its content, and no longer than a file takes otherwise. */
+static struct rsync_alive_rules alive_rules(const struct rsync_session *s, const struct rsync_job *job)
+{
+	const struct rsync_options *o = &s->env->opt->rsync;
+	bool quiet = o->hard_links && job->recurse && !job->checksum && !o->checksum;
+
+	return (struct rsync_alive_rules){
+		.alone = job->kind == RSYNC_LOCAL,
+		.silent_ns = quiet ? s->env->opt->progress_timeout_ns / 3 : 0,
+	};
+}
+
 /* `listed`: only whether the target has this path. */
 static bool run_job(struct rsync_session *s, const struct rsync_job *what, const char *listed, struct buf *list)
 {
-	struct rsync_start how = { .cwd = s->cwd };
+	struct rsync_start how = { .cwd = s->cwd, .alive = alive_rules(s, what) };
 	struct rsync_job job = *what;
 	struct arglist args = { 0 };
 	struct err err = ERR_INIT;

@@ -384,6 +384,24 @@ def fifo_in_its_place(place):
     case(place, body, more="delay = 0.01; retryMax = 1.0;")
 
 
+def processes_that_wait_for_each_other(place):
+    """As rsync's can with hard links (3.5.0): they do nothing but poll, for ever. This one does it once."""
+    binary, once = place + "/rsync", place + "/once"
+    os.makedirs(place, exist_ok=True)
+    with open(binary, "w") as f:
+        f.write('#!/bin/sh\ncase "$*" in *--files-from*) [ -e "%s" ] || { : >"%s"; exec %s -c "import select; select.poll().poll()"; } ;; esac\n'
+                'exec rsync "$@"\n' % (once, once, sys.executable))
+    os.chmod(binary, 0o755)
+
+    def body(p):
+        p.put("f")
+        p.daemon.start()
+        p.healed("they wait for each other")
+        if "waited for each other" not in p.daemon.log() or not os.path.exists(once):
+            raise Failure("it was not seen: " + p.daemon.tail())
+    case(place, body, rsync='binary = "%s"; confine = false;' % binary, more="delay = 0.1; retryMax = 1.0;")
+
+
 def is_fifo(path):
     try:
         return stat.S_ISFIFO(os.lstat(path).st_mode)
@@ -513,5 +531,5 @@ def a_module(place):
 if os.geteuid() != 0:
     skip("needs root, to be another user")
 main([unreadable_files, unreadable_directory, read_only_directory_at_the_target, undeletable_at_start, too_long_a_path,
-      vanishes_before_it_is_sent, fifo_in_its_place, fifo_in_its_place_there, attributes_too_large, no_acls_at_the_target, disk_full, too_many_for_the_disk, another_account, below_a_link,
+      vanishes_before_it_is_sent, fifo_in_its_place, processes_that_wait_for_each_other, fifo_in_its_place_there, attributes_too_large, no_acls_at_the_target, disk_full, too_many_for_the_disk, another_account, below_a_link,
       another_root, a_module])

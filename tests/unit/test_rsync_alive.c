@@ -52,7 +52,10 @@ static pid_t lonely_child(void)
 struct heard {
 	struct loop *loop;
 	unsigned signs, stuck;
+	enum rsync_stuck why;
 };
+
+static const struct rsync_alive_rules no_rules = { 0 };
 
 static void on_sign(void *ctx)
 {
@@ -62,11 +65,12 @@ static void on_sign(void *ctx)
 	loop_stop(h->loop, 0);
 }
 
-static void on_stuck(void *ctx)
+static void on_stuck(void *ctx, enum rsync_stuck why)
 {
 	struct heard *h = ctx;
 
 	h->stuck++;
+	h->why = why;
 	loop_stop(h->loop, 0);
 }
 
@@ -97,7 +101,7 @@ static void signs_of_work(void **state)
 
 	(void)state;
 	assert_true(pid > 0);
-	assert_int_equal(rsync_alive_start(&a, h.loop, pid, on_sign, on_stuck, &h, &err), 0);
+	assert_int_equal(rsync_alive_start(&a, h.loop, pid, &no_rules, on_sign, on_stuck, &h, &err), 0);
 	assert_int_equal(listen_for(&h, 30), 1);
 	assert_int_equal(listen_for(&h, 30), 1); /* and again */
 	assert_int_equal(kill(pid, SIGSTOP), 0);
@@ -120,7 +124,7 @@ static void keepalives_are_none(void **state)
 
 	(void)state;
 	assert_true(pid > 0);
-	assert_int_equal(rsync_alive_start(&a, h.loop, pid, on_sign, on_stuck, &h, &err), 0);
+	assert_int_equal(rsync_alive_start(&a, h.loop, pid, &no_rules, on_sign, on_stuck, &h, &err), 0);
 	(void)listen_for(&h, 2); /* what it read to begin with */
 	assert_int_equal(listen_for(&h, 3), 0);
 	rsync_alive_stop(&a);
@@ -151,16 +155,16 @@ static pid_t fifo_child(const char *path, int flags, unsigned below)
 	return pid;
 }
 
-static unsigned stuck_within(const char *path, int flags, unsigned below, int64_t seconds)
+/* How often it was found to be stuck; then for that reason, and for no other. */
+static unsigned found_stuck(pid_t pid, const struct rsync_alive_rules *rules, int64_t seconds, enum rsync_stuck why)
 {
 	struct err err = ERR_INIT;
-	struct heard h = { .loop = loop_new(&err) };
+	struct heard h = { .loop = loop_new(&err), .why = why };
 	struct rsync_alive a = { 0 };
 	struct loop_timer *end = loop_timer_add(h.loop, on_end, &h, &err);
-	pid_t pid = fifo_child(path, flags, below);
 
 	assert_true(pid > 0);
-	assert_int_equal(rsync_alive_start(&a, h.loop, pid, on_sign, on_stuck, &h, &err), 0);
+	assert_int_equal(rsync_alive_start(&a, h.loop, pid, rules, on_sign, on_stuck, &h, &err), 0);
 	loop_timer_after(end, seconds * NS_PER_S);
 	while (h.stuck == 0 && loop_timer_armed(end))
 		assert_int_equal(loop_run(h.loop, &err), 0);
@@ -169,7 +173,52 @@ static unsigned stuck_within(const char *path, int flags, unsigned below, int64_
 	assert_int_equal(kill(pid, SIGKILL), 0);
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
 	loop_free(h.loop);
+	assert_int_equal(h.why, why);
 	return h.stuck;
+}
+
+static unsigned stuck_within(const char *path, int flags, unsigned below, int64_t seconds)
+{
+	return found_stuck(fifo_child(path, flags, below), &no_rules, seconds, RSYNC_STUCK_OPENING);
+}
+
+/* It and its child wait, in poll; or the child does something now and then. */
+static pid_t waiting_child(bool works)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (fork() == 0) {
+			int out = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+			(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+			for (;;) {
+				(void)poll(NULL, 0, works ? 2000 : -1);
+				(void)write(out, "x", 1);
+			}
+		}
+		for (;;)
+			(void)poll(NULL, 0, -1);
+	}
+	return pid;
+}
+
+static void all_wait(void **state)
+{
+	const struct rsync_alive_rules alone = { .alone = true };
+
+	(void)state;
+	assert_int_equal(found_stuck(waiting_child(false), &alone, 90, RSYNC_STUCK_WAITING), 1);
+	assert_int_equal(found_stuck(waiting_child(true), &alone, 25, RSYNC_STUCK_OPENING), 0);
+}
+
+static void silent_for_long(void **state)
+{
+	const struct rsync_alive_rules limit = { .silent_ns = 2 * NS_PER_S };
+
+	(void)state;
+	assert_int_equal(found_stuck(waiting_child(false), &limit, 60, RSYNC_STUCK_SILENT), 1);
 }
 
 static void waits_to_open(void **state)
@@ -190,7 +239,8 @@ static void waits_to_open(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(signs_of_work), cmocka_unit_test(keepalives_are_none),
-					    cmocka_unit_test(waits_to_open) };
+					    cmocka_unit_test(waits_to_open), cmocka_unit_test(all_wait),
+					    cmocka_unit_test(silent_for_long) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -389,8 +389,8 @@ def processes_that_wait_for_each_other(place):
     binary, once = place + "/rsync", place + "/once"
     os.makedirs(place, exist_ok=True)
     with open(binary, "w") as f:
-        f.write('#!/bin/sh\ncase "$*" in *--files-from*) [ -e "%s" ] || { : >"%s"; exec %s -c "import select; select.poll().poll()"; } ;; esac\n'
-                'exec rsync "$@"\n' % (once, once, sys.executable))
+        f.write('#!/bin/sh\ncase "$*" in *--files-from*) [ -e "%s" ] || { : >"%s"; exec /usr/bin/python3 -c "import select; select.poll().poll()"; } ;; esac\n'
+                'exec rsync "$@"\n' % (once, once))
     os.chmod(binary, 0o755)
 
     def body(p):

@@ -56,7 +56,10 @@ const struct rsync_outcome *rsync_outcome(int status)
 	return &unknown;
 }
 
-/* rsync takes a connection that is lost before the daemon has answered for a refusal. Who was refused is told why. */
+/* rsync takes a connection that is lost before the daemon has answered for a refusal. Who was refused is told why.
+ *
+ * And it takes a source that changes under its hands for a peer that does not speak its language: all names of a file
+ * with hard links that go before they are sent (Invalid packet), or a name of its list that becomes a directory. */
 static const struct {
 	int code;
 	const char *words;
@@ -68,6 +71,12 @@ static const struct {
 	{ 5,
 	  "didn't get server startup line",
 	  { 5, RSYNC_DOWN, ERR_NETWORK, "the connection to the rsync daemon ended before its answer" } },
+	{ 2,
+	  "Invalid packet at end of run",
+	  { 2, RSYNC_RETRY, ERR_AGAIN, "rsync lost count, as files with hard links vanished before they were sent" } },
+	{ 2,
+	  "invalid path from sender",
+	  { 2, RSYNC_RETRY, ERR_AGAIN, "rsync refused a name, as the source changed while it was listed" } },
 	{ 20, RSYNC_STUCK_WORDS, { 20, RSYNC_RETRY, ERR_AGAIN, "rsync was interrupted" } },
 	{ 20, RSYNC_DEADLOCK_WORDS, { 20, RSYNC_RETRY, ERR_AGAIN, "rsync was interrupted" } },
 	{ 20, RSYNC_SILENT_WORDS, { 20, RSYNC_RETRY, ERR_AGAIN, "rsync was interrupted" } },

@@ -31,6 +31,15 @@ static void only_zero_is_success(void **state)
 static void a_lost_connection_is_no_refusal(void **state)
 {
 	(void)state;
+	assert_int_equal(rsync_outcome_said(EXITED(2), "protocol version mismatch -- is your shell clean?")->fate,
+			 RSYNC_CONFIG);
+	assert_int_equal(rsync_outcome_said(EXITED(2), "Invalid packet at end of run (2) [sender]")->fate, RSYNC_RETRY);
+	assert_int_equal(rsync_outcome_said(EXITED(2), "Invalid packet at end of run (2) [sender]")->class, ERR_AGAIN);
+	assert_int_equal(rsync_outcome_said(EXITED(2), "ABORTING due to invalid path from sender: a/b")->fate,
+			 RSYNC_RETRY);
+	assert_int_equal(rsync_outcome_said(EXITED(20), RSYNC_DEADLOCK_WORDS)->class, ERR_AGAIN);
+	assert_int_equal(rsync_outcome_said(EXITED(20), RSYNC_SILENT_WORDS)->class, ERR_AGAIN);
+	assert_int_equal(rsync_outcome_said(EXITED(20), "")->class, ERR_IO);
 	assert_int_equal(rsync_outcome_said(EXITED(5), "@ERROR: Unknown module 'x'")->class, ERR_AUTH);
 	assert_int_equal(rsync_outcome_said(EXITED(5), "@ERROR: auth failed on module x")->class, ERR_AUTH);
 	assert_int_equal(rsync_outcome_said(EXITED(5), "rsync: did not see server greeting")->class, ERR_NETWORK);

@@ -3,7 +3,8 @@
  * that its memory may be looked at (core dumps, debuggers).
  *
  * For those that exec nothing; a program that is started gets a domain, which confines it as to files alone. A kernel
- * without one of them leaves the process less confined, which is no failure: the caller says so. In builds with a sanitizer, which looks for leaks at the end, what that needs stays allowed.
+ * without one of them leaves the process less confined, which is no failure: the caller says so. In builds with a
+ * sanitizer, which looks for leaks at the end, what that needs stays allowed.
  */
 #ifndef FANSYNCD_CORE_CONFINE_H
 #define FANSYNCD_CORE_CONFINE_H
@@ -46,7 +47,8 @@ int confine_files(const struct confine_place *places, size_t n, struct err *err)
 
 /* Whether the kernel has what confine_domain needs. */
 bool confine_has_domains(void);
-/* The places of a program that is yet to be started, as a descriptor (close-on-exec, the caller's). Reaches nothing of /proc. The program enters it between fork and exec (core/proc.h). */
+/* The places of a program that is yet to be started, as a descriptor (close-on-exec, the caller's). Reaches nothing of
+ * /proc. The program enters it between fork and exec (core/proc.h). */
 int confine_domain(const struct confine_place *places, size_t n, int *domain, struct err *err);
 
 /* No core dump, and nobody attaches a debugger. */

@@ -146,7 +146,9 @@ static void child_descriptors(const struct proc_spec *spec, int fds[3][2], const
 	if (null < 0)
 		child_fail(report);
 	for (int i = 0; i < 3; i++)
-		source[i] = child_lift(given[i] > 0 ? given[i] : fds[i][END_CHILD] >= 0 ? fds[i][END_CHILD] : null,
+		source[i] = child_lift(given[i] > 0		? given[i]
+				       : fds[i][END_CHILD] >= 0 ? fds[i][END_CHILD]
+								: null,
 				       report);
 	if (spec->pass_fd > 0)
 		source[3] = child_lift(spec->pass_fd, report);
@@ -183,7 +185,8 @@ static void child_run(const struct proc_spec *spec, pid_t parent, int fds[3][2],
 	for (size_t i = 0; spec->env != NULL && spec->env[i] != NULL; i++)
 		if (putenv((char *)(uintptr_t)spec->env[i]) != 0)
 			child_fail(&report);
-	if (domain >= 0 && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || syscall(SYS_landlock_restrict_self, domain, 0) < 0))
+	if (domain >= 0 &&
+	    (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || syscall(SYS_landlock_restrict_self, domain, 0) < 0))
 		child_fail(&report);
 	(void)execvp(spec->argv[0], (char *const *)(uintptr_t)spec->argv);
 	child_fail(&report);

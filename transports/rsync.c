@@ -36,6 +36,12 @@ static int validate(struct sync_options *opt, struct err *err)
 		return err_set(err, ERR_CONFIG,
 			       "target: \"%s\" looks like a host: use transport = \"rsyncssh\" with host and targetdir",
 			       opt->target);
+	for (size_t i = 0; i < opt->rsync.extra.n; i++)
+		if (strncmp(opt->rsync.extra.v[i], "--password-file", 15) == 0)
+			return err_set(err, ERR_CONFIG,
+				       "rsync.extra: %s: use rsync.password_file, which keeps it from who "
+				       "may write to the source",
+				       opt->rsync.extra.v[i]);
 	if (!is_daemon(opt->target) && opt->rsync.password_file != NULL)
 		return err_set(err, ERR_CONFIG, "rsync.password_file is for an rsync daemon, and \"%s\" is none",
 			       opt->target);

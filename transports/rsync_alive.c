@@ -62,8 +62,8 @@ static void bytes_moved(pid_t pid, uint64_t *in, uint64_t *out)
 
 /* ---- what all of them do ---- */
 
-/* proc(5): the number of the system call that it is in, and its arguments; or "running". -1 for that, and when the kernel
- * doesn't tell. */
+/* proc(5): the number of the system call that it is in, and its arguments; or "running". -1 for that, and when the
+ * kernel doesn't tell. */
 static long call_of(pid_t pid)
 {
 	char text[256], *end;

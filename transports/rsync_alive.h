@@ -14,9 +14,9 @@
 
 /* Why `stuck` is called. */
 enum rsync_stuck {
-	RSYNC_STUCK_OPENING = 0, /* for seconds it, or a child of its, has been opening one file: rsync opens a name that
-				    it found to be a file without a thought for a FIFO that may have taken its place,
-				    and waits for a writer for ever */
+	RSYNC_STUCK_OPENING = 0, /* for seconds it, or a child of its, has been opening one file: rsync opens a name
+				    that it found to be a file without a thought for a FIFO that may have taken its
+				    place, and waits for a writer for ever */
 	RSYNC_STUCK_WAITING,	 /* `alone`: it and its children do nothing but wait, for each other then */
 	RSYNC_STUCK_SILENT,	 /* `silent_ns`: nothing has moved for so long */
 };
@@ -30,10 +30,10 @@ struct rsync_alive {
 	struct loop_timer *timer; /* NULL: not started */
 	pid_t pid;
 	struct rsync_alive_rules rules;
-	int64_t moved_ns;     /* when it moved bytes last */
-	uint64_t was_busy;    /* of all of them: bytes, and processor time */
+	int64_t moved_ns;  /* when it moved bytes last */
+	uint64_t was_busy; /* of all of them: bytes, and processor time */
 	bool told_silent;
-	unsigned waits;	      /* so many looks found each of them in poll(2), and none had done anything */
+	unsigned waits;			/* so many looks found each of them in poll(2), and none had done anything */
 	uint64_t was_read, was_written; /* when it was looked at last */
 	unsigned opens; /* so many looks found it, or its other end, in one open(2), and nothing moved */
 	void (*sign)(void *ctx);

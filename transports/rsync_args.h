@@ -33,7 +33,7 @@ struct rsync_job {
 	const char *dest;
 	const char *rsh;	/* RSYNC_SHELL: rsync's -e; NULL: its default */
 	const char *rsync_path; /* NULL: rsync's default */
-	const char *list_file; /* the paths are in it, and rsync.password_file's password comes on standard input */
+	const char *list_file;	/* the paths are in it, and rsync.password_file's password comes on standard input */
 	bool recurse;		/* reconcile: the named directories with all that is below */
 	bool del;		/* recurse: delete what the source does not have */
 	bool force;		/* non-empty directories may be deleted where a name is missing or its type changed */

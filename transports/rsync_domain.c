@@ -5,19 +5,23 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "core/buf.h"
 #include "core/confine.h"
-#include "core/fsutil.h"
 #include "core/path.h"
+#include "core/safe_open.h"
 
-#define PLACES_MAX 96u
+#define PLACES_MAX 192u
 #define PASSWORD_MAX 4096u
+/* As much as the programs' own directories: between places of unequal rights Landlock allows no rename. */
+#define WRITABLE (CONFINE_READ | CONFINE_WRITE | CONFINE_RUN)
 
 /* ---- whether ---- */
 
@@ -63,50 +67,46 @@ const char *rsync_domain_off(const struct sync_options *o)
 
 /* ---- places ---- */
 
-struct places {
+struct rsync_places {
 	struct confine_place v[PLACES_MAX];
 	size_t n;
-	bool wide; /* what is named is not there, and nothing above it but the root */
+	bool wide, full; /* what is named is not there, and nothing above it but the root; or too much is named */
 };
 
-static void add_fd(struct places *p, int fd, unsigned rights)
+static void add_fd(struct rsync_places *p, int fd, unsigned rights)
 {
-	if (fd >= 0 && p->n < PLACES_MAX)
+	if (fd >= 0 && p->n < PLACES_MAX) {
 		p->v[p->n++] = (struct confine_place){ .fd = fd, .rights = rights };
-	else if (fd >= 0)
+	} else if (fd >= 0) {
+		p->full = true;
 		(void)close(fd);
+	} else if (errno == EMFILE || errno == ENFILE) {
+		p->full = true;
+	}
 }
 
-static void add(struct places *p, const char *path, unsigned rights)
+static void add(struct rsync_places *p, const char *path, unsigned rights)
 {
 	add_fd(p, open(path, O_PATH | O_CLOEXEC), rights);
 }
 
-static void done(struct places *p)
+void rsync_domain_leave(struct rsync_places *p)
 {
-	for (size_t i = 0; i < p->n; i++)
+	for (size_t i = 0; p != NULL && i < p->n; i++)
 		(void)close(p->v[i].fd);
+	free(p);
 }
 
-/* Programs and libraries; tables of names, of the network, of time zones. */
-static void add_system(struct places *p)
+/* Programs and libraries; tables of names, of the network, of time zones. Not all of /usr or /etc: there may be secrets
+ * of others'. */
+static void add_system(struct rsync_places *p)
 {
-	static const char *const run[] = { "/usr/bin",
-					   "/usr/sbin",
-					   "/usr/lib",
-					   "/usr/lib32",
-					   "/usr/lib64",
-					   "/usr/libexec",
-					   "/usr/share",
-					   "/usr/local/bin",
-					   "/usr/local/sbin",
-					   "/usr/local/lib",
-					   "/bin",
-					   "/sbin",
-					   "/lib",
-					   "/lib64",
-					   "/nix/store",
-					   "/gnu/store" };
+	static const char *const run[] = {
+		"/usr/bin",	    "/usr/sbin",	"/usr/lib",	  "/usr/lib32",	     "/usr/lib64",
+		"/usr/libexec",	    "/usr/share",	"/usr/local/bin", "/usr/local/sbin", "/usr/local/lib",
+		"/usr/local/lib32", "/usr/local/lib64", "/bin",		  "/sbin",	     "/lib",
+		"/lib64",	    "/nix/store",	"/gnu/store"
+	};
 	static const char *const read[] = { "/etc/ld.so.cache",
 					    "/etc/ld.so.preload",
 					    "/etc/ld-musl-x86_64.path",
@@ -121,10 +121,16 @@ static void add_system(struct places *p)
 					    "/etc/nsswitch.conf",
 					    "/etc/passwd",
 					    "/etc/group",
+					    "/etc/userdb",
+					    "/run/systemd/userdb",
 					    "/var/lib/sss/mc",
 					    "/var/lib/extrausers/passwd",
 					    "/var/lib/extrausers/group",
-					    "/run/systemd/userdb",
+					    "/var/lib/misc/passwd.db",
+					    "/var/lib/misc/group.db",
+					    "/var/db/passwd.db",
+					    "/var/db/group.db",
+					    "/var/yp/binding",
 					    "/etc/hosts",
 					    "/etc/host.conf",
 					    "/etc/resolv.conf",
@@ -143,27 +149,39 @@ static void add_system(struct places *p)
 	add(p, "/dev/null", CONFINE_READ | CONFINE_WRITE);
 }
 
-/* What lies beside it, and its libraries where it is a package of its own. */
-static void add_beside(struct places *p, const char *program)
+static bool is_last(const char *dir, const char *name)
 {
+	const char *slash = strrchr(dir, '/');
+
+	return slash != NULL && strcmp(slash + 1, name) == 0;
+}
+
+/* Itself; and what lies beside it where that is a directory of programs, and the libraries of such a tree. Elsewhere a
+ * script may lie beside keys. */
+static void add_beside(struct rsync_places *p, const char *program)
+{
+	static const char *const libraries[] = { "lib", "lib64" };
 	char *real = realpath(program, NULL), *slash = real == NULL ? NULL : strrchr(real, '/');
 	struct buf lib;
 
 	add(p, program, CONFINE_RUN);
-	if (slash != NULL && slash > real) {
+	if (slash != NULL && slash > real)
 		*slash = '\0';
+	if (slash > real && (is_last(real, "bin") || is_last(real, "sbin") || is_last(real, "libexec"))) {
 		add(p, real, CONFINE_RUN);
-		buf_init(&lib, 2 * PATH_BYTES_MAX);
 		slash = strrchr(real, '/');
-		if (strcmp(slash, "/bin") == 0 && buf_printf(&lib, "%.*s/lib", (int)(slash - real), real))
-			add(p, buf_str(&lib), CONFINE_RUN);
-		buf_done(&lib);
+		for (size_t i = 0; i < sizeof(libraries) / sizeof(libraries[0]); i++) {
+			buf_init(&lib, 2 * PATH_BYTES_MAX);
+			if (buf_printf(&lib, "%.*s/%s", (int)(slash - real), real, libraries[i]))
+				add(p, buf_str(&lib), CONFINE_RUN);
+			buf_done(&lib);
+		}
 	}
 	free(real);
 }
 
 /* rsync.binary, wherever PATH leads to. It may be a script that starts another. */
-static void add_program(struct places *p, const char *program)
+static void add_program(struct rsync_places *p, const char *program)
 {
 	const char *path = getenv("PATH");
 	struct buf name;
@@ -172,7 +190,7 @@ static void add_program(struct places *p, const char *program)
 	buf_init(&name, 2 * PATH_BYTES_MAX);
 	if (strchr(program, '/') != NULL)
 		path = "";
-	for (; path != NULL && p->n < PLACES_MAX; path = *path == '\0' ? NULL : path + 1) {
+	for (; path != NULL; path = *path == '\0' ? NULL : path + 1) {
 		size_t len = strcspn(path, ":");
 
 		buf_clear(&name);
@@ -188,62 +206,157 @@ static void add_program(struct places *p, const char *program)
 	buf_done(&name);
 }
 
+/* What this program itself is made of, which stands for the remote shell in there: wherever it was loaded from. */
+static void add_own_libraries(struct rsync_places *p)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	char line[4096 + 128], last[4096] = "";
+
+	while (maps != NULL && fgets(line, sizeof(line), maps) != NULL) {
+		char *path = strchr(line, '/'), *end = strchr(line, '\n');
+
+		if (path == NULL || end == NULL || strstr(path, ".so") == NULL)
+			continue;
+		*end = '\0';
+		if (strncmp(path, "/usr/lib", 8) == 0 || strncmp(path, "/lib", 4) == 0 || strcmp(path, last) == 0)
+			continue;
+		(void)snprintf(last, sizeof(last), "%s", path);
+		add(p, path, CONFINE_RUN);
+	}
+	if (maps != NULL)
+		(void)fclose(maps);
+}
+
+/* ---- what its options name ---- */
+
+static bool goes_up(const char *path)
+{
+	for (const char *at = path; at != NULL; at = strchr(at, '/')) {
+		at += *at == '/' ? 1 : 0;
+		if (strncmp(at, "..", 2) == 0 && (at[2] == '/' || at[2] == '\0'))
+			return true;
+	}
+	return false;
+}
+
+/* Whether a path lies below the target as it is written: then the target's place is enough; it may not lead out of
+ * there by a symlink, which is not ours. */
+static bool is_inside(const struct rsync_domain *what, const char *path)
+{
+	size_t n = what->dest == NULL ? 0 : strlen(what->dest);
+
+	if (path[0] != '/')
+		return !goes_up(path);
+	while (n > 1 && what->dest[n - 1] == '/')
+		n--;
+	return n > 0 && strncmp(path, what->dest, n) == 0 && (path[n] == '/' || path[n] == '\0') && !goes_up(path + n);
+}
+
+/* From the target upwards, and then down, by no symlink: what is beside the target may belong to the target's owner. Of
+ * a directory that rsync would make all beside it were to be open: it is made now. */
+static int open_beside(int dest_fd, const char *path, bool make)
+{
+	int fd = fcntl(dest_fd, F_DUPFD_CLOEXEC, 3);
+	struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH };
+	int below;
+
+	while (fd >= 0 && strncmp(path, "..", 2) == 0 && (path[2] == '/' || path[2] == '\0')) {
+		below = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		(void)close(fd);
+		fd = below;
+		path += 2 + strspn(path + 2, "/");
+	}
+	if (fd < 0 || *path == '\0')
+		return fd;
+	below = (int)syscall(SYS_openat2, fd, path, &how, sizeof(how));
+	if (below < 0 && errno == ENOENT && make && strchr(path, '/') == NULL && mkdirat(fd, path, 0755) == 0)
+		below = (int)syscall(SYS_openat2, fd, path, &how, sizeof(how));
+	(void)close(fd);
+	return below;
+}
+
 /* A path that rsync is given, as it understands it: relative to the target. What is not there it makes, below the
  * deepest directory that is. */
-static void add_named(struct places *p, int dest_fd, const char *path, unsigned rights)
+static void add_named(struct rsync_places *p, const struct rsync_domain *what, int dest_fd, const char *path,
+		      unsigned rights)
 {
-	char *copy = strdup(path);
-	int fd = copy == NULL ? -1 : openat(dest_fd, copy, O_PATH | O_CLOEXEC);
+	char *copy = is_inside(what, path) ? NULL : strdup(path), *slash;
+	int fd = -1;
 
-	while (fd < 0 && copy != NULL && (rights & CONFINE_WRITE) != 0) {
-		char *slash = strrchr(copy, '/');
-
-		if (slash == NULL) /* below the target itself */
+	while (copy != NULL) {
+		if (copy[0] != '/')
+			fd = dest_fd < 0 ? -1 : open_beside(dest_fd, copy, (rights & CONFINE_WRITE) != 0);
+		else
+			fd = open(copy, O_PATH | O_CLOEXEC);
+		slash = strrchr(copy, '/');
+		if (fd >= 0 || errno != ENOENT || (rights & CONFINE_WRITE) == 0 || copy[0] != '/' || slash == NULL)
 			break;
 		p->wide = p->wide || slash == copy;
 		if (slash == copy)
 			break;
 		*slash = '\0';
-		fd = openat(dest_fd, copy, O_PATH | O_CLOEXEC);
 	}
 	free(copy);
 	add_fd(p, fd, rights);
 }
 
-/* Where a path begins in one of the administrator's own arguments: after "=" or a letter or as a word of its own. */
-static const char *path_in(const char *arg)
-{
-	const char *slash = strchr(arg, '/');
+enum names { NAMES_NONE = 0, NAMES_THERE, NAMES_READ, NAMES_WRITTEN };
 
-	if (slash == NULL || slash == arg)
-		return slash;
-	if (slash[-1] == '=' || slash[-1] == ' ' || (arg[0] == '-' && arg[1] != '-' && slash == arg + 2))
-		return slash;
-	return arg[0] == '-' ? NULL : arg;
+/* rsync's options with a path of this host; THERE: of the target's host, which it may write. */
+static enum names kind_of(const char *name, size_t len)
+{
+	static const struct {
+		const char *name;
+		enum names kind;
+	} options[] = {
+		{ "--backup-dir", NAMES_THERE },  { "--partial-dir", NAMES_THERE },
+		{ "--temp-dir", NAMES_THERE },	  { "--link-dest", NAMES_THERE },
+		{ "--copy-dest", NAMES_THERE },	  { "--compare-dest", NAMES_THERE },
+		{ "--log-file", NAMES_WRITTEN },  { "--write-batch", NAMES_WRITTEN },
+		{ "--exclude-from", NAMES_READ }, { "--include-from", NAMES_READ },
+		{ "--early-input", NAMES_READ },  { "--only-write-batch", NAMES_WRITTEN },
+	};
+
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+		if (strlen(options[i].name) == len && memcmp(options[i].name, name, len) == 0)
+			return options[i].kind;
+	return NAMES_NONE;
 }
 
-/* Of a local target they are all paths of this host. Of another one its own are not; which of them are here to read
- * does not matter much, but for these, which are written. */
-static void add_extra(struct places *p, int dest_fd, const struct rsync_domain *what)
+/* What an argument names: *value is NULL when that is the next one. */
+static enum names names_of(const char *arg, const char **value)
 {
-	static const char *const there[] = { "--backup-dir", "--partial-dir", "--temp-dir",   "--link-dest",
-					     "--copy-dest",  "--compare-dest", "--rsync-path", "--remote-option" };
-	static const char *const written[] = { "--log-file", "--write-batch", "--only-write-batch" };
+	size_t len = strcspn(arg, "=");
+
+	*value = NULL;
+	if (strncmp(arg, "--", 2) == 0) {
+		*value = arg[len] == '=' ? arg + len + 1 : NULL;
+		return kind_of(arg, len);
+	}
+	if (arg[0] != '-')
+		return NAMES_NONE;
+	/* A cluster of letters, up to one that takes the rest for its value. */
+	len = strcspn(arg, "TBMef@");
+	if (arg[len] != 'T')
+		return NAMES_NONE;
+	*value = arg[len + 1] == '\0' ? NULL : arg + len + 1;
+	return NAMES_THERE;
+}
+
+static void add_extra(struct rsync_places *p, int dest_fd, const struct rsync_domain *what)
+{
 	const struct strlist *extra = &what->opt->rsync.extra;
 
 	for (size_t i = 0; i < extra->n; i++) {
-		const char *path = path_in(extra->v[i]);
-		const char *name = path == extra->v[i] && i > 0 ? extra->v[i - 1] : extra->v[i];
-		size_t len = strcspn(name, "=");
-		bool is_there = strncmp(name, "-T", 2) == 0 || strncmp(name, "-M", 2) == 0, is_written = false;
+		const char *value;
+		enum names kind = names_of(extra->v[i], &value);
 
-		for (size_t k = 0; k < sizeof(there) / sizeof(there[0]); k++)
-			is_there = is_there || (strlen(there[k]) == len && strncmp(name, there[k], len) == 0);
-		for (size_t k = 0; k < sizeof(written) / sizeof(written[0]); k++)
-			is_written = is_written || (strlen(written[k]) == len && strncmp(name, written[k], len) == 0);
-		if (path == NULL || (is_there && what->kind != RSYNC_LOCAL))
+		if (kind == NAMES_NONE || (value == NULL && i + 1 == extra->n))
 			continue;
-		add_named(p, dest_fd, path, CONFINE_READ | (is_there || is_written ? CONFINE_WRITE : 0));
+		if (value == NULL)
+			value = extra->v[++i];
+		if (kind != NAMES_THERE || what->kind == RSYNC_LOCAL)
+			add_named(p, what, dest_fd, value, kind == NAMES_READ ? CONFINE_READ : WRITABLE);
 	}
 }
 
@@ -255,46 +368,68 @@ static bool removes_source(const struct sync_options *o)
 	return false;
 }
 
-int rsync_domain_make(const struct rsync_domain *what, int *domain, struct err *err)
+static int add_ends(struct rsync_places *p, const struct rsync_domain *what, struct err *err)
 {
 	const struct rsync_options *r = &what->opt->rsync;
 	const char *const dirs[] = { r->backup_dir, r->temp_dir, r->partial_dir };
-	const char *home = getenv("HOME");
-	struct places p = { .n = 0 };
-	char popt[PATH_BYTES_MAX];
-	int dest_fd = -1, result;
+	int fd = fcntl(what->source_fd, F_DUPFD_CLOEXEC, 3), dest_fd = -1;
 
-	*domain = -1;
+	if (fd < 0)
+		return err_errno(err, errno, "the source");
+	add_fd(p, fd, removes_source(what->opt) ? WRITABLE : CONFINE_READ);
 	if (what->kind == RSYNC_LOCAL) {
 		dest_fd = open(what->dest, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (dest_fd < 0)
 			return err_errno(err, errno, "the target %s", what->dest);
-		add_fd(&p, dest_fd, CONFINE_READ | CONFINE_WRITE);
+		add_fd(p, dest_fd, WRITABLE);
 	}
-	add_fd(&p, fcntl(what->source_fd, F_DUPFD_CLOEXEC, 3),
-	       CONFINE_READ | (removes_source(what->opt) ? CONFINE_WRITE : 0));
 	for (size_t i = 0; what->kind == RSYNC_LOCAL && i < sizeof(dirs) / sizeof(dirs[0]); i++)
 		if (dirs[i] != NULL)
-			add_named(&p, dest_fd, dirs[i], CONFINE_READ | CONFINE_WRITE);
-	add_extra(&p, dest_fd >= 0 ? dest_fd : what->source_fd, what);
+			add_named(p, what, dest_fd, dirs[i], WRITABLE);
+	add_extra(p, dest_fd, what);
+	return 0;
+}
+
+static int too_much(const struct rsync_places *p, struct err *err)
+{
+	if (p->wide)
+		return err_set(err, ERR_CONFIG,
+			       "a directory in rsync's options is not there, nor is anything above it: make it, or set "
+			       "rsync.confine = false");
+	if (p->full)
+		return err_set(err, ERR_LIMIT,
+			       "too many open files, or paths in rsync.extra, for rsync to be confined");
+	return 0;
+}
+
+int rsync_domain_make(const struct rsync_domain *what, int *domain, struct rsync_places **held, struct err *err)
+{
+	struct rsync_places *p = calloc(1, sizeof(*p));
+	const char *home = getenv("HOME");
+	char popt[4096];
+
+	*domain = -1;
+	*held = NULL;
+	if (p == NULL)
+		return err_set(err, ERR_NOMEM, "out of memory");
+	add_system(p);
 	if (what->filter_file != NULL)
-		add(&p, what->filter_file, CONFINE_READ);
+		add(p, what->filter_file, CONFINE_READ);
 	if (what->list_file != NULL)
-		add(&p, what->list_file, CONFINE_READ);
-	if (what->shell_fd >= 0)
-		add_fd(&p, fcntl(what->shell_fd, F_DUPFD_CLOEXEC, 3), CONFINE_RUN);
+		add(p, what->list_file, CONFINE_READ);
+	if (what->shell_fd >= 0) {
+		add_fd(p, fcntl(what->shell_fd, F_DUPFD_CLOEXEC, 3), CONFINE_RUN);
+		add_own_libraries(p);
+	}
 	if (home != NULL && (size_t)snprintf(popt, sizeof(popt), "%s/.popt", home) < sizeof(popt))
-		add(&p, popt, CONFINE_READ);
-	add_program(&p, r->binary);
-	add_system(&p);
-	if (p.wide)
-		result = err_set(err, ERR_CONFIG,
-				 "a directory in rsync's options is not there, nor is anything above it: make it, "
-				 "or set rsync.confine = false");
-	else
-		result = confine_domain(p.v, p.n, domain, err);
-	done(&p);
-	return result;
+		add(p, popt, CONFINE_READ);
+	add_program(p, what->opt->rsync.binary);
+	if (add_ends(p, what, err) < 0 || too_much(p, err) < 0 || confine_domain(p->v, p->n, domain, err) < 0) {
+		rsync_domain_leave(p);
+		return -1;
+	}
+	*held = p;
+	return 0;
 }
 
 /* ---- the password ---- */
@@ -320,22 +455,41 @@ void rsync_domain_forget(struct buf *password)
 	buf_done(password);
 }
 
+static int read_all(int fd, const char *path, struct buf *out, struct err *err)
+{
+	ssize_t n = -1;
+
+	if (!buf_reserve(out, PASSWORD_MAX))
+		return err_set(err, ERR_NOMEM, "out of memory for a password");
+	while (out->len < PASSWORD_MAX && (n = read(fd, out->data + out->len, PASSWORD_MAX - out->len)) != 0) {
+		if (n > 0)
+			out->len += (size_t)n;
+		else if (errno != EINTR)
+			return err_errno(err, errno, "rsync.password_file %s", path);
+	}
+	return n == 0 ? 0 : err_set(err, ERR_LIMIT, "rsync.password_file %s is too long for a password", path);
+}
+
 int rsync_domain_password(const char *path, struct buf *out, struct err *err)
 {
 	struct stat st;
 	struct buf text;
-	int result = -1;
+	struct err why = ERR_INIT;
+	int result = -1, fd = safe_open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC, 0, &why);
 
 	buf_init(&text, 2 * PASSWORD_MAX);
 	buf_init(out, 2 * PASSWORD_MAX);
-	if (stat(path, &st) < 0)
-		err_errno(err, errno, "rsync.password_file %s", path);
+	if (fd < 0)
+		return err_set(err, why.class, "rsync.password_file: %s", why.text);
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+		err_set(err, ERR_CONFIG, "rsync.password_file %s is no regular file", path);
 	else if ((st.st_mode & 06) != 0)
 		err_set(err, ERR_CONFIG, "rsync.password_file %s may be read or written by others: chmod o-rw", path);
 	else if (geteuid() == 0 && st.st_uid != 0)
 		err_set(err, ERR_CONFIG, "rsync.password_file %s must be root's, since rsync runs as root", path);
-	else if (read_file(path, PASSWORD_MAX, &text, err) == 0)
+	else if (read_all(fd, path, &text, err) == 0)
 		result = take_line(&text, out) ? 0 : err_set(err, ERR_NOMEM, "out of memory for a password");
+	(void)close(fd);
 	rsync_domain_forget(&text);
 	return result;
 }

@@ -20,14 +20,20 @@ const char *rsync_domain_off(const struct sync_options *o);
 struct rsync_domain {
 	const struct sync_options *opt;
 	enum rsync_kind kind;
-	int source_fd;		 /* borrowed */
-	const char *dest;	 /* RSYNC_LOCAL: the target's directory, which exists */
+	int source_fd;			     /* borrowed */
+	const char *dest;		     /* RSYNC_LOCAL: the target's directory, which exists */
 	const char *filter_file, *list_file; /* NULL: none */
-	int shell_fd;		 /* RSYNC_SHELL: the program that it runs as its remote shell, or -1 */
+	int shell_fd;			     /* RSYNC_SHELL: the program that it runs as its remote shell, or -1 */
 };
 
+/* What it is made of. Some file systems forget a directory that nobody has open, and know it by another number then: so
+ * it stays open until rsync has ended. */
+struct rsync_places;
+
 /* The domain for core/proc.h, a descriptor of the caller's. Opens a few names: on a target that hangs it hangs. */
-int rsync_domain_make(const struct rsync_domain *what, int *domain, struct err *err);
+int rsync_domain_make(const struct rsync_domain *what, int *domain, struct rsync_places **held, struct err *err);
+/* NULL is fine. */
+void rsync_domain_leave(struct rsync_places *held);
 
 /* The password in rsync.password_file, as a line for rsync's standard input (--password-file=-), into `out`. Refused as
  * rsync refuses it: others may read it, or it is not root's. */

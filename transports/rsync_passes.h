@@ -50,6 +50,8 @@ struct sent {
 
 enum item_mark { ITEM_OPEN = 0, ITEM_SETTLED, ITEM_NAMED };
 
+enum { LAUNCH_TABLES = 2 };
+
 struct rsync_session {
 	const struct transport_env *env;
 	struct rsync_endpoint to;
@@ -64,6 +66,8 @@ struct rsync_session {
 	bool negotiated, peer_asked;
 	bool bare; /* rrsync is at the other end: no -s, no fine times */
 	bool open; /* rsync is not confined */
+	bool tables_matter;
+	struct stat tables[LAUNCH_TABLES]; /* when the run under way began */
 	bool filter_file_made;
 	char filter_file[256], list_file[256];
 	/* The work under way. */
@@ -90,7 +94,20 @@ struct rsync_session {
 	struct sent *sent;
 };
 
+/* Implemented in rsync_launch.c. */
+void launch_init(struct rsync_session *s);
+void launch_done(struct rsync_session *s);
+/* Start rsync; takes the list. `listed`: only to see whether the target has this path. false: the work is over. */
+bool launch(struct rsync_session *s, const struct rsync_job *what, const char *listed, struct buf *list);
+void launch_version(struct rsync_session *s);
+/* Many rules would not fit on a command line: s->filter_file. */
+int launch_filter_file(struct rsync_session *s, struct err *err);
+/* Whether /etc/passwd or /etc/group is another file than when the run under way began, which rsync needed. */
+bool launch_tables_changed(const struct rsync_session *s);
+
 /* Implemented in rsync_session.c. */
+void session_forget_notes(struct rsync_session *s);
+void session_out_of_memory(struct rsync_session *s);
 void session_settle(struct rsync_session *s, size_t item, enum verdict v, const struct err *why);
 bool session_push(struct rsync_session *s, const size_t *items, size_t n, const struct pass *like);
 void session_next(struct rsync_session *s);

@@ -1,13 +1,14 @@
 /*
  * rsync_rsh.c - the remote shell of a confined rsync; see rsync_rsh.h.
  *
- * One message each way: a length and that many bytes, words that each end with NUL, with rsync's three pipes; then, when
- * the shell has ended, its status as waitpid gives it.
+ * One message each way: a length and that many bytes, words that each end with NUL, with rsync's three pipes; then,
+ * when the shell has ended, its status as waitpid gives it.
  */
 #include "transports/rsync_rsh.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -42,7 +43,7 @@ static bool is_text(const char *word, const char *text, size_t len)
 	return strlen(word) == len && memcmp(word, text, len) == 0;
 }
 
-bool rsync_rsh_wanted(const char *dest, const char *words, size_t len)
+bool rsync_rsh_wanted(const char *dest, const char *program, const char *words, size_t len)
 {
 	const char *end = words + len, *at = words, *word = next_word(&at, end);
 	const char *from = dest, *to = dest + strcspn(dest, ":["), *user_end = NULL;
@@ -63,7 +64,10 @@ bool rsync_rsh_wanted(const char *dest, const char *words, size_t len)
 			return false;
 		word = next_word(&at, end);
 	}
-	return word != NULL && from < to && is_text(word, from, (size_t)(to - from)) && at < end && end[-1] == '\0';
+	if (word == NULL || from == to || !is_text(word, from, (size_t)(to - from)))
+		return false;
+	word = next_word(&at, end);
+	return word != NULL && word[0] != '-' && strcmp(word, program) == 0 && end[-1] == '\0';
 }
 
 /* ---- the worker ---- */
@@ -153,14 +157,17 @@ static bool says_user(const struct arglist *a)
 static int start_shell(struct rsync_rsh *r, const char *words, size_t len, struct err *err)
 {
 	static const char *const env[] = { "LC_ALL=C", NULL };
-	struct proc_spec spec = {
-		.env = env, .cwd = r->cwd, .own_group = true, .in_fd = r->pipes[0], .out_fd = r->pipes[1], .err_fd = r->pipes[2]
-	};
+	struct proc_spec spec = { .env = env,
+				  .cwd = r->cwd,
+				  .own_group = true,
+				  .in_fd = r->pipes[0],
+				  .out_fd = r->pipes[1],
+				  .err_fd = r->pipes[2] };
 	const char *end = words + len;
 	struct arglist a;
 	int result = -1;
 
-	if (!rsync_rsh_wanted(r->dest, words, len))
+	if (!rsync_rsh_wanted(r->dest, r->program_there, words, len))
 		return err_set(err, ERR_UNSAFE, "rsync asked for another command than one on %.200s", r->dest);
 	if (rsync_split_words(&a, r->rsh)) {
 		if (strcmp(words, "-l") == 0 && says_user(&a)) /* as rsync has it: the user of that command counts */
@@ -183,9 +190,11 @@ static int start_shell(struct rsync_rsh *r, const char *words, size_t len, struc
 /* Its words go where rsync's go: they are what the administrator gets to read. */
 static void refuse(struct rsync_rsh *r, const struct err *why)
 {
+	struct pollfd room = { .fd = r->pipes[2], .events = POLLOUT };
+
 	log_debug(LOG_CAT_EXEC, "no remote shell: %s", why->text);
-	if (r->pipes[2] >= 0)
-		(void)dprintf(r->pipes[2], "%s\n", why->text);
+	if (room.fd >= 0 && poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) != 0) /* of a pipe: for this much */
+		(void)dprintf(room.fd, "%.1000s\n", why->text);
 	shut_pipes(r);
 	tell(r, EXIT_NO_SHELL << 8);
 }
@@ -216,7 +225,9 @@ static int hear(struct rsync_rsh *r)
 	} control;
 	char data[16384];
 	struct iovec v = { data, sizeof(data) };
-	struct msghdr m = { .msg_iov = &v, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+	struct msghdr m = {
+		.msg_iov = &v, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+	};
 	ssize_t n = recvmsg(r->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -259,12 +270,14 @@ static void on_asked(void *ctx, int fd, unsigned events)
 	buf_done(&r->asked);
 }
 
-int rsync_rsh_open(struct rsync_rsh *r, const char *rsh, const char *dest, const char *cwd, struct err *err)
+int rsync_rsh_open(struct rsync_rsh *r, const char *rsh, const char *dest, const char *program, const char *cwd,
+		   struct err *err)
 {
 	int pair[2];
 
 	r->rsh = rsh;
 	r->dest = dest;
+	r->program_there = program;
 	r->cwd = cwd;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_errno(err, errno, "socketpair");

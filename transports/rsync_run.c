@@ -116,6 +116,8 @@ static void release(struct rsync_run *r)
 	r->out = r->err = NULL;
 	proc_close(&r->proc);
 	rsync_rsh_close(&r->rsh);
+	rsync_domain_leave(r->held);
+	r->held = NULL;
 	r->proc.pid = 0;
 	rsync_output_done(&r->parse_out);
 	rsync_output_done(&r->parse_err);
@@ -136,7 +138,7 @@ static void on_child(void *ctx, pid_t pid, int status)
 	r->ended(r->ctx, status);
 }
 
-int rsync_run_start(struct rsync_run *r, const struct rsync_start *how, struct buf *list, struct err *err)
+int rsync_run_start(struct rsync_run *r, struct rsync_start *how, struct buf *list, struct err *err)
 {
 	/* rsync's words are parsed: they must be English. */
 	static const char *const env[] = { "LC_ALL=C", NULL };
@@ -159,6 +161,8 @@ int rsync_run_start(struct rsync_run *r, const struct rsync_start *how, struct b
 		return -1;
 	}
 	rsync_rsh_given(&r->rsh);
+	r->held = how->held;
+	how->held = NULL;
 	buf_done(&r->list);
 	r->list = *list;
 	buf_init(list, list->max);
@@ -169,7 +173,8 @@ int rsync_run_start(struct rsync_run *r, const struct rsync_start *how, struct b
 	r->in = loop_fd_add(r->loop, r->proc.in, LOOP_WRITE, on_in, r, err);
 	r->out = r->in == NULL ? NULL : loop_fd_add(r->loop, r->proc.out, LOOP_READ, on_out, r, err);
 	r->err = r->out == NULL ? NULL : loop_fd_add(r->loop, r->proc.err, LOOP_READ, on_err, r, err);
-	if (r->err == NULL || rsync_alive_start(&r->alive, r->loop, r->proc.pid, &how->alive, on_alive, on_stuck, r, err) < 0 ||
+	if (r->err == NULL ||
+	    rsync_alive_start(&r->alive, r->loop, r->proc.pid, &how->alive, on_alive, on_stuck, r, err) < 0 ||
 	    loop_child(r->loop, r->proc.pid, on_child, r, err) < 0) {
 		(void)kill(-r->proc.pid, SIGKILL);
 		loop_child_forget(r->loop, r->proc.pid);

@@ -22,7 +22,8 @@
 struct rsync_start {
 	char *const *argv;
 	const char *cwd;
-	int domain;	 /* core/confine.h; 0 or less: none */
+	int domain;		   /* core/confine.h; 0 or less: none */
+	struct rsync_places *held; /* of that, until it has ended: a run that begins takes it */
 	struct rsync_alive_rules alive;
 	bool secret; /* what it gets on standard input is not to stay in memory */
 };
@@ -36,7 +37,8 @@ struct rsync_run {
 	size_t sent;
 	struct rsync_output parse_out, parse_err;
 	struct rsync_alive alive; /* RSYNC_ALIVE */
-	struct rsync_rsh rsh;	  /* opened by the caller before a run that needs it, closed at the run's end */
+	struct rsync_places *held;
+	struct rsync_rsh rsh; /* opened by the caller before a run that needs it, closed at the run's end */
 	void (*event)(void *ctx, const struct rsync_event *ev);
 	/* The process is gone and all output was delivered. A new run may be started from here. */
 	void (*ended)(void *ctx, int status);
@@ -46,7 +48,7 @@ struct rsync_run {
 void rsync_run_init(struct rsync_run *r, struct loop *loop, void (*event)(void *ctx, const struct rsync_event *ev),
 		    void (*ended)(void *ctx, int status), void *ctx);
 /* Start it; takes the content of `list` (left empty). */
-int rsync_run_start(struct rsync_run *r, const struct rsync_start *how, struct buf *list, struct err *err);
+int rsync_run_start(struct rsync_run *r, struct rsync_start *how, struct buf *list, struct err *err);
 /* Let it end, cleanly and soon: `ended` follows. */
 void rsync_run_end(struct rsync_run *r);
 /* Kill what runs (the whole process group), no callback. */

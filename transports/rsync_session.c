@@ -12,11 +12,9 @@
 
 #include "core/backup_dir.h"
 #include "core/clock.h"
-#include "core/confine.h"
 #include "core/guard_switches.h"
 #include "core/log.h"
 #include "core/path.h"
-#include "transports/rsync_domain.h"
 #include "transports/rsync_list.h"
 #include "transports/rsync_passes.h"
 
@@ -35,17 +33,6 @@ static void on_event(void *ctx, const struct rsync_event *ev);
 static void on_ended(void *ctx, int status);
 static void on_timer(void *ctx);
 
-static void look_whether_open(struct rsync_session *s)
-{
-	const char *why = rsync_domain_off(s->env->opt);
-
-	if (why == NULL && !confine_has_domains())
-		why = "this kernel has no Landlock (of ABI 2)";
-	s->open = !GUARD_CONFINE || why != NULL;
-	if (why != NULL)
-		log_info("rsync is not confined to the source%s: %s", s->to.kind == RSYNC_LOCAL ? " and the target" : "", why);
-}
-
 struct rsync_session *rsync_session_new(const struct transport_env *env, const struct rsync_endpoint *to,
 					const struct rsync_owner *owner, struct err *err)
 {
@@ -63,7 +50,7 @@ struct rsync_session *rsync_session_new(const struct transport_env *env, const s
 	rsync_session_endpoint(s, to);
 	buf_init(&s->said, 1024);
 	rsync_run_init(&s->run, env->loop, on_event, on_ended, s);
-	look_whether_open(s);
+	launch_init(s);
 	/* The descriptor that the worker has checked is the source, whatever its name leads to now. */
 	(void)snprintf(s->cwd, sizeof(s->cwd), "/proc/self/fd/%d", env->source_fd);
 	s->timer = loop_timer_add(env->loop, on_timer, s, err);
@@ -85,7 +72,7 @@ void pass_free(struct pass *p)
 	free(p);
 }
 
-static void forget_notes(struct rsync_session *s)
+void session_forget_notes(struct rsync_session *s)
 {
 	for (size_t i = 0; i < s->n_notes; i++)
 		free(s->notes[i].path);
@@ -106,7 +93,7 @@ static void forget_work(struct rsync_session *s)
 	}
 	pass_free(s->running);
 	s->running = NULL;
-	forget_notes(s);
+	session_forget_notes(s);
 	free(s->marks);
 	free(s->note_of);
 	s->marks = NULL;
@@ -121,10 +108,7 @@ void rsync_session_free(struct rsync_session *s)
 	rsync_run_stop(&s->run);
 	loop_timer_remove(s->timer);
 	forget_work(s);
-	if (s->filter_file_made)
-		(void)unlink(s->filter_file);
-	if (s->list_file[0] != '\0')
-		(void)unlink(s->list_file);
+	launch_done(s);
 	buf_done(&s->said);
 	free(s->notes);
 	free(s->sent);
@@ -215,7 +199,7 @@ void rsync_session_down(struct rsync_session *s, const struct err *why)
 	s->env->down(s->env->ctx, &copy);
 }
 
-static void out_of_memory(struct rsync_session *s)
+void session_out_of_memory(struct rsync_session *s)
 {
 	struct err err = ERR_INIT;
 
@@ -382,164 +366,6 @@ static void on_timer(void *ctx)
 		s->owner.begin(s->owner.ctx, s->work, s->reconcile);
 }
 
-static bool spawn(struct rsync_session *s, const struct rsync_start *how, struct buf *list)
-{
-	struct err err = ERR_INIT;
-
-	forget_notes(s);
-	if (rsync_run_start(&s->run, how, list, &err) < 0) {
-		if (err.class == ERR_GONE)
-			err_set(&err, ERR_CONFIG, "can't start %s: install rsync, or set rsync.binary",
-				s->env->opt->rsync.binary);
-		buf_done(list);
-		rsync_session_down(s, &err);
-		return false;
-	}
-	s->env->counters->processes++;
-	log_debug(LOG_CAT_EXEC, "started %s, pid %d", how->argv[0], (int)s->run.proc.pid);
-	return true;
-}
-
-static void ask_local_version(struct rsync_session *s)
-{
-	char version[] = "--version";
-	char *argv[] = { s->env->opt->rsync.binary, version, NULL };
-	const struct rsync_start how = { .argv = argv, .cwd = s->cwd };
-	struct buf list;
-
-	buf_init(&list, 1);
-	(void)spawn(s, &how, &list);
-}
-
-/* Files that are private to this worker. */
-static int name_private(const struct rsync_session *s, const char *name, char *out, size_t size, struct err *err)
-{
-	int n = snprintf(out, size, "%s/%s", s->env->runtime_dir, name);
-
-	if (n < 0 || (size_t)n >= size)
-		return err_set(err, ERR_LIMIT, "the runtime directory's name is too long");
-	return 0;
-}
-
-static int write_private(const char *path, const struct buf *text, struct err *err)
-{
-	size_t done = 0;
-	int fd, result;
-
-	(void)unlink(path);
-	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	while (fd >= 0 && done < text->len) {
-		ssize_t w = write(fd, text->data + done, text->len - done);
-
-		if (w < 0 && errno != EINTR)
-			break;
-		done += w > 0 ? (size_t)w : 0;
-	}
-	result = fd < 0 || done < text->len ? err_errno(err, errno, "can't write %s", path) : 0;
-	if (fd >= 0)
-		(void)close(fd);
-	return result;
-}
-
-/* The password takes the place of the list, which is no secret. */
-static int hand_password(struct rsync_session *s, struct rsync_job *job, struct rsync_start *how, struct buf *list,
-			 struct err *err)
-{
-	struct buf password;
-
-	if (name_private(s, "list", s->list_file, sizeof(s->list_file), err) < 0 ||
-	    write_private(s->list_file, list, err) < 0)
-		return -1;
-	job->list_file = s->list_file;
-	if (rsync_domain_password(s->env->opt->rsync.password_file, &password, err) < 0) {
-		rsync_domain_forget(&password);
-		return -1;
-	}
-	buf_done(list);
-	*list = password;
-	how->secret = true;
-	return 0;
-}
-
-/* What it may not read reaches it otherwise. */
-static int hand_over_secrets(struct rsync_session *s, struct rsync_job *job, struct rsync_start *how, struct buf *list,
-			     struct err *err)
-{
-	const struct rsync_options *o = &s->env->opt->rsync;
-
-	if (job->kind == RSYNC_DAEMON && o->password_file != NULL)
-		return hand_password(s, job, how, list, err);
-	if (job->kind != RSYNC_SHELL)
-		return 0;
-	s->run.rsh.inet = o->ipv4 ? '4' : o->ipv6 ? '6' : '\0';
-	if (rsync_rsh_open(&s->run.rsh, job->rsh == NULL ? "ssh" : job->rsh, job->dest, s->cwd, err) < 0)
-		return -1;
-	job->rsh = RSYNC_RSH_WORDS;
-	return 0;
-}
-
-/* Where this run may go: `job` and `how` become what a confined one is started with. */
-static int surround(struct rsync_session *s, struct rsync_job *job, struct rsync_start *how, struct buf *list,
-		    struct err *err)
-{
-	struct rsync_domain domain = { .opt = s->env->opt,
-				       .kind = job->kind,
-				       .source_fd = s->env->source_fd,
-				       .dest = job->dest,
-				       .filter_file = job->filter_file,
-				       .shell_fd = -1 };
-
-	if (s->open)
-		return 0;
-	if (hand_over_secrets(s, job, how, list, err) < 0)
-		return -1;
-	domain.list_file = job->list_file;
-	domain.shell_fd = s->run.rsh.program;
-	return rsync_domain_make(&domain, &how->domain, err);
-}
-
-/* With hard links its processes may come to wait for each other. Of another host's nothing is known but that it is
- * silent: so it may be while it reads a file to compare its content, and no longer than a file takes otherwise. */
-static struct rsync_alive_rules alive_rules(const struct rsync_session *s, const struct rsync_job *job)
-{
-	const struct rsync_options *o = &s->env->opt->rsync;
-	bool quiet = o->hard_links && job->recurse && !job->checksum && !o->checksum;
-
-	return (struct rsync_alive_rules){
-		.alone = job->kind == RSYNC_LOCAL,
-		.silent_ns = quiet ? s->env->opt->progress_timeout_ns / 3 : 0,
-	};
-}
-
-/* `listed`: only whether the target has this path. */
-static bool run_job(struct rsync_session *s, const struct rsync_job *what, const char *listed, struct buf *list)
-{
-	struct rsync_start how = { .cwd = s->cwd, .alive = alive_rules(s, what) };
-	struct rsync_job job = *what;
-	struct arglist args = { 0 };
-	struct err err = ERR_INIT;
-	bool started = false;
-
-	if (surround(s, &job, &how, list, &err) < 0) {
-		buf_done(list);
-		rsync_rsh_close(&s->run.rsh);
-		rsync_session_down(s, &err);
-	} else if (!(listed == NULL ? rsync_args_build(&args, &job, s->env->opt)
-				    : rsync_args_list(&args, &job, s->env->opt, listed))) {
-		buf_done(list);
-		rsync_rsh_close(&s->run.rsh);
-		out_of_memory(s);
-	} else {
-		how.argv = args.v;
-		started = spawn(s, &how, list);
-		s->env->counters->handshakes += started && s->to.own_connection ? 1 : 0;
-	}
-	if (how.domain > 0)
-		(void)close(how.domain);
-	arglist_done(&args);
-	return started;
-}
-
 static void ask_peer(struct rsync_session *s)
 {
 	const struct rsync_job job = { .kind = s->to.kind,
@@ -554,7 +380,7 @@ static void ask_peer(struct rsync_session *s)
 
 	buf_init(&list, 1);
 	s->peer_asked = true;
-	(void)run_job(s, &job, NULL, &list);
+	(void)launch(s, &job, NULL, &list);
 }
 
 void rsync_session_marker_seen(struct rsync_session *s)
@@ -592,7 +418,7 @@ static void ask_marker(struct rsync_session *s)
 	struct buf list;
 
 	buf_init(&list, 1);
-	s->marker_asked = run_job(s, &job, s->env->opt->require_target_marker, &list);
+	s->marker_asked = launch(s, &job, s->env->opt->require_target_marker, &list);
 }
 
 static void marker_answered(struct rsync_session *s, int status)
@@ -611,22 +437,6 @@ static void marker_answered(struct rsync_session *s, int status)
 			buf_str(&s->said));
 		rsync_session_down(s, &why);
 	}
-}
-
-/* Many rules would not fit on a command line. */
-static int make_filter_file(struct rsync_session *s, struct err *err)
-{
-	struct buf text;
-	int result;
-
-	if (name_private(s, "filter", s->filter_file, sizeof(s->filter_file), err) < 0)
-		return -1;
-	buf_init(&text, 64u * 1024 * 1024);
-	result = rsync_filter_text(&text, s->env->opt) ? write_private(s->filter_file, &text, err)
-						       : err_set(err, ERR_NOMEM, "out of memory for the filter rules");
-	buf_done(&text);
-	s->filter_file_made = result == 0;
-	return result;
 }
 
 static bool has_root(const struct rsync_session *s, const struct pass *p)
@@ -748,7 +558,7 @@ static void run_pass(struct rsync_session *s, struct pass *p)
 	if (job.del)
 		job.missing = RSYNC_MISSING_DELETE;
 	if (s->reconcile && rsync_filter_bytes(s->env->opt) > RSYNC_FILTER_ARGS) {
-		if (!s->filter_file_made && make_filter_file(s, &err) < 0) {
+		if (launch_filter_file(s, &err) < 0) {
 			session_finish(s, &err);
 			return;
 		}
@@ -756,10 +566,10 @@ static void run_pass(struct rsync_session *s, struct pass *p)
 	}
 	if (!shield_root(s, p) || !list_items(s, p, &list, &job.whole)) {
 		buf_done(&list);
-		out_of_memory(s);
+		session_out_of_memory(s);
 		return;
 	}
-	(void)run_job(s, &job, NULL, &list);
+	(void)launch(s, &job, NULL, &list);
 }
 
 void session_next(struct rsync_session *s)
@@ -784,7 +594,7 @@ void session_next(struct rsync_session *s)
 void rsync_session_go_on(struct rsync_session *s)
 {
 	if (s->local_version == 0) {
-		ask_local_version(s);
+		launch_version(s);
 		return;
 	}
 	if (s->to.kind != RSYNC_LOCAL && !s->peer_asked && s->local_version >= VERSION_ASKS) {
@@ -799,7 +609,7 @@ void rsync_session_go_on(struct rsync_session *s)
 	if (s->work->n_items == 0) {
 		session_finish(s, NULL);
 	} else if (!(s->reconcile ? plan_reconcile(s) : plan_apply(s))) {
-		out_of_memory(s);
+		session_out_of_memory(s);
 	} else {
 		session_next(s);
 	}
@@ -960,6 +770,10 @@ static void on_ended(void *ctx, int status)
 	if (s->work == NULL)
 		return;
 	s->running = NULL;
+	if (p != NULL && rsync_outcome(status)->fate == RSYNC_OK && launch_tables_changed(s)) {
+		(void)buf_add_str(&s->said, RSYNC_NAMES_WORDS);
+		status = RSYNC_EXIT_INTERRUPTED << 8;
+	}
 	if (s->marker_asked) {
 		marker_answered(s, status);
 		return;
@@ -971,14 +785,17 @@ static void on_ended(void *ctx, int status)
 		return;
 	}
 	if (s->local_version == 0 || s->local_version < VERSION_MIN) {
-		err_set(&err, ERR_CONFIG, "%s is not rsync 3.1 or newer", s->env->opt->rsync.binary);
+		err_set(&err, ERR_CONFIG, "%s is not rsync 3.1 or newer%s", s->env->opt->rsync.binary,
+			s->open || rsync_outcome(status)->fate == RSYNC_OK
+				? ""
+				: ", or does not start where it is confined to what it needs (see rsync.confine)");
 		rsync_session_down(s, &err);
 		return;
 	}
 	if (rsync_outcome(status)->fate != RSYNC_OK) {
 		p = calloc(1, sizeof(*p)); /* the probe failed: judged as a run of nothing */
 		if (p == NULL)
-			out_of_memory(s);
+			session_out_of_memory(s);
 		else
 			session_judge(s, p, status);
 		s->peer_asked = s->work == NULL ? false : s->peer_asked;

@@ -154,15 +154,14 @@ static void linking_bench(struct bench *b, unsigned seed)
 	bench_open(b, seed, seed % 2 == 0);
 	b->opt.rsync.hard_links = true;
 	mirror_free(b->mirror);
-	b->mirror = mirror_new(
-		&(struct mirror_setup){
-			.env = &b->env,
-			.source = local_tree_end(b->src_tree, false),
-			.target = { &late_ops, &b->late, FILEOPS_LINKS | FILEOPS_NODES | FILEOPS_OWNERS, 1 },
-			.width = 64,
-			.width_dirs = 8,
-			.tag = 7 },
-		&b->last);
+	b->mirror = mirror_new(&(struct mirror_setup){ .env = &b->env,
+						       .source = local_tree_end(b->src_tree, false),
+						       .target = { &late_ops, &b->late,
+								   FILEOPS_LINKS | FILEOPS_NODES | FILEOPS_OWNERS, 1 },
+						       .width = 64,
+						       .width_dirs = 8,
+						       .tag = 7 },
+			       &b->last);
 }
 
 static void hard_links_wait_for_the_first(void **state)

@@ -1,13 +1,14 @@
 /* LINK: core/safe_open.c transports/rsyncssh_shell.c transports/rsyncssh.c transports/rsyncssh_exam.c
  * transports/rsync_exam.c core/exam.c core/credential.c transports/ssh_target.c transports/remote_shell.c core/pipes.c
- * transports/ssh_words.c transports/rsync_session.c transports/rsync_domain.c transports/rsync_rsh.c core/confine.c transports/rsync_judge.c transports/rsync_run.c
- * transports/rsync_alive.c transports/rsync_list.c transports/rsync_output.c transports/rsync_names.c
- * transports/rsync_exit.c transports/rsync_args.c core/buf.c core/err.c core/loop.c core/clock.c core/proc.c core/log.c
- * core/utf8.c core/path.c core/filter.c core/filter_args.c core/keep.c core/batch.c core/fsutil.c
- * transports/rsyncssh_twoway.c transports/rsyncssh_compare.c transports/rsyncssh_puts.c transports/rsyncssh_backs.c
- * transports/rsyncssh_names.c transports/rsyncssh_moves.c transports/rsyncssh_items.c transports/rsyncssh_remote.c
- * transports/twoway_archive.c transports/twoway_state.c core/twoway.c core/archive.c core/look.c transports/limit.c
- * transports/throttle.c core/backup_dir.c core/bandwidth.c core/schedule.c transports/rsyncssh_away.c */
+ * transports/ssh_words.c transports/rsync_session.c transports/rsync_launch.c transports/rsync_domain.c
+ * transports/rsync_rsh.c core/confine.c transports/rsync_judge.c transports/rsync_run.c transports/rsync_alive.c
+ * transports/rsync_list.c transports/rsync_output.c transports/rsync_names.c transports/rsync_exit.c
+ * transports/rsync_args.c core/buf.c core/err.c core/loop.c core/clock.c core/proc.c core/log.c core/utf8.c core/path.c
+ * core/filter.c core/filter_args.c core/keep.c core/batch.c core/fsutil.c transports/rsyncssh_twoway.c
+ * transports/rsyncssh_compare.c transports/rsyncssh_puts.c transports/rsyncssh_backs.c transports/rsyncssh_names.c
+ * transports/rsyncssh_moves.c transports/rsyncssh_items.c transports/rsyncssh_remote.c transports/twoway_archive.c
+ * transports/twoway_state.c core/twoway.c core/archive.c core/look.c transports/limit.c transports/throttle.c
+ * core/backup_dir.c core/bandwidth.c core/schedule.c transports/rsyncssh_away.c */
 /* LIBS: -lsqlite3 -lseccomp */
 /* The transport rsyncssh against an ssh server of its own on 127.0.0.1. */
 #include <arpa/inet.h>

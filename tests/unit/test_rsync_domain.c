@@ -72,6 +72,7 @@ static bool does(struct scratch *s, enum rsync_kind kind, const char *text)
 	struct rsync_domain d = { .opt = &opt, .kind = kind, .dest = dest, .shell_fd = -1 };
 	const char *const argv[] = { "sh", "-c", text, NULL };
 	struct proc_spec spec = { .argv = argv, .cwd = source };
+	struct rsync_places *held;
 	struct proc p;
 	int status;
 
@@ -79,12 +80,13 @@ static bool does(struct scratch *s, enum rsync_kind kind, const char *text)
 	(void)snprintf(dest, sizeof(dest), "%s", scratch_path(s, "target"));
 	d.source_fd = open(source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	assert_true(d.source_fd >= 0);
-	if (rsync_domain_make(&d, &spec.domain, &err) < 0)
+	if (rsync_domain_make(&d, &spec.domain, &held, &err) < 0)
 		fail_msg("%s", err.text);
 	assert_true(spec.domain >= 0);
 	assert_int_equal(proc_spawn(&p, &spec, &err), 0);
 	assert_int_equal(waitpid(p.pid, &status, 0), p.pid);
 	(void)close(spec.domain);
+	rsync_domain_leave(held);
 	(void)close(d.source_fd);
 	return status == 0;
 }
@@ -99,7 +101,9 @@ static void source_and_target(void **state)
 	put(s, "outside/d/f");
 	put(s, "outside/secret");
 	assert_true(does(s, RSYNC_LOCAL, "cat d/f && ls . && getent passwd root"));
-	assert_true(does(s, RSYNC_LOCAL, "cp d/f ../target/f && mkdir ../target/e && mv ../target/f ../target/e/f && rm -r ../target/e"));
+	assert_true(
+		does(s, RSYNC_LOCAL,
+		     "cp d/f ../target/f && mkdir ../target/e && mv ../target/f ../target/e/f && rm -r ../target/e"));
 	assert_false(does(s, RSYNC_LOCAL, "echo x >d/f"));
 	assert_false(does(s, RSYNC_LOCAL, "rm d/f"));
 	assert_false(does(s, RSYNC_LOCAL, "cat ../outside/secret"));
@@ -159,25 +163,87 @@ static void what_is_named(void **state)
 	(void)snprintf(word, sizeof(word), "--exclude-from=%s/f", dir);
 	give(word, NULL);
 	assert_true(does(s, RSYNC_SHELL, "cat ../outside/f && ! (echo x >../outside/f)"));
+	give("--backup-dir=../outside/d", NULL);
+	assert_true(does(s, RSYNC_LOCAL, "echo x >../outside/d/new && ! ls ../outside"));
+	give("--backup-dir=../made", NULL);
+	assert_true(does(s, RSYNC_LOCAL, "echo x >../made/f && ! ls ../outside"));
+	give("--compare-dest", "../outside");
+	assert_true(does(s, RSYNC_LOCAL, "cat ../outside/f"));
+	(void)snprintf(word, sizeof(word), "-aT%s", dir);
+	give(word, NULL);
+	assert_true(does(s, RSYNC_LOCAL, "echo x >../outside/t"));
+	(void)snprintf(word, sizeof(word), "-M--log-file=%s/log", dir);
+	give(word, NULL);
+	assert_false(does(s, RSYNC_LOCAL, "echo x >>../outside/log"));
 	give("--out-format=a/b", "--info=name");
 	assert_false(does(s, RSYNC_SHELL, "cat ../outside/f"));
+}
+
+/* What is in the target, or beside it, is its owner's: by a symlink of his nothing is reached. */
+static void what_leads_elsewhere(void **state)
+{
+	struct scratch *s = *state;
+	char partial[] = ".partial", below[] = "a/b", beside[] = "../beside", inside[4200];
+
+	if (!landlock())
+		skip();
+	put(s, "outside/secret");
+	assert_int_equal(symlink("/", scratch_path(s, "target/.partial")), 0);
+	assert_int_equal(symlink("/", scratch_path(s, "target/a")), 0);
+	assert_int_equal(symlink("outside", scratch_path(s, "beside")), 0);
+	(void)snprintf(inside, sizeof(inside), "%s/.partial", scratch_path(s, "target"));
+	for (size_t i = 0; i < 4; i++) {
+		char *const dirs[] = { partial, below, inside, beside };
+
+		opt.rsync.partial_dir = dirs[i];
+		assert_false(does(s, RSYNC_LOCAL, "cat ../outside/secret"));
+		assert_false(does(s, RSYNC_LOCAL, "echo x >../outside/new"));
+		opt.rsync.partial_dir = NULL;
+		give("--temp-dir", dirs[i]);
+		assert_false(does(s, RSYNC_LOCAL, "cat ../outside/secret"));
+		give("--partial-dir", "x");
+	}
+}
+
+/* A script elsewhere than among programs may lie beside keys. */
+static void beside_the_program(void **state)
+{
+	struct scratch *s = *state;
+	char program[4200];
+
+	if (!landlock())
+		skip();
+	assert_int_equal(mkdir(scratch_path(s, "outside/bin"), 0755), 0);
+	put(s, "outside/key");
+	put(s, "outside/bin/tool");
+	put(s, "outside/rsync");
+	put(s, "outside/bin/rsync");
+	opt.rsync.binary = program;
+	(void)snprintf(program, sizeof(program), "%s", scratch_path(s, "outside/rsync"));
+	assert_true(does(s, RSYNC_LOCAL, "cat ../outside/rsync && ! cat ../outside/key"));
+	(void)snprintf(program, sizeof(program), "%s", scratch_path(s, "outside/bin/rsync"));
+	assert_true(does(s, RSYNC_LOCAL, "cat ../outside/bin/tool && ! cat ../outside/key"));
 }
 
 static void nothing_above_it(void **state)
 {
 	struct err err = ERR_INIT;
 	char dir[] = "/no-such-directory/backup", dest[4096];
-	struct rsync_domain d = { .opt = &opt, .kind = RSYNC_LOCAL, .dest = dest, .source_fd = -1, .shell_fd = -1 };
+	struct rsync_domain d = { .opt = &opt, .kind = RSYNC_LOCAL, .dest = dest, .shell_fd = -1 };
+	struct rsync_places *held;
 	int domain;
 
 	(void)snprintf(dest, sizeof(dest), "%s", scratch_path(*state, "target"));
 	opt.rsync.backup_dir = dir;
-	assert_int_equal(rsync_domain_make(&d, &domain, &err), -1);
+	d.source_fd = open(dest, O_PATH | O_CLOEXEC);
+	assert_int_equal(rsync_domain_make(&d, &domain, &held, &err), -1);
 	assert_int_equal(err.class, ERR_CONFIG);
 	assert_int_equal(domain, -1);
 	opt.rsync.backup_dir = NULL;
 	(void)snprintf(dest, sizeof(dest), "%s", scratch_path(*state, "gone"));
-	assert_int_equal(rsync_domain_make(&d, &domain, &err), -1);
+	assert_int_equal(rsync_domain_make(&d, &domain, &held, &err), -1);
+	assert_null(held);
+	(void)close(d.source_fd);
 }
 
 static void when_it_is_off(void **state)
@@ -245,6 +311,11 @@ static void password(void **state)
 	}
 	expect_none(scratch_path(s, "none"), "password_file");
 	expect_none(scratch_path(s, "source"), "source");
+	assert_int_equal(chmod(path, 0600), 0);
+	if (geteuid() == 0)
+		assert_int_equal(chown(path, 0, 0), 0);
+	assert_int_equal(symlink("password", scratch_path(s, "link")), 0); /* our own */
+	expect_password(scratch_path(s, "link"), "linked", "linked\n");
 }
 
 int main(void)
@@ -252,6 +323,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(source_and_target, set_up, clean_up),
 		cmocka_unit_test_setup_teardown(what_is_named, set_up, clean_up),
+		cmocka_unit_test_setup_teardown(what_leads_elsewhere, set_up, clean_up),
+		cmocka_unit_test_setup_teardown(beside_the_program, set_up, clean_up),
 		cmocka_unit_test_setup_teardown(nothing_above_it, set_up, clean_up),
 		cmocka_unit_test_setup_teardown(when_it_is_off, set_up, clean_up),
 		cmocka_unit_test_setup_teardown(password, set_up, clean_up),

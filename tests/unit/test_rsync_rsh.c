@@ -1,9 +1,9 @@
-/* LINK: transports/rsync_rsh.c transports/rsync_args.c core/loop.c core/clock.c core/log.c core/log_entry.c core/journal.c
- * core/proc.c core/confine.c core/pipes.c core/buf.c core/err.c core/path.c core/filter.c core/json.c core/utf8.c
- * core/fsutil.c core/safe_open.c */
+/* LINK: transports/rsync_rsh.c transports/rsync_args.c core/loop.c core/clock.c core/log.c core/log_entry.c
+ * core/journal.c core/proc.c core/confine.c core/pipes.c core/buf.c core/err.c core/path.c core/filter.c core/json.c
+ * core/utf8.c core/fsutil.c core/safe_open.c */
 /* LIBS: -lseccomp */
-/* What an rsync that is confined may ask for, and how it gets its remote shell: this program stands for rsync and for its
- * remote shell, as the product does. */
+/* What an rsync that is confined may ask for, and how it gets its remote shell: this program stands for rsync and for
+ * its remote shell, as the product does. */
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -21,7 +21,7 @@
 
 /* ---- what rsync adds ---- */
 
-#define WANTED(dest, words) rsync_rsh_wanted(dest, words, sizeof(words) - 1)
+#define WANTED(dest, words) rsync_rsh_wanted(dest, "rsync", words, sizeof(words) - 1)
 
 static void wanted(void **state)
 {
@@ -51,6 +51,13 @@ static void not_wanted(void **state)
 	assert_false(WANTED("u@h:/d/", "-l\0"));
 	assert_false(WANTED("u@h:/d/", "u@h\0rsync\0"));
 	assert_false(WANTED(":/d/", "\0rsync\0"));
+	/* ssh takes options behind the host as well. */
+	assert_false(WANTED("h:/d/", "h\0-oProxyCommand=x\0rsync\0"));
+	assert_false(WANTED("h:/d/", "h\0-S\0none\0rsync\0"));
+	assert_false(WANTED("h:/d/", "h\0--\0rsync\0"));
+	assert_false(WANTED("h:/d/", "h\0sh\0-c\0x\0"));
+	assert_false(rsync_rsh_wanted("h:/d/", "-S", "h\0-S\0x\0", 7));
+	assert_true(rsync_rsh_wanted("h:/d/", "sudo rsync", "h\0sudo rsync\0--server\0", 22));
 }
 
 static void words_again(void **state)
@@ -127,7 +134,7 @@ static int ask(const char *rsh, const char *dest, char inet, const char *const *
 	assert_non_null(timer);
 	rsync_rsh_init(&r, loop);
 	r.inet = inet;
-	assert_int_equal(rsync_rsh_open(&r, rsh, dest, "/", &err), 0);
+	assert_int_equal(rsync_rsh_open(&r, rsh, dest, "rsync", "/", &err), 0);
 	pid = rsync_asks(&r, words, &out);
 	rsync_rsh_given(&r);
 	loop_timer_after(timer, 20LL * 1000 * 1000 * 1000);
@@ -217,7 +224,7 @@ static void nonsense(void **state)
 		char byte;
 
 		rsync_rsh_init(&r, loop);
-		assert_int_equal(rsync_rsh_open(&r, "echo", "h:/d/", "/", &err), 0);
+		assert_int_equal(rsync_rsh_open(&r, "echo", "h:/d/", "rsync", "/", &err), 0);
 		assert_int_equal(send(r.theirs, &lens[i], sizeof(lens[i]), 0), sizeof(lens[i]));
 		assert_int_equal(send(r.theirs, "h\0x", 4, 0), 4);
 		for (int n = 0; n < 50 && r.fd >= 0; n++)

@@ -280,9 +280,12 @@ static int open_beside(int dest_fd, const char *path, bool make)
 static void add_named(struct rsync_places *p, const struct rsync_domain *what, int dest_fd, const char *path,
 		      unsigned rights)
 {
-	char *copy = is_inside(what, path) ? NULL : strdup(path), *slash;
+	char *copy, *slash;
 	int fd = -1;
 
+	if (is_inside(what, path))
+		return;
+	copy = strdup(path);
 	while (copy != NULL) {
 		if (copy[0] != '/')
 			fd = dest_fd < 0 ? -1 : open_beside(dest_fd, copy, (rights & CONFINE_WRITE) != 0);

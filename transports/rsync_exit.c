@@ -80,7 +80,6 @@ static const struct {
 	{ 20, RSYNC_STUCK_WORDS, { 20, RSYNC_RETRY, ERR_AGAIN, "rsync was interrupted" } },
 	{ 20, RSYNC_DEADLOCK_WORDS, { 20, RSYNC_RETRY, ERR_AGAIN, "rsync was interrupted" } },
 	{ 20, RSYNC_SILENT_WORDS, { 20, RSYNC_RETRY, ERR_AGAIN, "rsync was interrupted" } },
-	{ 20, RSYNC_NAMES_WORDS, { 20, RSYNC_RETRY, ERR_AGAIN, "once more" } },
 };
 
 const struct rsync_outcome *rsync_outcome_said(int status, const char *said)

@@ -33,9 +33,6 @@ const struct rsync_outcome *rsync_outcome_said(int status, const char *said);
 /* The same, for one whose processes wait for each other, or of which nothing was seen or heard for long. */
 #define RSYNC_DEADLOCK_WORDS "rsync's processes waited for each other"
 #define RSYNC_SILENT_WORDS "rsync did nothing for minutes"
-/* And for one that may have looked up names in tables that were replaced meanwhile. */
-#define RSYNC_NAMES_WORDS "the tables of users and groups were replaced while rsync ran"
-#define RSYNC_EXIT_INTERRUPTED 20
 /* A file could not be written, of which the messages tell; rsync gives up then. */
 #define RSYNC_EXIT_FILEIO 11
 

@@ -99,11 +99,25 @@ static void note_tables(struct rsync_session *s, const struct rsync_job *job)
 			memset(&s->tables[i], 0, sizeof(s->tables[i]));
 }
 
-bool launch_tables_changed(const struct rsync_session *s)
+/* Root is 0 everywhere. */
+static bool has_owners(const struct rsync_session *s, const struct pass *p)
 {
+	bool found = s->reconcile;
+
+	for (size_t i = 0; !found && i < p->n; i++) {
+		const struct transport_item *item = &s->work->items[p->items[i]];
+
+		found = item->look != LOOK_ABSENT && (item->st.st_uid != 0 || item->st.st_gid != 0);
+	}
+	return found;
+}
+
+bool launch_tables_changed(const struct rsync_session *s, const struct pass *p)
+{
+	bool matter = s->tables_matter && has_owners(s, p);
 	struct stat st;
 
-	for (size_t i = 0; s->tables_matter && i < LAUNCH_TABLES; i++) {
+	for (size_t i = 0; matter && i < LAUNCH_TABLES; i++) {
 		if (stat(tables[i], &st) < 0)
 			memset(&st, 0, sizeof(st));
 		if (st.st_dev != s->tables[i].st_dev || st.st_ino != s->tables[i].st_ino)

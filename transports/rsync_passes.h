@@ -102,8 +102,8 @@ bool launch(struct rsync_session *s, const struct rsync_job *what, const char *l
 void launch_version(struct rsync_session *s);
 /* Many rules would not fit on a command line: s->filter_file. */
 int launch_filter_file(struct rsync_session *s, struct err *err);
-/* Whether /etc/passwd or /etc/group is another file than when the run under way began, which rsync needed. */
-bool launch_tables_changed(const struct rsync_session *s);
+/* Whether /etc/passwd or /etc/group is another file than when this pass began, for which rsync needed them. */
+bool launch_tables_changed(const struct rsync_session *s, const struct pass *p);
 
 /* Implemented in rsync_session.c. */
 void session_forget_notes(struct rsync_session *s);

@@ -761,6 +761,17 @@ static bool again_bare(struct rsync_session *s, struct pass *p)
 	return true;
 }
 
+/* It may have given numbers to who has a name: it finds out of whom by itself. */
+static bool again_by_name(struct rsync_session *s, struct pass *p)
+{
+	if (p->rules.n > 0 || !launch_tables_changed(s, p) || !session_push(s, p->items, p->n, p))
+		return false;
+	log_info("the tables of users and groups were replaced while rsync ran: it runs once more");
+	pass_free(p);
+	session_next(s);
+	return true;
+}
+
 static void on_ended(void *ctx, int status)
 {
 	struct rsync_session *s = ctx;
@@ -770,10 +781,8 @@ static void on_ended(void *ctx, int status)
 	if (s->work == NULL)
 		return;
 	s->running = NULL;
-	if (p != NULL && rsync_outcome(status)->fate == RSYNC_OK && launch_tables_changed(s)) {
-		(void)buf_add_str(&s->said, RSYNC_NAMES_WORDS);
-		status = RSYNC_EXIT_INTERRUPTED << 8;
-	}
+	if (p != NULL && rsync_outcome(status)->fate == RSYNC_OK && again_by_name(s, p))
+		return;
 	if (s->marker_asked) {
 		marker_answered(s, status);
 		return;

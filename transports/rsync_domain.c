@@ -227,6 +227,22 @@ static void add_own_libraries(struct rsync_places *p)
 		(void)fclose(maps);
 }
 
+/* Where the environment has programs look for libraries. */
+static void add_library_paths(struct rsync_places *p)
+{
+	static const char *const names[] = { "LD_LIBRARY_PATH", "LD_PRELOAD" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		const char *value = getenv(names[i]);
+		char *copy = value == NULL ? NULL : strdup(value), *rest = copy, *path;
+
+		while (copy != NULL && (path = strsep(&rest, ": ")) != NULL)
+			if (path[0] == '/')
+				add(p, path, CONFINE_RUN);
+		free(copy);
+	}
+}
+
 /* ---- what its options name ---- */
 
 static bool goes_up(const char *path)
@@ -427,6 +443,7 @@ int rsync_domain_make(const struct rsync_domain *what, int *domain, struct rsync
 	if (home != NULL && (size_t)snprintf(popt, sizeof(popt), "%s/.popt", home) < sizeof(popt))
 		add(p, popt, CONFINE_READ);
 	add_program(p, what->opt->rsync.binary);
+	add_library_paths(p);
 	if (add_ends(p, what, err) < 0 || too_much(p, err) < 0 || confine_domain(p->v, p->n, domain, err) < 0) {
 		rsync_domain_leave(p);
 		return -1;

@@ -32,7 +32,7 @@ const struct rsync_outcome *rsync_outcome_said(int status, const char *said);
 #define RSYNC_STUCK_WORDS "a FIFO took the place of a file while rsync opened it"
 /* The same, for one whose processes wait for each other, or of which nothing was seen or heard for long. */
 #define RSYNC_DEADLOCK_WORDS "rsync's processes waited for each other"
-#define RSYNC_SILENT_WORDS "rsync did nothing for minutes"
+#define RSYNC_SILENT_WORDS "nothing was heard of rsync for a minute or more"
 /* A file could not be written, of which the messages tell; rsync gives up then. */
 #define RSYNC_EXIT_FILEIO 11
 

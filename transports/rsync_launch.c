@@ -9,10 +9,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/clock.h"
 #include "core/confine.h"
 #include "core/guard_switches.h"
 #include "core/log.h"
 #include "transports/rsync_domain.h"
+#include "transports/rsync_exit.h"
 #include "transports/rsync_passes.h"
 
 void launch_init(struct rsync_session *s)
@@ -189,16 +191,29 @@ static int surround(struct rsync_session *s, struct rsync_job *job, struct rsync
 /* ---- runs ---- */
 
 /* With hard links its processes may come to wait for each other. Of another host's nothing is known but that it is
- * silent: so it may be while it reads a file to compare its content, and no longer than a file takes otherwise. */
+ * silent: as it may be while it reads a file to compare its content, and otherwise for as long as its disk takes. That
+ * may be long somewhere: so it is given twice the time after each run that was ended for it. */
+#define SILENT_NS (60 * NS_PER_S)
+#define SILENCES_MAX 16u
+
 static struct rsync_alive_rules alive_rules(const struct rsync_session *s, const struct rsync_job *job)
 {
 	const struct rsync_options *o = &s->env->opt->rsync;
-	bool quiet = o->hard_links && job->recurse && !job->checksum && !o->checksum;
+	bool limited = o->hard_links && job->kind != RSYNC_LOCAL && !job->checksum && !o->checksum;
+	int64_t limit = SILENT_NS << s->silences, most = s->env->opt->progress_timeout_ns / 3;
 
 	return (struct rsync_alive_rules){
 		.alone = job->kind == RSYNC_LOCAL,
-		.silent_ns = quiet ? s->env->opt->progress_timeout_ns / 3 : 0,
+		.silent_ns = !limited ? 0 : limit < most ? limit : most,
 	};
+}
+
+void launch_over(struct rsync_session *s, int status)
+{
+	if (rsync_outcome(status)->fate == RSYNC_OK)
+		s->silences = 0;
+	else if (strstr(buf_str(&s->said), RSYNC_SILENT_WORDS) != NULL && s->silences < SILENCES_MAX)
+		s->silences++;
 }
 
 static bool spawn(struct rsync_session *s, struct rsync_start *how, struct buf *list)

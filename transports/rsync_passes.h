@@ -66,6 +66,7 @@ struct rsync_session {
 	bool negotiated, peer_asked;
 	bool bare; /* rrsync is at the other end: no -s, no fine times */
 	bool open; /* rsync is not confined */
+	unsigned silences; /* runs in a row that were ended since nothing was heard of them */
 	bool tables_matter;
 	struct stat tables[LAUNCH_TABLES]; /* when the run under way began */
 	bool filter_file_made;
@@ -100,6 +101,8 @@ void launch_done(struct rsync_session *s);
 /* Start rsync; takes the list. `listed`: only to see whether the target has this path. false: the work is over. */
 bool launch(struct rsync_session *s, const struct rsync_job *what, const char *listed, struct buf *list);
 void launch_version(struct rsync_session *s);
+/* A run has ended with this status. */
+void launch_over(struct rsync_session *s, int status);
 /* Many rules would not fit on a command line: s->filter_file. */
 int launch_filter_file(struct rsync_session *s, struct err *err);
 /* Whether /etc/passwd or /etc/group is another file than when this pass began, for which rsync needed them. */

@@ -781,6 +781,7 @@ static void on_ended(void *ctx, int status)
 	if (s->work == NULL)
 		return;
 	s->running = NULL;
+	launch_over(s, status);
 	if (p != NULL && rsync_outcome(status)->fate == RSYNC_OK && again_by_name(s, p))
 		return;
 	if (s->marker_asked) {

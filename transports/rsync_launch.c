@@ -200,11 +200,11 @@ static struct rsync_alive_rules alive_rules(const struct rsync_session *s, const
 {
 	const struct rsync_options *o = &s->env->opt->rsync;
 	bool limited = o->hard_links && job->kind != RSYNC_LOCAL && !job->checksum && !o->checksum;
-	int64_t limit = SILENT_NS << s->silences, most = s->env->opt->progress_timeout_ns / 3;
+	int64_t limit = SILENT_NS << s->silences;
 
 	return (struct rsync_alive_rules){
 		.alone = job->kind == RSYNC_LOCAL,
-		.silent_ns = !limited ? 0 : limit < most ? limit : most,
+		.silent_ns = limited ? limit : 0, /* at progressTimeout the worker is replaced in any case */
 	};
 }
 

@@ -64,8 +64,8 @@ struct rsync_session {
 	/* Facts about both ends. */
 	unsigned local_version, peer_version;
 	bool negotiated, peer_asked;
-	bool bare; /* rrsync is at the other end: no -s, no fine times */
-	bool open; /* rsync is not confined */
+	bool bare;	   /* rrsync is at the other end: no -s, no fine times */
+	bool open;	   /* rsync is not confined */
 	unsigned silences; /* runs in a row that were ended since nothing was heard of them */
 	bool tables_matter;
 	struct stat tables[LAUNCH_TABLES]; /* when the run under way began */

@@ -1,6 +1,7 @@
 /*
  * rsync_passes.h - what is inside of a session: passes, notes of messages, the memory of what was sent. Shared by
- * rsync_session.c (the run of things) and rsync_judge.c (what an ended run means), included by them alone.
+ * rsync_session.c (the run of things), rsync_launch.c (how a run is started) and rsync_judge.c (what an ended run
+ * means), included by them alone.
  */
 #ifndef FANSYNCD_TRANSPORTS_RSYNC_PASSES_H
 #define FANSYNCD_TRANSPORTS_RSYNC_PASSES_H

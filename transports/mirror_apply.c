@@ -32,12 +32,27 @@ enum fileops_result apply_degrade(struct entry *e, const char *why)
 	return apply_rename_over(e, VERDICT_RECONCILE);
 }
 
+static enum fileops_result old_name_unlinked(struct entry *e)
+{
+	if (e->r != FILEOPS_OK && e->r != FILEOPS_GONE)
+		return apply_degrade(e, e->op.err.text);
+	return apply_rename_over(e, VERDICT_DONE);
+}
+
 static enum fileops_result rename_done(struct entry *e)
 {
+	struct mirror *m = e->m;
+	const struct batch_rename *r = &m->work->renames[e->rename];
 	enum fileops_result out;
 
 	if (e->r == FILEOPS_OK) {
-		e->m->env->counters->renames_carried++;
+		m->env->counters->renames_carried++;
+		/* rename(2) from one name of a file to another does nothing: the new name may have come here with
+		 * another one of the file's, before this was told. */
+		if (m->rules.hard_links && !r->is_dir && m->twoway == NULL) {
+			e->step = old_name_unlinked;
+			return m->target.ops->unlink(m->target.ctx, &e->op, r->from, r->from_len);
+		}
 		return e->m->twoway == NULL ? apply_rename_over(e, VERDICT_DONE) : move_done(e);
 	}
 	/* The old name may be what is missing: then making directories does not help, and is not tried twice. */

@@ -72,7 +72,9 @@ const char remote_prelude[] =
 	"		printf '%s\\n' \"$1 exists\"; return 7\n"
 	"	fi\n"
 	"	if [ -z \"$fs_t\" ] && [ -d \"$fs_b\" ]; then printf '%s\\n' \"$1 is a directory\"; return 6; fi\n"
-	"	mv -f $fs_t -- \"$fs_a\" \"$fs_b\"\n"
+	"	mv -f $fs_t -- \"$fs_a\" \"$fs_b\" || return\n"
+	/* From one name of a file to another rename(2) does nothing, and some mv (BusyBox) leaves it at that. */
+	"	[ -n \"$fs_keep\" ] || [ -L \"$fs_a\" ] || ! [ -f \"$fs_a\" ] || rm -f -- \"$fs_a\"\n"
 	"}\n"
 	"fs_rename() {\n"
 	"	fs_parents \"$1\" && fs_parents \"$2\" || return 3\n"

@@ -234,6 +234,40 @@ static void a_name_that_is_replaced(void **state)
 	}
 }
 
+/* The new name came to the target with another one of its file: then rename(2) does nothing, and says that it is done.
+ */
+static void a_rename_to_the_same_file(void **state)
+{
+	(void)state;
+	for (unsigned seed = 1; seed <= 5; seed += 2) {
+		struct batch_rename r = { "b", 1, "c", 1, false };
+		struct transport_work w = { .renames = &r, .n_renames = 1, .may_delete = true, .max_delete = -1 };
+		struct bench b;
+		char from[400], to[400];
+		struct stat st;
+
+		linking_bench(&b, seed);
+		put(&b, b.src, "a", "one file");
+		(void)snprintf(from, sizeof(from), "%s/a", b.src);
+		(void)snprintf(to, sizeof(to), "%s/b", b.src);
+		assert_int_equal(link(from, to), 0);
+		reconcile_all(&b);
+		(void)snprintf(from, sizeof(from), "%s/c", b.src);
+		assert_int_equal(rename(to, from), 0);
+		(void)snprintf(from, sizeof(from), "%s/a", b.dst);
+		(void)snprintf(to, sizeof(to), "%s/c", b.dst);
+		assert_int_equal(link(from, to), 0);
+		run_work(&b, &w, false);
+		assert_int_equal(b.renames[VERDICT_DONE], 1);
+		(void)snprintf(to, sizeof(to), "%s/b", b.dst);
+		assert_int_equal(lstat(to, &st), -1);
+		(void)snprintf(to, sizeof(to), "%s/c", b.dst);
+		assert_int_equal(lstat(to, &st), 0);
+		assert_int_equal(st.st_nlink, 2);
+		bench_close(&b);
+	}
+}
+
 static void renames_and_failures(void **state)
 {
 	struct bench b;
@@ -345,6 +379,7 @@ int main(void)
 		cmocka_unit_test(same_second),
 		cmocka_unit_test(hard_links_wait_for_the_first),
 		cmocka_unit_test(a_name_that_is_replaced),
+		cmocka_unit_test(a_rename_to_the_same_file),
 		cmocka_unit_test(renames_and_failures),
 		cmocka_unit_test(down_at_any_moment),
 		cmocka_unit_test(each_session_lists_all),

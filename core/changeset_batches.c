@@ -100,18 +100,8 @@ void changeset_doubt_born(struct changeset *cs)
 
 static void clear_all_born(struct changeset *cs)
 {
-	struct mark_node *n = cs->m.root;
-
-	while (n != NULL) {
+	for (struct mark_node *n = cs->m.root; n != NULL; n = marks_next(n, cs->m.root))
 		n->pend = (uint16_t)(n->pend & ~(unsigned)MARK_BORN);
-		if (n->child != NULL) {
-			n = n->child;
-			continue;
-		}
-		while (n != NULL && n->next == NULL)
-			n = n->parent;
-		n = n == NULL ? NULL : n->next;
-	}
 	cs->born_in_doubt = false;
 }
 

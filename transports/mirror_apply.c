@@ -47,13 +47,14 @@ static enum fileops_result rename_done(struct entry *e)
 
 	if (e->r == FILEOPS_OK) {
 		m->env->counters->renames_carried++;
+		if (m->twoway != NULL)
+			return move_done(e);
+		if (!m->rules.hard_links || r->is_dir)
+			return apply_rename_over(e, VERDICT_DONE);
 		/* rename(2) from one name of a file to another does nothing: the new name may have come here with
 		 * another one of the file's, before this was told. */
-		if (m->rules.hard_links && !r->is_dir && m->twoway == NULL) {
-			e->step = old_name_unlinked;
-			return m->target.ops->unlink(m->target.ctx, &e->op, r->from, r->from_len);
-		}
-		return e->m->twoway == NULL ? apply_rename_over(e, VERDICT_DONE) : move_done(e);
+		e->step = old_name_unlinked;
+		return m->target.ops->unlink(m->target.ctx, &e->op, r->from, r->from_len);
 	}
 	/* The old name may be what is missing: then making directories does not help, and is not tried twice. */
 	if (entry_make_way(e, apply_carry, &out))

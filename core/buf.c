@@ -15,6 +15,13 @@ void buf_done(struct buf *b)
 	*b = (struct buf){ .max = b->max };
 }
 
+void buf_wipe(struct buf *b)
+{
+	if (b->data != NULL)
+		explicit_bzero(b->data, b->cap);
+	buf_clear(b);
+}
+
 void buf_clear(struct buf *b)
 {
 	b->len = 0;

@@ -27,6 +27,8 @@ void buf_init(struct buf *b, size_t max);
 void buf_done(struct buf *b);
 /* Forget the content and `failed`, keep the memory. */
 void buf_clear(struct buf *b);
+/* The same of a secret: nothing of it stays in the memory, as far as the buffer did not grow while it was filled. */
+void buf_wipe(struct buf *b);
 /* Room for `n` more bytes behind len. Returns false (and sets failed) when that cannot be. */
 bool buf_reserve(struct buf *b, size_t n);
 bool buf_add(struct buf *b, const void *data, size_t n);

@@ -468,13 +468,6 @@ static bool take_line(const struct buf *text, struct buf *out)
 	return buf_reserve(out, n + 1) && (n == 0 || buf_add(out, text->data + at, n)) && buf_add_byte(out, '\n');
 }
 
-void rsync_domain_forget(struct buf *password)
-{
-	if (password->data != NULL)
-		explicit_bzero(password->data, password->cap);
-	buf_done(password);
-}
-
 static int read_all(int fd, const char *path, struct buf *out, struct err *err)
 {
 	ssize_t n = -1;
@@ -510,6 +503,7 @@ int rsync_domain_password(const char *path, struct buf *out, struct err *err)
 	else if (read_all(fd, path, &text, err) == 0)
 		result = take_line(&text, out) ? 0 : err_set(err, ERR_NOMEM, "out of memory for a password");
 	(void)close(fd);
-	rsync_domain_forget(&text);
+	buf_wipe(&text);
+	buf_done(&text);
 	return result;
 }

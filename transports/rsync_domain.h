@@ -35,10 +35,8 @@ int rsync_domain_make(const struct rsync_domain *what, int *domain, struct rsync
 /* NULL is fine. */
 void rsync_domain_leave(struct rsync_places *held);
 
-/* The password in rsync.password_file, as a line for rsync's standard input (--password-file=-), into `out`. Refused as
- * rsync refuses it: others may read it, or it is not root's. */
+/* The password in rsync.password_file, as a line for rsync's standard input (--password-file=-), into `out`, for
+ * buf_wipe. Refused as rsync refuses it: others may read it, or it is not root's. */
 int rsync_domain_password(const char *path, struct buf *out, struct err *err);
-/* An empty buffer, and nothing of the password in the memory that it had. */
-void rsync_domain_forget(struct buf *password);
 
 #endif

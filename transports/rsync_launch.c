@@ -141,7 +141,8 @@ static int hand_password(struct rsync_session *s, struct rsync_job *job, struct 
 		return -1;
 	job->list_file = s->list_file;
 	if (rsync_domain_password(s->env->opt->rsync.password_file, &password, err) < 0) {
-		rsync_domain_forget(&password);
+		buf_wipe(&password);
+		buf_done(&password);
 		return -1;
 	}
 	buf_done(list);
@@ -239,7 +240,7 @@ static void end_launch(struct rsync_start *how, struct buf *list)
 		(void)close(how->domain);
 	rsync_domain_leave(how->held);
 	if (how->secret)
-		rsync_domain_forget(list);
+		buf_wipe(list);
 	buf_done(list);
 }
 

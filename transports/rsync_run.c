@@ -31,7 +31,7 @@ static void close_in(struct rsync_run *r)
 		(void)close(r->proc.in);
 	r->proc.in = -1;
 	if (r->secret)
-		rsync_domain_forget(&r->list);
+		buf_wipe(&r->list);
 	buf_done(&r->list);
 }
 

@@ -323,11 +323,8 @@ static void clear_attempt(struct sftp_auth *a)
 	a->lib->key.allocations = 0;
 	sftp_rsa_free(a->rsa);
 	a->rsa = NULL;
-	for (size_t i = 0; i < sizeof(secrets) / sizeof(secrets[0]); i++) {
-		if (secrets[i]->data != NULL)
-			explicit_bzero(secrets[i]->data, secrets[i]->cap);
-		buf_clear(secrets[i]);
-	}
+	for (size_t i = 0; i < sizeof(secrets) / sizeof(secrets[0]); i++)
+		buf_wipe(secrets[i]);
 }
 
 /* ---- the attempts ---- */

@@ -277,7 +277,8 @@ static void expect_password(const char *path, const char *text, const char *line
 	assert_int_equal(scratch_write(path, text), 0);
 	assert_int_equal(rsync_domain_password(path, &out, &err), 0);
 	assert_string_equal(buf_str(&out), line);
-	rsync_domain_forget(&out);
+	buf_wipe(&out);
+	buf_done(&out);
 }
 
 static void expect_none(const char *path, const char *why)
@@ -288,7 +289,8 @@ static void expect_none(const char *path, const char *why)
 	assert_int_equal(rsync_domain_password(path, &out, &err), -1);
 	assert_int_equal(out.len, 0);
 	assert_non_null(strstr(err.text, why));
-	rsync_domain_forget(&out);
+	buf_wipe(&out);
+	buf_done(&out);
 }
 
 static void password(void **state)

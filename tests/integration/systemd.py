@@ -170,7 +170,8 @@ def sandboxed(_):
 def programs_do_not_regain(_):
     """rsync, started by a worker that has no CAP_SETPCAP to shrink its bounding set, has no CAP_SYS_ADMIN."""
     m = MACHINE
-    m.write("/usr/local/bin/told-rsync", '#!/bin/sh\ngrep -E "^(Cap|NoNew)" /proc/self/status >/mnt/told\nexec rsync "$@"\n', 0o755)
+    m.write("/usr/local/bin/told-rsync", '#!/bin/sh\ngrep -E "^(Cap|NoNew)" /proc/self/status >/mnt/told.$$\n'
+            'mv /mnt/told.$$ /mnt/told\nexec rsync "$@"\n', 0o755)  # Whole at any moment: more than one rsync may be run.
     m.inside("mkdir", "-p", "/srv/r", "/mnt/r")
     config(m, "/etc/fansyncd/r.conf", sync("r", more='rsync = { binary = "/usr/local/bin/told-rsync"; confine = false; archive = true; };').replace(
         "direct", "rsync"))

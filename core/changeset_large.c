@@ -259,7 +259,8 @@ void changeset_cancel(struct changeset *cs, uint64_t batch_id, int64_t not_befor
 	it = large_item(cs);
 	w.gen = cs->large->gen;
 	(void)changeset_settle(cs, batch_id, 0, VERDICT_SMALL, 0, now_ns);
-	if (not_before_ns != INT64_MAX && !moves_away(cs, it))
+	cs->large->sought = not_before_ns != INT64_MAX && !moves_away(cs, it);
+	if (cs->large->sought)
 		(void)cs_mark_path(cs, it->path, path_parent_len(it->path, it->len), &w);
 	changeset_finish(cs, batch_id, now_ns);
 }
@@ -269,8 +270,10 @@ void large_landed(struct changeset *cs, int64_t now_ns)
 	const struct batch_item *it = large_item(cs);
 	struct want w = { .flags = MARK_LOOK, .gen = cs->large->gen, .first_ns = now_ns };
 
-	/* Its times changed with the file, and what else was set meanwhile is not known. */
-	(void)cs_mark_path(cs, it->path, path_parent_len(it->path, it->len), &w);
+	/* Its times changed with the file, and what else was set meanwhile is not known. A look would not wait, and
+	 * take the comparison with it. */
+	if (!cs->large->sought)
+		(void)cs_mark_path(cs, it->path, path_parent_len(it->path, it->len), &w);
 	gens_put(&cs->m.gens, cs->large->gen);
 	cs->large = NULL;
 	marks_unbar(&cs->m);

@@ -38,6 +38,7 @@ struct flight {
 	struct carried **renames;
 	size_t n_renames;
 	bool alone;  /* with something that nothing large may be under way beside */
+	bool sought; /* the large one was cancelled, and its directory will be compared */
 	uint8_t gen; /* slot; of the large one: the generation of its mark */
 };
 

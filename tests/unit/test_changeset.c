@@ -444,6 +444,51 @@ static void test_retry(void **state)
 	changeset_free(cs);
 }
 
+/* What changes while a comparison is under way, which fails then, does not wait for its backoff. */
+static void test_backoff_of_a_comparison(void **state)
+{
+	struct changeset *cs = fresh(&roomy);
+	struct batch *b;
+
+	(void)state;
+	add(cs, CHANGE_RECONCILE, "d");
+	b = take(cs, 1);
+	add(cs, CHANGE_TOUCH, "d/f");
+	settle(cs, b, "d", VERDICT_RETRY);
+	finish(cs, b);
+	add(cs, CHANGE_CREATE, "d/g");
+	b = take(cs, 1);
+	assert_true(b != NULL && b->n_items == 2 && flags(b, "d/f") == MARK_LOOK);
+	assert_int_equal(flags(b, "d/g"), MARK_NAME | MARK_LOOK);
+	settle(cs, b, "d/f", VERDICT_DONE);
+	settle(cs, b, "d/g", VERDICT_DONE);
+	finish(cs, b);
+	b = take(cs, BACKOFF);
+	assert_true(b->n_items == 1 && (flags(b, "d") & MARK_RECURSIVE) != 0);
+	finish(cs, b);
+	changeset_free(cs);
+}
+
+/* Nor is anything below it new to the target for certain. */
+static void test_held_comparison_clears_born(void **state)
+{
+	struct changeset *cs = fresh(&roomy);
+	struct change c = { .kind = CHANGE_RECONCILE, .path = "d", .path_len = 1, .cause = "test" };
+	struct batch *b;
+
+	(void)state;
+	add(cs, CHANGE_CREATE, "d/f");
+	assert_int_equal(changeset_add(cs, &c, 1, 1, 50, false), 0);
+	b = take(cs, 1);
+	assert_true(b->n_items == 1 && flags(b, "d/f") == (MARK_NAME | MARK_LOOK));
+	settle(cs, b, "d/f", VERDICT_DONE);
+	finish(cs, b);
+	b = take(cs, 50);
+	assert_true(b->n_items == 1 && (flags(b, "d") & MARK_RECURSIVE) != 0);
+	finish(cs, b);
+	changeset_free(cs);
+}
+
 /* A new event ends the backoff, also if it comes while the mark is in flight. */
 static void test_event_ends_backoff(void **state)
 {
@@ -793,6 +838,28 @@ static void test_names_wait_for_large(void **state)
 	changeset_free(cs);
 }
 
+/* What is left of it at the target is searched for when what was on its way there has arrived, and nothing else waits
+ * for that. */
+static void test_large_is_searched_for_later(void **state)
+{
+	struct changeset *cs = fresh(&roomy);
+	struct batch *b = large(cs, "d/large"), *other;
+
+	(void)state;
+	add(cs, CHANGE_DELETE, "d/large");
+	add(cs, CHANGE_TOUCH, "d/other");
+	changeset_cancel(cs, b->id, 30, 1);
+	batch_free(b);
+	other = take(cs, 1);
+	assert_true(other->n_items == 2 && flags(other, "d/other") && (flags(other, "d/large") & MARK_NAME) != 0);
+	done(cs, other);
+	assert_null(take(cs, 29));
+	b = take(cs, 30);
+	assert_true(b->n_items == 1 && (flags(b, "d") & MARK_RECURSIVE) != 0);
+	done(cs, b);
+	changeset_free(cs);
+}
+
 static void test_large_waits_for_names(void **state)
 {
 	struct changeset *cs = fresh(&roomy);
@@ -876,6 +943,8 @@ int main(void)
 		cmocka_unit_test(test_failed_batch),
 		cmocka_unit_test(test_failed_rename_moves_on),
 		cmocka_unit_test(test_retry),
+		cmocka_unit_test(test_backoff_of_a_comparison),
+		cmocka_unit_test(test_held_comparison_clears_born),
 		cmocka_unit_test(test_event_ends_backoff),
 		cmocka_unit_test(test_verdict_reconcile),
 		cmocka_unit_test(test_collapse),
@@ -888,6 +957,7 @@ int main(void)
 		cmocka_unit_test(test_large_became_a_directory),
 		cmocka_unit_test(test_large_became_a_directory_meanwhile),
 		cmocka_unit_test(test_names_wait_for_large),
+		cmocka_unit_test(test_large_is_searched_for_later),
 		cmocka_unit_test(test_large_waits_for_names),
 		cmocka_unit_test(test_several_names_go_alone),
 	};

@@ -125,6 +125,10 @@ static void on_broken(void *ctx, const struct err *why)
 	s->usable = false;
 	s->broken = true;
 	loop_timer_after(s->soon, 0);
+	/* Before they are closed the others may have answers, too. */
+	sftp_client_abandon(s->client);
+	for (size_t i = 0; i < SFTP_MORE_MAX; i++)
+		sftp_client_abandon(s->more[i].client);
 	(void)sftp_ops_connect(s->ops, NULL, "", &ignored);
 	if (s->work != NULL) {
 		s->work = NULL;

@@ -391,6 +391,15 @@ static void on_timer(void *ctx)
 
 /* ---- life ---- */
 
+void sftp_client_abandon(struct sftp_client *c)
+{
+	if (c == NULL)
+		return;
+	c->broken = true;
+	loop_timer_stop(c->timer);
+	loop_timer_stop(c->soon);
+}
+
 void sftp_client_close(struct sftp_client *c)
 {
 	if (c == NULL)

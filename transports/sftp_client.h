@@ -54,6 +54,9 @@ struct sftp_client_spec {
 /* Begin to connect. NULL on failure. */
 struct sftp_client *sftp_client_open(const struct sftp_client_spec *spec, const struct sftp_client_events *events,
 				     struct err *err);
+/* Nothing is called back from now on, `broken` neither: whom its requests were for is gone. At any time; it is to be
+ * closed later. NULL is fine. */
+void sftp_client_abandon(struct sftp_client *c);
 /* Not from within its own callbacks. NULL is fine. */
 void sftp_client_close(struct sftp_client *c);
 

@@ -593,6 +593,13 @@ class Process(Tree):
             raise FileExistsError(errno.EEXIST, "all of its names are there")
         return old, self.random.choice(free)
 
+    def for_linked_remove(self):
+        """All of a group. One that has further names elsewhere keeps its first, by which it may have been changed just now."""
+        names = self.group()
+        there = [n for n in names if os.path.lexists(self.at(n))]
+        elsewhere = bool(there) and os.stat(self.at(there[0])).st_nlink > len(there)
+        return (names[1:] if elsewhere else names,)
+
     # (operation, how often, the extra that it needs, what chooses its parameters)
     TABLE = (
         ("write", 12, None, lambda s: (s.one_name(), s.words())),
@@ -645,7 +652,7 @@ class Process(Tree):
         ("linked_spread", 1, "hard_links", lambda s: (s.group_there()[0], s.free())),
         ("linked_drop", 1, "hard_links", lambda s: (s.group_there(1)[1][0],)),
         ("linked_move", 1, "hard_links", for_linked_move),
-        ("linked_remove", 1, "hard_links", lambda s: (s.group(),)),
+        ("linked_remove", 1, "hard_links", for_linked_remove),
         ("deep", 2, "deep", lambda s: (*s.for_deep(), s.words())),
         ("deep_chmod", 1, "deep", lambda s: (*s.deep_there(), s.random.choice([0o600, 0o640, 0o755]))),
         ("deep_rename", 1, "deep", lambda s: (*s.deep_there(), b"f%d" % s.random.randrange(3, 6))),

@@ -193,6 +193,24 @@ static void any_order(void **state)
 	assert_int_equal(t.why.class, ERR_PROTOCOL);
 }
 
+/* What was asked for somebody who is gone is answered to nobody; what breaks then is nobody's matter either. */
+static void abandoned(void **state)
+{
+	uint32_t ids[2];
+
+	(void)state;
+	ids[0] = ask(&t.replies[0], 3);
+	ids[1] = ask(&t.replies[1], 3);
+	turn();
+	answer(ids[0]);
+	assert_int_equal(t.replies[0], 1);
+	sftp_client_abandon(t.client);
+	answer(ids[1]);
+	SAY("\377\377\377\377no packet");
+	assert_int_equal(t.replies[1], 0);
+	assert_int_equal(t.broken, 0);
+}
+
 /* Another request in the same place has another id. */
 static void late_reply(void **state)
 {
@@ -349,6 +367,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(any_order, up_and_ready, down),
+		cmocka_unit_test_setup_teardown(abandoned, up_and_ready, down),
 		cmocka_unit_test_setup_teardown(late_reply, up_and_ready, down),
 		cmocka_unit_test_setup_teardown(window, up_and_ready, down),
 		cmocka_unit_test_setup_teardown(distance, up_and_ready, down),

@@ -44,17 +44,22 @@ void changeset_free(struct changeset *cs)
 
 /* ---- marking ---- */
 
-bool cs_covers(const struct mark_node *n)
+/* Whether what is marked there leaves with one of the next batches: not what is held or backs off, nor what waits for a
+ * large file below it, perhaps for hours. */
+static bool is_near(const struct changeset *cs, const struct mark_node *n)
 {
-	if ((n->pend & MARK_RECURSIVE) == 0 || n->pend_gen == GEN_NONE)
-		return false;
-	return marks_due(n);
+	return marks_due(n) && !large_is_below(cs, n);
 }
 
-static struct mark_node *covering_ancestor(const struct mark_node *n)
+bool cs_covers(const struct changeset *cs, const struct mark_node *n)
+{
+	return (n->pend & MARK_RECURSIVE) != 0 && n->pend_gen != GEN_NONE && is_near(cs, n);
+}
+
+static struct mark_node *covering_ancestor(const struct changeset *cs, const struct mark_node *n)
 {
 	for (struct mark_node *a = n->parent; a != NULL; a = a->parent)
-		if (cs_covers(a))
+		if (cs_covers(cs, a))
 			return a;
 	return NULL;
 }
@@ -109,7 +114,7 @@ static void none_is_large_above(struct changeset *cs, const struct mark_node *n)
 
 void cs_mark_node(struct changeset *cs, struct mark_node *n, const struct want *w)
 {
-	struct mark_node *cover = covering_ancestor(n);
+	struct mark_node *cover = covering_ancestor(cs, n);
 	bool fresh_mark = n->pend == 0;
 	unsigned flags = w->flags;
 
@@ -134,8 +139,8 @@ void cs_mark_node(struct changeset *cs, struct mark_node *n, const struct want *
 	queue_after(cs, n, w, fresh_mark);
 	if ((flags & MARK_RECURSIVE) == 0)
 		return;
-	/* What is below does not wait for a comparison that is held or backs off. */
-	if (marks_due(n))
+	/* What is below does not wait with it, unless there is too much. */
+	if (w->instead || is_near(cs, n))
 		marks_prune(&cs->m, n);
 	else
 		clear_born_below(n);
@@ -165,7 +170,9 @@ void cs_collapse(struct changeset *cs, int64_t now_ns)
 {
 	struct mark_node *n = cs->m.root, *c = n->child;
 	size_t half = cs->m.pending / 2;
-	struct want w = { .flags = COMPARE | MARK_CAUSE, .gen = GEN_NONE, .born = BORN_CLEAR, .first_ns = now_ns };
+	struct want w = {
+		.flags = COMPARE | MARK_CAUSE, .gen = GEN_NONE, .born = BORN_CLEAR, .first_ns = now_ns, .instead = true
+	};
 
 	while (c != NULL) {
 		if (c->below > 0 && c->below >= half) {

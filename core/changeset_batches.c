@@ -332,11 +332,12 @@ bool changeset_settle_rename(struct changeset *cs, uint64_t batch_id, size_t ind
 	return true;
 }
 
-static void land(struct changeset *cs, const struct flight *f, size_t i)
+static void land(struct changeset *cs, struct flight *f, size_t i)
 {
 	struct mark_node *n = f->items[i];
 	struct want w = { 0 };
 
+	f->items[i] = NULL;
 	if (f->settled[i]) {
 		marks_land(&cs->m, n);
 		n->tries = 0;

@@ -219,6 +219,15 @@ bool large_bar(struct changeset *cs)
 	return cs->renames_pending == 0 || !rename_in_the_way(cs, it->path, it->len);
 }
 
+bool large_is_below(const struct changeset *cs, const struct mark_node *n)
+{
+	const struct mark_node *a = cs->large == NULL ? NULL : cs->large->items[0];
+
+	while (a != NULL && a != n)
+		a = a->parent;
+	return a != NULL;
+}
+
 static bool asks(struct changeset *cs, struct mark_node *n)
 {
 	(void)cs;

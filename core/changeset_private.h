@@ -63,8 +63,9 @@ enum born {
 /* What to mark a path with. */
 struct want {
 	unsigned flags;
-	uint8_t gen; /* slot, borrowed */
-	bool event;  /* a change was seen, as opposed to something coming back or being copied */
+	uint8_t gen;  /* slot, borrowed */
+	bool event;   /* a change was seen, as opposed to something coming back or being copied */
+	bool instead; /* of all below */
 	enum born born;
 	bool extend;
 	int64_t first_ns, hold_ns;
@@ -72,9 +73,8 @@ struct want {
 	uint32_t tries;
 };
 
-/* Whether a pending mark will have all below it compared soon, so that marks below add nothing. Not one that backs
- * off: a change below it must not wait for that. */
-bool cs_covers(const struct mark_node *n);
+/* Whether a pending mark will have all below it compared soon, so that marks below add nothing. */
+bool cs_covers(const struct changeset *cs, const struct mark_node *n);
 void cs_mark_node(struct changeset *cs, struct mark_node *n, const struct want *w);
 /* What is left when memory is not: compare everything. Always possible. */
 void cs_mark_root(struct changeset *cs, uint8_t gen, int64_t first_ns);
@@ -114,6 +114,8 @@ void cs_clear_born_above(struct mark_node *n);
 
 /* Keep from being due what must not leave beside what is in the large lane. false: not even a rename may. */
 bool large_bar(struct changeset *cs);
+/* Whether what is in the large lane lies at or below that name. */
+bool large_is_below(const struct changeset *cs, const struct mark_node *n);
 /* What was in the large lane has landed. */
 void large_landed(struct changeset *cs, int64_t now_ns);
 

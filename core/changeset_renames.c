@@ -199,7 +199,7 @@ static int copy_marks(struct changeset *cs, const struct mark_node *from, struct
 			copy_one(cs, s, d);
 			doubt_above(cs, s, d, to);
 		}
-		if (s->child != NULL && !cs_covers(d)) {
+		if (s->child != NULL && !cs_covers(cs, d)) {
 			s = s->child;
 			dp = d;
 		} else {

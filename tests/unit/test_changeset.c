@@ -860,6 +860,60 @@ static void test_large_is_searched_for_later(void **state)
 	changeset_free(cs);
 }
 
+/* A comparison of all that comes while a large file is on its way waits for it, perhaps for hours. Nothing else does.
+ */
+static void test_comparison_waits_for_large(void **state)
+{
+	struct changeset *cs = fresh(&roomy);
+	struct batch *b = large(cs, "d/large"), *other;
+
+	(void)state;
+	add(cs, CHANGE_CREATE, "before");
+	add(cs, CHANGE_RECONCILE, "");
+	other = take(cs, 1);
+	assert_true(other != NULL && other->n_items == 1 && flags(other, "before") == (MARK_NAME | MARK_LOOK));
+	done(cs, other);
+	add(cs, CHANGE_TOUCH, "d/after");
+	add(cs, CHANGE_CREATE, "new");
+	renamed(cs, "x", "y", false, true);
+	other = take(cs, 1);
+	assert_true(other->n_items == 4 && other->n_renames == 0 && flags(other, "d/after") == MARK_LOOK);
+	assert_int_equal(flags(other, "new"), MARK_NAME | MARK_LOOK);
+	done(cs, other);
+	assert_null(take(cs, 1));
+	settle(cs, b, "d/large", VERDICT_DONE);
+	done(cs, b);
+	add(cs, CHANGE_TOUCH, "covered");
+	b = take(cs, 1);
+	assert_true((flags(b, "") & MARK_RECURSIVE) != 0 && !flags(b, "covered"));
+	done(cs, b);
+	assert_int_equal(changeset_pending(cs), 0);
+	changeset_free(cs);
+}
+
+/* What the limit makes one of many is one, though it has to wait. */
+static void test_collapse_beside_large(void **state)
+{
+	const struct changeset_limits tight = { 10, 100, 1000, 1u << 20 };
+	struct changeset *cs = fresh(&tight);
+	struct batch *b = large(cs, "d/large");
+	char path[16];
+
+	(void)state;
+	for (unsigned i = 0; i < 100; i++) {
+		(void)snprintf(path, sizeof(path), "d/%u", i);
+		add(cs, CHANGE_TOUCH, path);
+		assert_true(changeset_pending(cs) <= 11);
+	}
+	assert_true(changeset_collapses(cs) >= 1 && changeset_collapses(cs) <= 12);
+	settle(cs, b, "d/large", VERDICT_DONE);
+	done(cs, b);
+	b = take(cs, 1);
+	assert_true((flags(b, "d") & MARK_RECURSIVE) != 0);
+	finish(cs, b);
+	changeset_free(cs);
+}
+
 static void test_large_waits_for_names(void **state)
 {
 	struct changeset *cs = fresh(&roomy);
@@ -958,6 +1012,8 @@ int main(void)
 		cmocka_unit_test(test_large_became_a_directory_meanwhile),
 		cmocka_unit_test(test_names_wait_for_large),
 		cmocka_unit_test(test_large_is_searched_for_later),
+		cmocka_unit_test(test_comparison_waits_for_large),
+		cmocka_unit_test(test_collapse_beside_large),
 		cmocka_unit_test(test_large_waits_for_names),
 		cmocka_unit_test(test_several_names_go_alone),
 	};

@@ -150,7 +150,7 @@ def shown(value):
 
 def compare(source, target, wanted=(), leave_out=(), limit=12):
     """The differences, as lines; none: equal. `wanted`: "owners", "xattrs", "acls", "hard_links", "sparse" to compare those as well, "seconds" to compare times by whole
-    seconds, "untimed" not to compare them."""
+    seconds, "untimed" not to compare them. `limit`: so many lines at the most; None: all."""
     a, b = groups(tree(source, wanted, leave_out)), groups(tree(target, wanted, leave_out))
     found = []
     for path in sorted(set(a) | set(b)):
@@ -167,4 +167,8 @@ def compare(source, target, wanted=(), leave_out=(), limit=12):
         differs = sorted(k for k in set(x) | set(y) if x.get(k) != y.get(k))
         if differs:
             found.append("%s: %s" % (shown(path), "; ".join("%s %s, at the target %s" % (k, shown(x.get(k)), shown(y.get(k))) for k in differs)))
-    return found[:limit] + (["and %d more" % (len(found) - limit)] if len(found) > limit else [])
+    return shortened(found, limit)
+
+
+def shortened(found, limit=12):
+    return found if limit is None or len(found) <= limit else found[:limit] + ["and %d more" % (len(found) - limit)]

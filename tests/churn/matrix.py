@@ -143,13 +143,13 @@ class Cell:
 
     def expect_equal(self, what):
         # Names that were linked travel as links in one batch (README, limits): that all are is for the comparison of everything.
-        self.expect(judge.compare(self.source, self.target, self.wanted("hard_links")), what + ", when all was quiet")
+        self.expect(judge.compare(self.source, self.target, self.wanted("hard_links"), limit=None), what + ", when all was quiet")
         self.daemon.client("--sync-now")
-        self.expect(judge.compare(self.source, self.target, self.wanted()), what + ", after a comparison")
+        self.expect(judge.compare(self.source, self.target, self.wanted(), limit=None), what + ", after a comparison")
 
     def expect(self, found, what):
         if found:
-            raise Failure("%s: not equal:\n  %s\n%s" % (what, "\n  ".join(found), self.daemon.tail(25)))
+            raise Failure("%s: not equal:\n  %s\n%s" % (what, "\n  ".join(judge.shortened(found)), self.daemon.tail(25)))
         for base, dirs, files in os.walk(os.fsencode(self.target)):
             for name in dirs + files:
                 if name.endswith(LEFT_OVER) or b".~tmp~" in name:

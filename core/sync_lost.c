@@ -25,6 +25,12 @@ static void note(struct sync *s, enum change_kind kind, const char *path, size_t
 	(void)changeset_add(s->lost, &c, CHANGESET_SERVED, 0, 0, false);
 }
 
+static void note_with_above(struct sync *s, enum change_kind kind, const char *path, size_t len)
+{
+	note(s, kind, path, len);
+	note(s, CHANGE_TOUCH, path, path_parent_len(path, len));
+}
+
 void sync_note_lost(struct sync *s, const struct batch *b)
 {
 	/* What is large may have been ended because it went, and arrive all the same. */
@@ -43,22 +49,35 @@ void sync_note_lost(struct sync *s, const struct batch *b)
 
 		if ((item->flags & MARK_RECURSIVE) != 0 && b != s->large.batch)
 			continue;
-		note(s, kind, item->path, item->len);
-		note(s, CHANGE_TOUCH, item->path, path_parent_len(item->path, item->len));
+		note_with_above(s, kind, item->path, item->len);
+	}
+	for (size_t i = 0; s->lost != NULL && i < b->n_renames; i++) {
+		note_with_above(s, CHANGE_TOUCH, b->renames[i].from, b->renames[i].from_len);
+		note_with_above(s, CHANGE_TOUCH, b->renames[i].to, b->renames[i].to_len);
 	}
 }
 
+static void mark(struct sync *s, enum change_kind kind, bool is_dir, const char *path, size_t len)
+{
+	const struct intake_record r = { .change = { .kind = kind, .is_dir = is_dir, .path = path, .path_len = len } };
+
+	sync_add_to_changes(s, &r, s->generation, clock_mono_ns());
+}
+
+/* What was removed meanwhile may have arrived after its removal, whatever it was. */
 static void mark_again(void *ctx, const char *path, size_t len, unsigned flags)
 {
 	struct sync *s = ctx;
-	const struct intake_record r = {
-		.change = { .kind = (flags & MARK_NAME) != 0 ? CHANGE_DELETE : CHANGE_TOUCH,
-			    .path = path,
-			    .path_len = len },
-	};
 
-	if ((flags & MARK_RECURSIVE) == 0) /* what the limit made one of many gets none */
-		sync_add_to_changes(s, &r, s->generation, clock_mono_ns());
+	if ((flags & MARK_RECURSIVE) != 0) /* what the limit made one of many gets none */
+		return;
+	if (sync_is_absent(s, path, len)) {
+		len = sync_absent_from(s, path, len);
+		mark(s, CHANGE_DELETE, false, path, len);
+		mark(s, CHANGE_DELETE, true, path, len);
+	} else {
+		mark(s, (flags & MARK_NAME) != 0 ? CHANGE_DELETE : CHANGE_TOUCH, false, path, len);
+	}
 }
 
 static void look_again(struct sync *s)

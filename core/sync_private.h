@@ -108,6 +108,10 @@ void sync_count_cause(struct sync *s, const char *cause);
 void sync_add_to_changes(struct sync *s, const struct intake_record *r, uint64_t generation, int64_t now);
 /* 0 and what the source has by this name, or -1 and errno. */
 int sync_stat_below(const struct sync *s, const char *path, size_t len, struct stat *out);
+/* Whether the source lacks it; a path that can't be looked at it has. */
+bool sync_is_absent(const struct sync *s, const char *path, size_t len);
+/* Of what is absent the topmost directory that is: what lies below one that is gone is taken for gone with it. */
+size_t sync_absent_from(const struct sync *s, const char *path, size_t len);
 /* Whether the first reconcile is still to end. */
 bool sync_starting(const struct sync *s);
 struct changeset_limits sync_limits(const struct sync_options *opt);

@@ -163,20 +163,18 @@ static void on_verdict(void *ctx, uint64_t batch_id, const struct wire_verdict *
 	}
 }
 
-/* What the source does not have failed to be deleted. */
-static bool is_absent(const struct sync *s, const char *path, size_t len)
+bool sync_is_absent(const struct sync *s, const char *path, size_t len)
 {
 	struct stat st;
 
 	return len > 0 && sync_stat_below(s, path, len, &st) < 0 && (errno == ENOENT || errno == ENOTDIR);
 }
 
-/* Of what is absent the topmost directory that is: what lies below one that is gone is taken for gone with it. */
-static size_t absent_from(const struct sync *s, const char *path, size_t len)
+size_t sync_absent_from(const struct sync *s, const char *path, size_t len)
 {
 	size_t above;
 
-	while ((above = path_parent_len(path, len)) > 0 && is_absent(s, path, above))
+	while ((above = path_parent_len(path, len)) > 0 && sync_is_absent(s, path, above))
 		len = above;
 	return len;
 }
@@ -185,7 +183,7 @@ static size_t absent_from(const struct sync *s, const char *path, size_t len)
  * delete. */
 static void aim_again(const struct sync *s, const struct wire_found *f, const char *why, struct change *c)
 {
-	bool absent = !s->opt->bidirectional && is_absent(s, f->path, f->len);
+	bool absent = !s->opt->bidirectional && sync_is_absent(s, f->path, f->len); /* it failed to be deleted */
 
 	if (f->v != VERDICT_RECONCILE && strstr(why, "opendir") == NULL && strstr(why, "readdir") == NULL &&
 	    strstr(why, "link_stat") == NULL && !absent)
@@ -193,7 +191,7 @@ static void aim_again(const struct sync *s, const struct wire_found *f, const ch
 	c->kind = CHANGE_RECONCILE;
 	c->cause = "failed before";
 	if (absent)
-		c->path_len = absent_from(s, f->path, f->len);
+		c->path_len = sync_absent_from(s, f->path, f->len);
 }
 
 /* A path inside a reconciled directory, or a parent: it becomes a mark of its own. */

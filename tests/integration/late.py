@@ -71,6 +71,26 @@ def before_who_waits(place):
         cell.expect_equal("rsync")
 
 
+def what_was_removed(place):
+    """The file arrives when it has been removed, and nobody knows of it."""
+    with network.Relayed(place, "rsync", "inotify") as cell:
+        old = os.urandom(SIZE)
+        cell.settle()
+        cell.line.trap(BEGUN, cell.line.hold)
+        write(cell, old)
+        network.eventually(lambda: cell.line.held() > 0, "the file is on its way")
+        all_is_held(cell.line)
+        for pid in children(cell.daemon.process.pid, every=True):
+            kill(pid, signal.SIGKILL)
+        os.remove(cell.source + "/file")
+        with open(cell.source + "/another", "w") as f:
+            f.write("another")
+        network.eventually(lambda: os.path.exists(cell.target + "/another"), lambda: "another\n" + cell.daemon.tail())
+        cell.line.release()
+        network.eventually(lambda: content(cell.target + "/file") == old, "the file: what was held is not all that it takes")
+        network.eventually(lambda: not os.path.exists(cell.target + "/file"), lambda: "the file's end\n" + cell.daemon.tail())
+
+
 if not own_file_system():
     skip("it changes owners: only root may")
-main([by_itself, before_who_waits])
+main([by_itself, before_who_waits, what_was_removed])

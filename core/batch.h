@@ -26,6 +26,7 @@ enum mark_flag {
 	MARK_LARGE = 1u << 9,  /* of the large lane, by itself */
 	MARK_ALONE =
 		1u << 10, /* a large file with several names: of the first lane, while nothing is in the large one */
+	MARK_LATE = 1u << 11, /* a lost connection was at it: its temporary file may be there, and is nobody's */
 };
 
 struct batch_item {

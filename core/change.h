@@ -37,6 +37,7 @@ struct change {
 	/* RENAME: false when the two names may not be what they were when it happened (resolved too late): both names
 	 * are reconciled then, never renamed on the target. */
 	bool exact;
+	bool late; /* no event: a lost connection was at it, and what it had sent may have arrived since */
 	enum change_origin origin;
 	pid_t pid;		      /* 0: unknown */
 	const struct host_tree *from; /* INCOMING: what it came from */

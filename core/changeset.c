@@ -210,9 +210,11 @@ static unsigned flags_of(const struct change *c)
 int changeset_add(struct changeset *cs, const struct change *c, uint64_t generation, int64_t now_ns,
 		  int64_t hold_until_ns, bool extend)
 {
-	struct want w = {
-		.flags = flags_of(c), .event = true, .extend = extend, .first_ns = now_ns, .hold_ns = hold_until_ns
-	};
+	struct want w = { .flags = flags_of(c) | (c->late ? (unsigned)MARK_LATE : 0u),
+			  .event = true,
+			  .extend = extend,
+			  .first_ns = now_ns,
+			  .hold_ns = hold_until_ns };
 	int rc = 0;
 
 	if (c->kind == CHANGE_NONE)

@@ -59,7 +59,9 @@ void sync_note_lost(struct sync *s, const struct batch *b)
 
 static void mark(struct sync *s, enum change_kind kind, bool is_dir, const char *path, size_t len)
 {
-	const struct intake_record r = { .change = { .kind = kind, .is_dir = is_dir, .path = path, .path_len = len } };
+	const struct intake_record r = {
+		.change = { .kind = kind, .is_dir = is_dir, .late = true, .path = path, .path_len = len }
+	};
 
 	sync_add_to_changes(s, &r, s->generation, clock_mono_ns());
 }

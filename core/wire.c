@@ -8,7 +8,7 @@
 /* The flags that an item may carry on the wire. */
 #define ITEM_FLAGS                                                                                                     \
 	(MARK_LOOK | MARK_NAME | MARK_RECURSIVE | MARK_WAS_DIR | MARK_WAS_FILE | MARK_BORN | MARK_FAILED |             \
-	 MARK_CAUSE | MARK_START | MARK_LARGE | MARK_ALONE)
+	 MARK_CAUSE | MARK_START | MARK_LARGE | MARK_ALONE | MARK_LATE)
 /* An item is at least its length, flags and tries; a rename two lengths and a byte. They bound the counts. */
 #define ITEM_BYTES_MIN 12u
 #define RENAME_BYTES_MIN 9u

@@ -158,6 +158,26 @@ static bool surely_new(const struct mirror *m, const struct transport_item *item
 	       !(m->rules.hard_links && item->st.st_nlink > 1);
 }
 
+static enum fileops_result sync_or_delete(struct entry *e)
+{
+	return e->m->work->items[e->item].look == LOOK_ABSENT ? entry_delete(e) : entry_sync(e);
+}
+
+static enum fileops_result remove_left(struct entry *e)
+{
+	e->step = sync_or_delete;
+	if (!entry_temp(e, TEMP_NEW, 0))
+		return sync_or_delete(e);
+	return e->m->target.ops->unlink(e->m->target.ctx, &e->op, e->temp, e->temp_len);
+}
+
+/* Of a directory there is no temporary file, and both ways there is no second look. */
+static bool leaves_something(const struct mirror *m, const struct transport_item *item)
+{
+	return (item->flags & MARK_LATE) != 0 && item->look != LOOK_DIR && item->len > 0 && !m->rules.dry_run &&
+	       m->twoway == NULL && !m->reconcile;
+}
+
 static void start_item(struct mirror *m, size_t i)
 {
 	const struct transport_item *item = &m->work->items[i];
@@ -173,12 +193,8 @@ static void start_item(struct mirror *m, size_t i)
 	e = entry_of(m, i);
 	if (e == NULL)
 		return;
-	if (item->look == LOOK_ABSENT) {
-		entry_start(e, entry_delete);
-		return;
-	}
-	e->dst_known = !m->reconcile && surely_new(m, item);
-	entry_start(e, entry_sync);
+	e->dst_known = item->look != LOOK_ABSENT && !m->reconcile && surely_new(m, item);
+	entry_start(e, leaves_something(m, item) ? remove_left : sync_or_delete);
 }
 
 void apply_entered(struct mirror *m, size_t item)

@@ -365,7 +365,7 @@ static bool read_small(struct tcp_target *t, const struct transport_item *item, 
 static bool send_item(struct tcp_target *t, const struct transport_item *item, bool along)
 {
 	struct tcp_item out = { .path = { item->path, item->len },
-				.flags = item->flags,
+				.flags = item->flags & ~(unsigned)MARK_LATE, /* a receiver clears up itself */
 				.tries = item->tries,
 				.state = { .look = item->look, .st = item->st } };
 	enum zstream_how how = ZSTREAM_PACK;

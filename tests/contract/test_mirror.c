@@ -16,6 +16,7 @@
  */
 #include "tests/contract/mirror_bench.h"
 #include "transports/listing.h"
+#include "transports/temp_name.h"
 
 static bool wish_all(void *ctx, const char *name, size_t len, bool is_dir)
 {
@@ -268,6 +269,36 @@ static void a_rename_to_the_same_file(void **state)
 	}
 }
 
+/* The temporary file of a connection that was lost arrived after everything, also that of a file that is gone. */
+static void what_a_lost_connection_left(void **state)
+{
+	(void)state;
+	for (unsigned seed = 1; seed <= 3; seed++) {
+		static const char *const names[] = { "d/here", "d/gone" };
+		struct bench b;
+		char left[PATH_BYTES_MAX], path[1000];
+		struct stat st;
+
+		bench_open(&b, seed, seed == 2);
+		put(&b, b.src, names[0], "what is here");
+		reconcile_all(&b);
+		for (unsigned i = 0; i < 2; i++) {
+			size_t n = temp_path(left, names[i], strlen(names[i]), TEMP_NEW, 7, 0, false);
+
+			left[n] = '\0';
+			put(&b, b.dst, left, "a part of it");
+			(void)snprintf(path, sizeof(path), "%s/%.200s", b.dst, left);
+			assert_int_equal(lstat(path, &st), 0);
+			apply_one(&b, names[i], MARK_NAME | MARK_LOOK | MARK_LATE);
+			assert_int_equal(b.verdicts[VERDICT_DONE], 1);
+			assert_int_equal(lstat(path, &st), -1);
+		}
+		apply_one(&b, "d", MARK_LOOK); /* as the core does along with it */
+		expect_equal(&b, "/d");
+		bench_close(&b);
+	}
+}
+
 static void renames_and_failures(void **state)
 {
 	struct bench b;
@@ -380,6 +411,7 @@ int main(void)
 		cmocka_unit_test(hard_links_wait_for_the_first),
 		cmocka_unit_test(a_name_that_is_replaced),
 		cmocka_unit_test(a_rename_to_the_same_file),
+		cmocka_unit_test(what_a_lost_connection_left),
 		cmocka_unit_test(renames_and_failures),
 		cmocka_unit_test(down_at_any_moment),
 		cmocka_unit_test(each_session_lists_all),

@@ -29,7 +29,8 @@ PATIENCE = 90  # for what a machine under load takes; no fault lasts for long
 HANDSHAKE, HANDSHAKES = 6000, 10  # bytes of ssh's, the longest; how many are cut
 # What the account has a shell do at its start is nothing that limits of seconds are for: a home of our own has nothing.
 SSHD = "Subsystem sftp internal-sftp\nSetEnv HOME=%s\n"
-TEMPORARY = ".fansyncd~tmp"
+TEMPORARY = r"\.fansyncd~tmp"
+OF_RSYNC = r"\.[A-Za-z0-9]{6}['\"]$"
 NEWS = "it is tried again until it works"
 
 
@@ -132,9 +133,13 @@ class Far(matrix.Cell):
     def is_left(self, line):
         m = re.match(r"(b(?:'.*'|\".*\")): (only at the target|mtime \d+, at the target \d+$)", line)
         if m is None:
-            return "only at the target" in line and TEMPORARY in line
+            return "only at the target" in line and re.search(TEMPORARY, line) is not None
         path = os.path.join(os.fsencode(self.source), ast.literal_eval(m.group(1)))
-        return os.path.isdir(path) if m.group(2).startswith("mtime") else TEMPORARY in m.group(1) and self.transport.startswith("sftp")
+        if m.group(2).startswith("mtime"):
+            return os.path.isdir(path)
+        # An rsync that does not know yet that it is alone removes its own in the end.
+        mine = OF_RSYNC if self.transport.startswith("rsync") else TEMPORARY
+        return re.search(mine, m.group(1)) is not None and self.transport != "tcp"
 
     def state(self):
         return self.daemon.sync("far")["state"]

@@ -65,7 +65,7 @@ struct want {
 	unsigned flags;
 	uint8_t gen;  /* slot, borrowed */
 	bool event;   /* a change was seen, as opposed to something coming back or being copied */
-	bool instead; /* of all below */
+	bool instead; /* of all marks below, however long it waits itself */
 	enum born born;
 	bool extend;
 	int64_t first_ns, hold_ns;

@@ -91,6 +91,33 @@ def what_was_removed(place):
         network.eventually(lambda: not os.path.exists(cell.target + "/file"), lambda: "the file's end\n" + cell.daemon.tail())
 
 
+def a_rename_that_was_undone(place):
+    """The directory has its old name again, and then it is renamed at the target."""
+    with network.Relayed(place, "rsyncssh", "inotify") as cell:
+        os.mkdir(cell.source + "/d")
+        with open(cell.source + "/d/file", "w") as f:
+            f.write("what is in it")
+        cell.settle()
+        cell.line.hold()
+        os.rename(cell.source + "/d", cell.source + "/e")
+        network.eventually(lambda: cell.line.held() > 0, "the rename is on its way")
+        before = -1
+        while cell.line.held() != before:
+            before = cell.line.held()
+            select.poll().poll(500)
+        for pid in children(cell.daemon.process.pid, every=True):
+            kill(pid, signal.SIGKILL)
+        os.rename(cell.source + "/e", cell.source + "/d")
+        with open(cell.source + "/another", "w") as f:
+            f.write("another")
+        network.eventually(lambda: os.path.exists(cell.target + "/another"), lambda: "another\n" + cell.daemon.tail())
+        expect(os.path.exists(cell.target + "/d/file"), "it was renamed before")
+        cell.line.release()
+        network.eventually(lambda: os.path.exists(cell.target + "/e"), "the new name: what was held is not all that it takes")
+        network.eventually(lambda: content(cell.target + "/d/file") and not os.path.exists(cell.target + "/e"),
+                           lambda: "the old name again, with what is in it\n" + cell.daemon.tail())
+
+
 if not own_file_system():
     skip("it changes owners: only root may")
-main([by_itself, before_who_waits, what_was_removed])
+main([by_itself, before_who_waits, what_was_removed, a_rename_that_was_undone])

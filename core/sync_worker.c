@@ -523,11 +523,12 @@ void sync_remove_runtime_dir(struct sync *s, char **dir)
 
 void sync_drop_worker(struct sync *s)
 {
-	if (s->worker != NULL)
+	if (s->worker != NULL) {
 		sync_close_counters(s, &s->worker_last);
+		changeset_doubt_born(s->changes);
+	}
 	worker_link_free(s->worker);
 	s->worker = NULL;
-	changeset_doubt_born(s->changes);
 	s->drain_ticket = 0;
 	s->worker_ended = false;
 	sync_remove_runtime_dir(s, &s->runtime_dir);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # TIMEOUT: 300
 # NEEDS: tests/lib/nomem_tool
+# NEW SEED
 """Some of the allocations that may fail (tests/lib/nomem.py). tests/soak/memory.py has all of them."""
 import os
 import sys
@@ -19,7 +20,7 @@ def check(place):
 
 
 def a_run_that_ends(place):
-    nomem.once(place, "direct", "--sync-now", TRIALS, SEED)
+    nomem.once(place, "direct", "--sync-now", 6 * TRIALS, SEED)
 
 
 def its_worker(place):

@@ -39,16 +39,21 @@ def all_is_held(line):
         select.poll().poll(300)
 
 
-def overtaken(cell):
-    """The target has got the older file after the newer one, of which it knows."""
-    old, new = os.urandom(SIZE), os.urandom(SIZE)
+def sent_and_held_back(cell, data):
+    """The file is in the network, and who sent it is dead."""
     cell.settle()
     cell.line.trap(BEGUN, cell.line.hold)
-    write(cell, old)
+    write(cell, data)
     network.eventually(lambda: cell.line.held() > 0, "the file is on its way")
     all_is_held(cell.line)
     for pid in children(cell.daemon.process.pid, every=True):
         kill(pid, signal.SIGKILL)
+
+
+def overtaken(cell):
+    """The target has got the older file after the newer one, of which it knows."""
+    old, new = os.urandom(SIZE), os.urandom(SIZE)
+    sent_and_held_back(cell, old)
     write(cell, new)
     network.eventually(lambda: content(cell.target + "/file") == new, lambda: "the newer file\n" + cell.daemon.tail())
     cell.line.release()
@@ -75,13 +80,7 @@ def what_was_removed(place):
     """The file arrives when it has been removed, and nobody knows of it."""
     with network.Relayed(place, "rsync", "inotify") as cell:
         old = os.urandom(SIZE)
-        cell.settle()
-        cell.line.trap(BEGUN, cell.line.hold)
-        write(cell, old)
-        network.eventually(lambda: cell.line.held() > 0, "the file is on its way")
-        all_is_held(cell.line)
-        for pid in children(cell.daemon.process.pid, every=True):
-            kill(pid, signal.SIGKILL)
+        sent_and_held_back(cell, old)
         os.remove(cell.source + "/file")
         with open(cell.source + "/another", "w") as f:
             f.write("another")

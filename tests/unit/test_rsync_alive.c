@@ -1,3 +1,4 @@
+/* TIMEOUT: 360 */
 /* LINK: transports/rsync_alive.c core/loop.c core/clock.c core/err.c */
 /* A silent process gives a sign while it moves bytes, and none while it only exists. */
 #include <fcntl.h>

@@ -16,19 +16,29 @@
 /* An abandoned connection goes on to send for about so long once the line is good again (Linux: tcp_orphan_retries,
  * with pauses that double), and servers have time limits of their own. */
 #define LATE_NS (30 * NS_PER_S)
+#define RENAMED "a rename that was under way when the target was lost"
 
-static void note(struct sync *s, enum change_kind kind, const char *path, size_t len)
+static void note(struct sync *s, enum change_kind kind, bool is_dir, const char *path, size_t len)
 {
-	const struct change c = { .kind = kind, .path = path, .path_len = len };
+	const struct change c = { .kind = kind, .is_dir = is_dir, .path = path, .path_len = len };
 
 	/* Out of memory: it does without. */
 	(void)changeset_add(s->lost, &c, CHANGESET_SERVED, 0, 0, false);
 }
 
-static void note_with_above(struct sync *s, enum change_kind kind, const char *path, size_t len)
+static void note_with_above(struct sync *s, enum change_kind kind, bool is_dir, const char *path, size_t len)
 {
-	note(s, kind, path, len);
-	note(s, CHANGE_TOUCH, path, path_parent_len(path, len));
+	note(s, kind, is_dir, path, len);
+	note(s, CHANGE_TOUCH, false, path, path_parent_len(path, len));
+}
+
+/* A directory may be gone from its name with all that is in it, and stand at the other one. */
+static void note_renamed(struct sync *s, const struct batch_rename *r)
+{
+	const enum change_kind kind = r->is_dir ? CHANGE_DELETE : CHANGE_TOUCH;
+
+	note_with_above(s, kind, r->is_dir, r->from, r->from_len);
+	note_with_above(s, kind, r->is_dir, r->to, r->to_len);
 }
 
 void sync_note_lost(struct sync *s, const struct batch *b)
@@ -49,19 +59,20 @@ void sync_note_lost(struct sync *s, const struct batch *b)
 
 		if ((item->flags & MARK_RECURSIVE) != 0 && b != s->large.batch)
 			continue;
-		note_with_above(s, kind, item->path, item->len);
+		note_with_above(s, kind, false, item->path, item->len);
 	}
-	for (size_t i = 0; s->lost != NULL && i < b->n_renames; i++) {
-		note_with_above(s, CHANGE_TOUCH, b->renames[i].from, b->renames[i].from_len);
-		note_with_above(s, CHANGE_TOUCH, b->renames[i].to, b->renames[i].to_len);
-	}
+	for (size_t i = 0; s->lost != NULL && i < b->n_renames; i++)
+		note_renamed(s, &b->renames[i]);
 }
 
 static void mark(struct sync *s, enum change_kind kind, bool is_dir, const char *path, size_t len)
 {
-	const struct intake_record r = {
-		.change = { .kind = kind, .is_dir = is_dir, .late = true, .path = path, .path_len = len }
-	};
+	const struct intake_record r = { .change = { .kind = kind,
+						     .is_dir = is_dir,
+						     .late = true,
+						     .path = path,
+						     .path_len = len,
+						     .cause = kind == CHANGE_RECONCILE ? RENAMED : NULL } };
 
 	sync_add_to_changes(s, &r, s->generation, clock_mono_ns());
 }
@@ -71,12 +82,15 @@ static void mark_again(void *ctx, const char *path, size_t len, unsigned flags)
 {
 	struct sync *s = ctx;
 
-	if ((flags & MARK_RECURSIVE) != 0) /* what the limit made one of many gets none */
+	if ((flags & MARK_CAUSE) != 0) /* what the limit made one of many gets none */
 		return;
 	if (sync_is_absent(s, path, len)) {
 		len = sync_absent_from(s, path, len);
 		mark(s, CHANGE_DELETE, false, path, len);
 		mark(s, CHANGE_DELETE, true, path, len);
+	} else if ((flags & MARK_RECURSIVE) != 0) {
+		sync_count_cause(s, RENAMED);
+		mark(s, CHANGE_RECONCILE, false, path, len);
 	} else {
 		mark(s, (flags & MARK_NAME) != 0 ? CHANGE_DELETE : CHANGE_TOUCH, false, path, len);
 	}

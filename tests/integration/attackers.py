@@ -93,24 +93,31 @@ def everything(root):
 
 
 class Reader(threading.Thread):
-    """Reads all files at the target, all the time: what arrives for a moment has arrived."""
+    """Reads all files at the target, all the time: what arrives for a moment has arrived. By the directories themselves: one that the
+    source exchanged for a symlink is one at the target as well."""
 
     def __init__(self, target):
         super().__init__()
         self.target, self.over, self.found, self.rounds = target, threading.Event(), [], 0
 
     def look(self):
-        for top, _, files in os.walk(self.target):
-            for name in files:
-                path = os.path.join(top, name)
-                try:
-                    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-                except OSError:
-                    continue
-                if stat.S_ISREG(os.fstat(fd).st_mode) and SECRET.encode() in os.read(fd, 4096):
-                    self.found.append(path)
-                os.close(fd)
+        self.below(os.open(self.target, os.O_RDONLY | os.O_DIRECTORY), self.target)
         self.rounds += 1
+
+    def below(self, at, path):
+        for name in os.listdir(at):
+            try:
+                fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+            except OSError:
+                continue
+            kind = os.fstat(fd).st_mode
+            if stat.S_ISDIR(kind):
+                self.below(fd, os.path.join(path, name))
+                continue
+            if stat.S_ISREG(kind) and SECRET.encode() in os.read(fd, 4096):
+                self.found.append(os.path.join(path, name))
+            os.close(fd)
+        os.close(at)
 
     def run(self):
         while not self.over.wait(0.01):

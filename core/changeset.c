@@ -76,12 +76,6 @@ static bool unsure_above(const struct mark_node *n)
 	return false;
 }
 
-static void clear_born_below(struct mark_node *top)
-{
-	for (struct mark_node *n = marks_next(top, top); n != NULL; n = marks_next(n, top))
-		n->pend = (uint16_t)(n->pend & ~(unsigned)MARK_BORN);
-}
-
 static void queue_after(struct changeset *cs, struct mark_node *n, const struct want *w, bool fresh_mark)
 {
 	enum mark_queue has = n->queue == QUEUE_PARKED ? (enum mark_queue)n->wait : (enum mark_queue)n->queue;
@@ -143,7 +137,7 @@ void cs_mark_node(struct changeset *cs, struct mark_node *n, const struct want *
 	if (w->instead || is_near(cs, n))
 		marks_prune(&cs->m, n);
 	else
-		clear_born_below(n);
+		cs_clear_born_below(n);
 }
 
 void cs_mark_root(struct changeset *cs, uint8_t gen, int64_t first_ns)

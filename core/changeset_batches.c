@@ -98,11 +98,10 @@ void changeset_doubt_born(struct changeset *cs)
 	cs->born_in_doubt = true;
 }
 
-static void clear_all_born(struct changeset *cs)
+void cs_clear_born_below(struct mark_node *top)
 {
-	for (struct mark_node *n = cs->m.root; n != NULL; n = marks_next(n, cs->m.root))
+	for (struct mark_node *n = marks_next(top, top); n != NULL; n = marks_next(n, top))
 		n->pend = (uint16_t)(n->pend & ~(unsigned)MARK_BORN);
-	cs->born_in_doubt = false;
 }
 
 void cs_clear_born_above(struct mark_node *n)
@@ -185,8 +184,9 @@ struct batch *changeset_take(struct changeset *cs, int64_t now_ns)
 	struct flight *f = NULL;
 	struct batch *b = NULL;
 
-	if (cs->born_in_doubt)
-		clear_all_born(cs);
+	if (cs->born_in_doubt) /* the root is never born */
+		cs_clear_born_below(cs->m.root);
+	cs->born_in_doubt = false;
 	marks_release_due(&cs->m, now_ns);
 	if (!large_bar(cs))
 		return NULL;

@@ -109,6 +109,8 @@ void flight_begin(struct changeset *cs, struct flight *f, struct batch *b);
 /* To send something, the directories above it may have to be made on the target: they are not unknown there any more.
  */
 void cs_clear_born_above(struct mark_node *n);
+/* Of nothing below it is certain that the target never had it. */
+void cs_clear_born_below(struct mark_node *top);
 
 /* ---- changeset_large.c ---- */
 

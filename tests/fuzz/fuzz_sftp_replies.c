@@ -11,7 +11,6 @@
  * make no sense. Each operation ends once, or none does any more because the connection is broken; nothing outside the
  * target's directory is ever asked for; a listing that is taken has names that are names, each once.
  */
-#include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,9 +98,16 @@ static void must(bool is_so, const char *what)
 
 static uint32_t be32(const char *p)
 {
-	const unsigned char *u = (const unsigned char *)p;
+	struct reader r;
 
-	return (uint32_t)u[0] << 24 | (uint32_t)u[1] << 16 | (uint32_t)u[2] << 8 | u[3];
+	reader_init(&r, p, 4);
+	return reader_be32(&r);
+}
+
+static void set_be32(char *p, uint32_t v)
+{
+	for (unsigned i = 0; i < 4; i++)
+		p[i] = (char)(v >> (24 - 8 * i));
 }
 
 static struct sftp_bytes take_string(struct sftp_bytes *rest)
@@ -270,19 +276,18 @@ static void put_attrs(struct buf *b, struct script *s)
 	}
 }
 
-static void put_status(struct buf *b, uint32_t code, struct sftp_bytes words)
-{
-	(void)buf_add_byte(b, SFTP_STATUS);
-	(void)buf_add_be32(b, 0); /* its id, later */
-	(void)buf_add_be32(b, code);
-	put_string(b, words);
-	put_text(b, "en");
-}
-
 static void put_head(struct buf *b, enum sftp_type type)
 {
 	(void)buf_add_byte(b, (unsigned char)type);
-	(void)buf_add_be32(b, 0);
+	(void)buf_add_be32(b, 0); /* its id, later */
+}
+
+static void put_status(struct buf *b, uint32_t code, struct sftp_bytes words)
+{
+	put_head(b, SFTP_STATUS);
+	(void)buf_add_be32(b, code);
+	put_string(b, words);
+	put_text(b, "en");
 }
 
 static void put_names(struct buf *b, struct script *s, unsigned count)
@@ -408,8 +413,7 @@ static void answer(struct sftp_stream *server, struct script *s, size_t which, u
 	else
 		put_right(&b, s, &r);
 	if (b.len >= 5 && how != 15) /* 15: with an id of its own */
-		for (unsigned i = 0; i < 4; i++)
-			b.data[1 + i] = (char)(r.id >> (24 - 8 * i));
+		set_be32(b.data + 1, r.id);
 	(void)buf_add_be32(&packet, (uint32_t)b.len);
 	(void)buf_add(&packet, b.data, b.len);
 	say(server, &packet);
@@ -665,15 +669,13 @@ static void connect_one(struct sftp_stream *s, struct script *script)
 			put_text(&b, names[i][0]);
 			put_text(&b, names[i][1]);
 		}
-	b.data[3] = (char)(b.len - 4);
-	b.data[2] = (char)((b.len - 4) >> 8);
+	set_be32(b.data, (uint32_t)(b.len - 4));
 	say(s, &b);
 	buf_clear(&b);
 	if (!s->ready && s->n_waiting == 1) {
 		(void)buf_add_be32(&b, 5 + 4 * 8);
 		put_head(&b, SFTP_EXTENDED_REPLY);
-		for (unsigned i = 0; i < 4; i++)
-			b.data[5 + i] = (char)(s->waiting[0].id >> (24 - 8 * i));
+		set_be32(b.data + 5, s->waiting[0].id);
 		for (unsigned i = 0; i < 4; i++) {
 			(void)buf_add_be32(&b, 0);
 			/* packets, reads, writes, handles */

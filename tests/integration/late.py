@@ -31,12 +31,20 @@ def write(cell, data):
     os.rename(cell.place + "/new", cell.source + "/file")
 
 
-def all_is_held(line):
-    """The sender has said all that it has to say."""
+def die_unheard(cell, least):
+    """The senders have said all that they have to say, so much at the least; it is held back, and they are dead."""
     before = -1
-    while line.held() < SIZE - BEGUN or line.held() != before:
-        before = line.held()
-        select.poll().poll(300)
+    while cell.line.held() < least or cell.line.held() != before:
+        before = cell.line.held()
+        select.poll().poll(500)
+    for pid in children(cell.daemon.process.pid, every=True):
+        kill(pid, signal.SIGKILL)
+
+
+def another_arrives(cell):
+    with open(cell.source + "/another", "w") as f:
+        f.write("another")
+    network.eventually(lambda: os.path.exists(cell.target + "/another"), lambda: "another\n" + cell.daemon.tail())
 
 
 def sent_and_held_back(cell, data):
@@ -45,9 +53,7 @@ def sent_and_held_back(cell, data):
     cell.line.trap(BEGUN, cell.line.hold)
     write(cell, data)
     network.eventually(lambda: cell.line.held() > 0, "the file is on its way")
-    all_is_held(cell.line)
-    for pid in children(cell.daemon.process.pid, every=True):
-        kill(pid, signal.SIGKILL)
+    die_unheard(cell, SIZE - BEGUN)
 
 
 def overtaken(cell):
@@ -82,9 +88,7 @@ def what_was_removed(place):
         old = os.urandom(SIZE)
         sent_and_held_back(cell, old)
         os.remove(cell.source + "/file")
-        with open(cell.source + "/another", "w") as f:
-            f.write("another")
-        network.eventually(lambda: os.path.exists(cell.target + "/another"), lambda: "another\n" + cell.daemon.tail())
+        another_arrives(cell)
         cell.line.release()
         network.eventually(lambda: content(cell.target + "/file") == old, "the file: what was held is not all that it takes")
         network.eventually(lambda: not os.path.exists(cell.target + "/file"), lambda: "the file's end\n" + cell.daemon.tail())
@@ -100,16 +104,9 @@ def a_rename_that_was_undone(place):
         cell.line.hold()
         os.rename(cell.source + "/d", cell.source + "/e")
         network.eventually(lambda: cell.line.held() > 0, "the rename is on its way")
-        before = -1
-        while cell.line.held() != before:
-            before = cell.line.held()
-            select.poll().poll(500)
-        for pid in children(cell.daemon.process.pid, every=True):
-            kill(pid, signal.SIGKILL)
+        die_unheard(cell, 1)
         os.rename(cell.source + "/e", cell.source + "/d")
-        with open(cell.source + "/another", "w") as f:
-            f.write("another")
-        network.eventually(lambda: os.path.exists(cell.target + "/another"), lambda: "another\n" + cell.daemon.tail())
+        another_arrives(cell)
         expect(os.path.exists(cell.target + "/d/file"), "it was renamed before")
         cell.line.release()
         network.eventually(lambda: os.path.exists(cell.target + "/e"), "the new name: what was held is not all that it takes")
